@@ -1,0 +1,35 @@
+#pragma once
+// One function per command file: its rows of the table.
+
+#include "cli/commands/command.hpp"
+#include "vmm/base/json.hpp"
+
+namespace agentvm::cli {
+
+CommandSpec start_command();
+CommandSpec attach_command();
+CommandSpec exec_command();
+CommandSpec ssh_command();
+CommandSpec ssh_config_command();
+CommandSpec sync_command();
+CommandSpec status_command();
+CommandSpec list_command();
+CommandSpec stop_command();
+CommandSpec destroy_command();
+CommandSpec logs_command();
+std::vector<CommandSpec> image_commands();
+CommandSpec plan_command();
+std::vector<CommandSpec> config_commands();
+CommandSpec doctor_command();
+std::vector<CommandSpec> manager_commands();
+CommandSpec completion_command();
+CommandSpec complete_command();
+CommandSpec help_command();
+CommandSpec version_command();
+
+/// The manager's log, as `logs --manager` shows it. Shared by logs and manager.
+int show_manager_log(Invocation& run);
+/// Attaches this terminal to the sandbox of `params`; 0 on detach. Shared by attach and start.
+int attach_terminal(Invocation& run, Json params);
+
+}  // namespace agentvm::cli

@@ -1,0 +1,57 @@
+#include <fmt/format.h>
+
+#include "cli/client/invocation.hpp"
+#include "cli/client/terminal.hpp"
+#include "cli/commands/commands.hpp"
+#include "cli/render/render.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+int destroy(Invocation& run) {
+  auto params = run.params();
+  if (!run.args.enabled("force")) {
+    if (!on_terminal())
+      throw Error(ErrorCode::usage, "destroy asks first, and this is no terminal",
+                  fmt::format("agentvm destroy {} --force", *run.args.positional(0)));
+    const auto status = run.call("status", params);
+    const auto losses = render_losses(status);
+    run.out.say(losses.empty() ? "nothing of it is only in the guest"
+                               : "in the guest only: " + losses +
+                                     " (of a running sandbox commits and uncommitted work are rescued first)");
+    if (!ask(run.out, fmt::format("Destroy the sandbox '{}'?", text_at(status, "name"))))
+      throw Error(ErrorCode::cancelled, "nothing was destroyed");
+  }
+  params["force"] = run.args.enabled("force");
+  params["keep_disk"] = run.args.enabled("keep-disk");
+  const auto result = run.call("destroy", params);
+  if (run.out.json()) {
+    run.out.print_json(result);
+  } else {
+    for (const auto& ref : list_at(result, "rescued"))
+      run.out.say("kept as " + (ref.is_string() ? clean(ref.get<std::string>()) : text_at(ref, "name")));
+    run.out.say(fmt::format("'{}' is destroyed", text_at(result, "name", clean(*run.args.positional(0)))));
+  }
+  return 0;
+}
+
+}  // namespace
+
+CommandSpec destroy_command() {
+  auto name = sandbox_argument();
+  name.required = true;
+  name.help = "The sandbox";
+  return {.name = "destroy",
+          .group = "Everyday",
+          .summary = "Remove a sandbox for good",
+          .description =
+              "Commits that are not on the host and uncommitted work are rescued first. Asks on a terminal; off "
+              "a terminal it needs --force.",
+          .arguments = {name},
+          .options = {{.name = "force", .letter = 'f', .help = "Do not ask"},
+                      {.name = "keep-disk", .help = "Leave the guest's disk on the host"},
+                      json_option()},
+          .run = destroy};
+}
+
+}  // namespace agentvm::cli

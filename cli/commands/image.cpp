@@ -1,0 +1,91 @@
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "cli/client/invocation.hpp"
+#include "cli/client/terminal.hpp"
+#include "cli/commands/commands.hpp"
+#include "cli/render/render.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+int build(Invocation& run) {
+  auto params = request_params();
+  if (run.args.given("recipe"))
+    params["recipe"] = std::filesystem::absolute(run.args.text("recipe")).lexically_normal().string();
+  const auto result = run.call("image.build", params);
+  run.show(result, fmt::format("{} {}\n", text_at(result, "name"), text_at(result, "digest")));
+  return 0;
+}
+
+int list(Invocation& run) {
+  const auto result = run.call("image.list", request_params());
+  run.show(result, render_images(result, run.out.out_style(), run.out.width()));
+  if (!run.out.json() && list_at(result, "images").empty()) run.out.say("no image yet: agentvm image build");
+  return 0;
+}
+
+Json named(Invocation& run) {
+  auto params = request_params();
+  params["name"] = *run.args.positional(0);
+  return params;
+}
+
+int inspect(Invocation& run) {
+  const auto result = run.call("image.inspect", named(run));
+  run.show(result, render_image(result, run.out.out_style()));
+  return 0;
+}
+
+int remove(Invocation& run) {
+  const auto result = run.call("image.remove", named(run));
+  if (run.out.json()) run.out.print_json(result);
+  run.out.say(
+      fmt::format("removed {}, {} freed", clean(*run.args.positional(0)), size(number_at(result, "freed_bytes"))));
+  return 0;
+}
+
+int prune(Invocation& run) {
+  const auto result = run.call("image.prune", request_params());
+  if (run.out.json()) run.out.print_json(result);
+  run.out.say(fmt::format("{} removed, {} freed",
+                          counted(static_cast<std::int64_t>(list_at(result, "images").size()), "image"),
+                          size(number_at(result, "freed_bytes"))));
+  return 0;
+}
+
+ArgumentSpec image_argument() {
+  return {.name = "IMAGE",
+          .help = "An image's name or the beginning of its digest",
+          .required = true,
+          .complete = Complete::image};
+}
+
+CommandSpec make(std::string name, std::string summary, int (*function)(Invocation&)) {
+  return {.name = "image " + std::move(name),
+          .group = "Images",
+          .summary = std::move(summary),
+          .options = {json_option()},
+          .run = function};
+}
+
+}  // namespace
+
+std::vector<CommandSpec> image_commands() {
+  auto build_spec = make("build", "Build the guest image from a recipe", build);
+  build_spec.description = "The same recipe gives the same digest, and an image that exists is not built again.";
+  build_spec.options.insert(build_spec.options.begin(), {.name = "recipe",
+                                                         .letter = 'r',
+                                                         .value = "FILE",
+                                                         .help = "A YAML recipe; default: the built-in one",
+                                                         .complete = Complete::file});
+  auto inspect_spec = make("inspect", "Show what is in an image", inspect);
+  inspect_spec.arguments = {image_argument()};
+  auto remove_spec = make("remove", "Remove an image that no sandbox uses", remove);
+  remove_spec.arguments = {image_argument()};
+  return {build_spec, make("list", "List the images", list), inspect_spec, remove_spec,
+          make("prune", "Remove images that no sandbox uses and what interrupted builds left", prune)};
+}
+
+}  // namespace agentvm::cli

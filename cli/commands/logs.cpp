@@ -1,0 +1,108 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/client/invocation.hpp"
+#include "cli/client/signals.hpp"
+#include "cli/commands/commands.hpp"
+#include "cli/render/table.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/base/text.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+constexpr std::size_t shown_bytes = 2u << 20;  // the logs themselves are bounded below that
+constexpr milliseconds look_again{250};
+
+/// Complete lines of `text`, cleaned: a log holds what a guest printed. Carriage returns at line ends are dropped (a
+/// serial console).
+std::string cleaned_lines(std::string_view text) {
+  std::string result;
+  while (!text.empty()) {
+    const auto end = std::min(text.find('\n'), text.size());
+    auto line = text.substr(0, end);
+    while (line.ends_with('\r')) line.remove_suffix(1);
+    result += clean_guest_text(line, Newlines::escape, 65536) + "\n";
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return result;
+}
+
+/// Follows one growing file over rotation and truncation until a signal comes.
+void follow(Invocation& run, const std::string& path, std::uint64_t position) {
+  SignalWatch signals(SignalWatch::Window::ignore);
+  std::string rest;
+  ino_t inode = 0;
+  for (;;) {
+    pollfd entry{signals.fd(), POLLIN, 0};
+    if (::poll(&entry, 1, static_cast<int>(look_again.count())) > 0) return;
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    struct stat status {};
+    if (!fd || ::fstat(fd.get(), &status) < 0) continue;
+    if (inode != 0 && status.st_ino != inode) position = 0;
+    inode = status.st_ino;
+    if (static_cast<std::uint64_t>(status.st_size) < position) position = 0;
+    char buffer[65536];
+    for (;;) {
+      const ssize_t count = ::pread(fd.get(), buffer, sizeof buffer, static_cast<off_t>(position));
+      if (count <= 0) break;
+      position += static_cast<std::uint64_t>(count);
+      rest.append(buffer, static_cast<std::size_t>(count));
+    }
+    const auto end = rest.rfind('\n');
+    if (end == std::string::npos) continue;
+    run.out.print(cleaned_lines(rest.substr(0, end + 1)));
+    rest.erase(0, end + 1);
+  }
+}
+
+int show_file(Invocation& run, const std::string& path, const char* schema) {
+  const bool follows = run.args.enabled("follow");
+  if (run.out.json() && follows)
+    throw Error(ErrorCode::usage, "--follow and --json exclude each other", "agentvm help logs");
+  struct stat status {};
+  const bool exists = ::stat(path.c_str(), &status) == 0;
+  const auto text = cleaned_lines(read_tail(path, shown_bytes));
+  if (run.out.json())
+    run.out.print_json({{"schema", schema}, {"path", path}, {"text", text}});
+  else
+    run.out.print(text);
+  if (!exists && !run.out.json()) run.out.say(path + " does not exist yet");
+  if (follows) follow(run, path, exists ? static_cast<std::uint64_t>(status.st_size) : 0);
+  return 0;
+}
+
+int logs(Invocation& run) {
+  if (run.args.enabled("manager")) {
+    if (run.args.positional(0))
+      throw Error(ErrorCode::usage, "--manager and NAME exclude each other", "agentvm help logs");
+    return show_file(run, run.paths.manager_log().string(), "agentvm.logs/1");
+  }
+  auto params = run.params();
+  params["which"] = "boot";
+  const auto answer = run.call("logs", params);
+  return show_file(run, require<std::string>(answer, "path"), "agentvm.logs/1");
+}
+
+}  // namespace
+
+int show_manager_log(Invocation& run) {
+  return show_file(run, run.paths.manager_log().string(), "agentvm.manager-logs/1");
+}
+
+CommandSpec logs_command() {
+  return {.name = "logs",
+          .group = "Everyday",
+          .summary = "Show what the guest printed on its console, or the manager's log",
+          .arguments = {sandbox_argument()},
+          .options = {{.name = "follow", .letter = 'f', .help = "Go on as it grows, until Ctrl-C"},
+                      {.name = "boot", .help = "The guest's console (the default)"},
+                      {.name = "manager", .help = "The manager's own log"},
+                      json_option()},
+          .run = logs};
+}
+
+}  // namespace agentvm::cli

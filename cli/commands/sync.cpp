@@ -1,0 +1,38 @@
+#include "cli/client/invocation.hpp"
+#include "cli/commands/commands.hpp"
+#include "cli/render/render.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+int sync(Invocation& run) {
+  auto params = run.params();
+  params["dry_run"] = run.args.enabled("dry-run");
+  if (run.args.given("branch")) params["branch"] = run.args.text("branch");
+  const auto result = run.call("sync", params);
+  run.show(result, render_sync(result, run.out.out_style()));
+  const auto outcome = text_at(result, "result");
+  return outcome == "updated" || outcome == "up-to-date" ? 0 : exit_code(ErrorCode::decision_needed);
+}
+
+}  // namespace
+
+CommandSpec sync_command() {
+  return {.name = "sync",
+          .group = "Everyday",
+          .summary = "Bring the sandbox's commits to the host",
+          .description =
+              "Checked commits always land in refs/agentvm/NAME/*. The branch you have checked out moves only "
+              "by fast-forward and only with a clean tree; else nothing of yours changes, the status is 6, and "
+              "the commands that help are named.",
+          .arguments = {sandbox_argument()},
+          .options = {{.name = "dry-run", .letter = 'n', .help = "Say what would happen"},
+                      {.name = "branch",
+                       .value = "BRANCH",
+                       .help = "The branch to bring; default: the guest's current one"},
+                      json_option()},
+          .examples = {{"agentvm sync", "fetch what was committed inside"}},
+          .run = sync};
+}
+
+}  // namespace agentvm::cli

@@ -1,0 +1,74 @@
+// agentvm-manager: the composition root. Started by the client (cli/client/spawn.cpp) or by `agentvm manager run`.
+
+#include <charconv>
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/manager/ops/operations.hpp"
+#include "vmm/base/log.hpp"
+
+namespace {
+
+using namespace agentvm;
+
+struct Arguments {
+  milliseconds idle{60'000};
+  bool foreground = false;  ///< log to standard error
+};
+
+Arguments parse(int count, char** words) {
+  Arguments arguments;
+  for (int i = 1; i < count; ++i) {
+    const std::string_view word = words[i];
+    if (word == "--foreground") {
+      arguments.foreground = true;
+    } else if (word == "--idle-seconds" && i + 1 < count) {
+      const std::string_view text = words[++i];
+      unsigned seconds = 0;
+      const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+      if (problem != std::errc() || end != text.data() + text.size() || seconds > 7 * 24 * 3600)
+        throw Error(ErrorCode::usage,
+                    fmt::format("--idle-seconds: '{}' is not a number of seconds up to a week", text));
+      arguments.idle = std::chrono::seconds(seconds);
+    } else {
+      throw Error(ErrorCode::usage, fmt::format("unknown argument '{}'", word), "agentvm help manager run");
+    }
+  }
+  return arguments;
+}
+
+int serve(const Arguments& arguments) {
+  manager::ManagerOptions options;
+  options.paths = resolve_paths();
+  options.idle = arguments.idle;
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGHUP, SIG_IGN);
+  // The umask stays the user's: sync writes into their work tree. What is ours sits in folders that are closed (0700).
+  auto lock = manager::acquire_manager_lock(options.paths);
+  if (!arguments.foreground) log::to_file(options.paths.manager_log());
+  if (const char* levels = std::getenv("AGENTVM_LOG")) log::set_levels(levels);
+  manager::Service service;
+  manager::register_operations(service, options.paths);
+  return manager::run_manager(service, options, std::move(lock));
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  try {
+    return serve(parse(count, words));
+  } catch (const agentvm::Error& error) {
+    std::cerr << "agentvm-manager: " << error.what() << "\n";
+    if (!error.hint().empty()) std::cerr << "  try: " << error.hint() << "\n";
+    agentvm::log::error("manager", "{}", error.what());
+    return agentvm::exit_code(error.code());
+  } catch (const std::exception& problem) {
+    std::cerr << "agentvm-manager: " << problem.what() << "\n";
+    agentvm::log::error("manager", "{}", problem.what());
+    return agentvm::exit_code(agentvm::ErrorCode::operation_failed);
+  }
+}

@@ -1,0 +1,209 @@
+#include "cli/manager/ops/boot.hpp"
+
+#include <future>
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "cli/manager/ops/guest_settings.hpp"
+#include "cli/manager/ops/running.hpp"
+#include "vmm/accelerator/accelerator.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/libvirt/libvirt_hypervisor.hpp"
+#include "vmm/virtiofs/virtiofsd.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds libvirt_limit{
+    60'000};  // the first start after an installation probes QEMU: 4-5 s seen under emulation
+constexpr milliseconds trial_limit{45'000};
+constexpr milliseconds machine_limit{60'000};
+constexpr int port_attempts = 5;
+
+/// A port that is free now. Somebody may take it before QEMU binds it: the caller tries again.
+std::uint16_t free_port() {
+  const UniqueFd fd(check_errno(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  check_errno(::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size), "bind");
+  check_errno(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size), "getsockname");
+  return ntohs(address.sin_port);
+}
+
+std::string new_generation_id() {
+  return new_uuid();
+}
+
+MachineSpec machine_spec(const Core& core, const SandboxRecord& record, const fs::path& folder, const Image& image) {
+  const auto sockets = core.paths().sockets(record.name.str());
+  MachineSpec spec;
+  spec.domain = record.domain;
+  spec.id = record.id;
+  spec.sandbox = record.name.str();
+  spec.memory = record.memory;
+  spec.vcpus = record.vcpus;
+  spec.accelerator = record.accelerator == "kvm" ? Accelerator::kvm : Accelerator::tcg;
+  spec.nested = record.nested;
+  spec.kernel = image.kernel;
+  spec.initrd = image.initrd;
+  // quiet: every line on an emulated serial port costs; panic: a guest that cannot go on ends instead of hanging.
+  spec.cmdline = "console=ttyS0 quiet loglevel=4 panic=5 net.ifnames=0";
+  spec.disks.push_back({.path = folder / sandbox_files::disk,
+                        .format = DiskFormat::qcow2,
+                        .backing = image.root,
+                        .backing_format = DiskFormat::raw,
+                        .serial = "agentvm-root"});
+  if (record.workspace == WorkspaceMode::virtiofs)
+    spec.shares.push_back({"workspace", sockets / socket_files::virtiofs});
+  spec.serial_socket = sockets / socket_files::serial;
+  spec.agent_socket = sockets / socket_files::agent;
+  spec.network = record.network;
+  spec.ssh_port = record.ssh_port;
+  spec.generation_id = new_generation_id();
+  return spec;
+}
+
+/// Decides the accelerator and writes it into the record.
+SandboxRecord choose_accelerator(Core& core, CallContext& call, const SandboxRecord& record, const Image& image) {
+  const auto platform = find_machine_platform();
+  const auto choice = parse_accelerator_choice(to_string(record.accelerator_wish));
+  ensure_private_dir(core.paths().host_facts());
+  const auto verdict = decide_accelerator(choice, TrialImage{image.kernel, image.initrd}, platform,
+                                          core.paths().host_facts() / "accelerator.json",
+                                          host_accelerator_probes(platform), Deadline::after(trial_limit));
+  const bool kvm = verdict.accelerator == Accelerator::kvm;
+  if (!kvm && choice == AcceleratorChoice::automatic)
+    call.warning("no usable KVM, the guest is emulated (slower): " + verdict.reason);
+  return core.store().update(record.name, [&](SandboxRecord& r) {
+    r.accelerator = kvm ? "kvm" : "tcg";
+    r.accelerator_reason = kvm ? "" : verdict.reason;
+  });
+}
+
+void start_share(Core& core, const SandboxRecord& record) {
+  VirtiofsSpec spec;
+  spec.folder = core.store().folder(record.name) / sandbox_files::workspace;
+  spec.socket = core.paths().sockets(record.name.str()) / socket_files::virtiofs;
+  spec.log = core.store().folder(record.name) / sandbox_files::virtiofsd_log;
+  spec.map = host_id_map();
+  auto daemon = start_virtiofsd(spec, Deadline::after(machine_limit));
+  core.store().update(record.name, [&](SandboxRecord& r) {
+    r.virtiofsd = ProcessRecord{daemon.identity().pid, daemon.identity().start_ticks};
+  });
+  daemon.release();  // from here on the record knows it, and teardown ends it
+}
+
+/// Defines and starts the machine, paused. Another program may take the port between our choice and QEMU's bind.
+SandboxRecord start_machine(Core& core, SandboxRecord record, const Image& image, Hypervisor& hypervisor) {
+  const auto folder = core.store().folder(record.name);
+  for (int attempt = 1;; ++attempt) {
+    record = core.store().update(record.name, [&](SandboxRecord& r) {
+      r.ssh_port = free_port();
+      r.boot = BootRecord{system_clock().unix_seconds(), read_host_facts().boot_id};
+    });
+    const auto spec = machine_spec(core, record, folder, image);
+    write_file_atomic(folder / sandbox_files::domain_xml, domain_xml(spec, find_machine_platform()));
+    try {
+      hypervisor.start(spec, Hypervisor::Start::paused, Deadline::after(machine_limit));
+      return record;
+    } catch (const Error& error) {
+      const bool port_taken = std::string_view(error.what()).find("hostfwd") != std::string_view::npos ||
+                              std::string_view(error.what()).find("forwarding rule") != std::string_view::npos;
+      if (!port_taken || attempt == port_attempts) throw;
+      log::info("start", "{}: port {} was taken meanwhile; trying another", record.name.str(), record.ssh_port);
+    }
+  }
+}
+
+/// A machine that died says why in its log sooner than a probe times out.
+void explain_dead_machine(Core& core, const SandboxRecord& record, Error& error) {
+  try {
+    const auto info = core.hypervisor(record.libvirt_uri, Deadline::after(libvirt_limit))
+                          ->find(record.domain, Deadline::after(libvirt_limit));
+    if (info && info->state != DomainState::shut_off) return;
+    error.while_doing("the machine ended while it was starting");
+  } catch (const Error&) {
+  }
+}
+
+}  // namespace
+
+void wait_until_ready(const std::vector<ReadinessStep>& steps, const Progress& progress,
+                      const std::function<void(const std::string&)>& passed) {
+  for (const auto& step : steps) {
+    report(progress, "ready", "waiting: " + step.what);
+    try {
+      step.probe(Deadline::after(step.limit));
+    } catch (Error& error) {
+      error.while_doing(fmt::format("waiting until {}", step.what));
+      if (error.hint().empty()) error.with_hint(step.hint);
+      throw;
+    }
+    passed(step.what);
+  }
+}
+
+void boot_machine(Core& core, CallContext& call, const SandboxRecord& prepared, const Image& image,
+                  Timeline& timeline) {
+  auto record = choose_accelerator(core, call, prepared, image);
+  timeline.mark("accelerator");
+  call.check_cancelled();
+  const auto sockets = core.paths().sockets(record.name.str());
+  remove_tree(sockets);
+  ensure_private_dir(sockets);
+  report(call.progress_function(), "machine",
+         fmt::format("starting the machine ({}, {} vCPUs, {})", record.memory.str(), record.vcpus, record.accelerator));
+  const auto hypervisor = core.hypervisor(record.libvirt_uri, Deadline::after(libvirt_limit));
+  record = core.store().update(record.name, [&](SandboxRecord& r) { r.libvirt_uri = hypervisor->uri(); });
+  if (record.workspace == WorkspaceMode::virtiofs) start_share(core, record);
+  timeline.mark("share");
+  record = start_machine(core, record, image, *hypervisor);
+  timeline.mark("machine");
+
+  // Slower machines get more time: emulation is 5 to 20 times slower, and several guests may share few cores.
+  const milliseconds patience = record.accelerator == "kvm" ? milliseconds(60'000) : milliseconds(240'000);
+  const auto hint = "agentvm logs " + record.name.str() + " --boot";
+  const auto& name = record.name;
+  std::shared_ptr<LiveSandbox> live;
+  const std::vector<ReadinessStep> steps = {
+      {"the guest's kernel and agent answer",
+       [&](Deadline deadline) {
+         core.serial().add(name.str(), sockets / socket_files::serial, core.store().folder(name));
+         live = connect_running(core, record, deadline, [&] { hypervisor->resume(record.domain, deadline); });
+       },
+       hint, patience},
+      {"the guest has its identity",
+       [&](Deadline deadline) { live->control()->identify(guest_identity(core, record, image), deadline); }, hint,
+       patience},
+      {"the guest's sshd listens", [&](Deadline deadline) { live->control()->wait_until("ssh", deadline); }, hint,
+       patience},
+      {"ssh lets us in",
+       [&](Deadline deadline) {
+         auto data = std::async(std::launch::async, [&] { live->session(Session::data, deadline); });
+         live->session(Session::control, deadline);
+         data.get();
+       },
+       hint, patience},
+  };
+  try {
+    wait_until_ready(steps, call.progress_function(), [&](const std::string& what) {
+      timeline.mark(what);
+      call.check_cancelled();
+    });
+    if (record.workspace == WorkspaceMode::virtiofs)
+      wait_until_ready(
+          {{"/workspace is mounted", [&](Deadline deadline) { live->control()->wait_until("workspace", deadline); },
+            "agentvm logs " + name.str(), patience}},
+          call.progress_function(), [&](const std::string& what) { timeline.mark(what); });
+  } catch (Error& error) {
+    explain_dead_machine(core, record, error);
+    throw;
+  }
+}
+
+}  // namespace agentvm::manager

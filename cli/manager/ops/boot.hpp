@@ -1,0 +1,26 @@
+#pragma once
+// A machine from its definition to the last readiness probe.
+
+#include "cli/manager/ops/core.hpp"
+#include "cli/manager/ops/timeline.hpp"
+#include "cli/manager/service.hpp"
+
+namespace agentvm::manager {
+
+/// One thing that must hold before a sandbox is running. `probe` returns when it does and throws at the deadline.
+struct ReadinessStep {
+  std::string what;  ///< for people: "the guest's agent answers"
+  std::function<void(Deadline)> probe;
+  std::string hint;  ///< a command
+  milliseconds limit;
+};
+
+/// Runs the steps in order, each within its limit; an error names the step and carries its hint.
+void wait_until_ready(const std::vector<ReadinessStep>& steps, const Progress& progress,
+                      const std::function<void(const std::string&)>& passed);
+
+/// Starts share and machine of a prepared sandbox and waits for every readiness step. Expects the state `starting`. The
+/// caller undoes on an error (`tear_down`).
+void boot_machine(Core& core, CallContext& call, const SandboxRecord& record, const Image& image, Timeline& timeline);
+
+}  // namespace agentvm::manager

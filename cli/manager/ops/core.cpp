@@ -1,0 +1,140 @@
+#include "cli/manager/ops/core.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/requests.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/libvirt/libvirt_hypervisor.hpp"
+
+namespace agentvm::manager {
+
+Core::Core(Paths paths) : paths_(std::move(paths)), store_(paths_.state), egress_(std::make_unique<egress::Egress>()) {
+  try {
+    store_.sweep();
+  } catch (const Error& error) {
+    // What a crash left behind is untidy; it must not keep sandboxes from working.
+    log::warn("manager", "sweeping the state folder: {}", error.what());
+  }
+}
+
+Core::~Core() {
+  shut_down();
+}
+
+std::shared_ptr<Hypervisor> Core::hypervisor(const std::string& uri, Deadline deadline) {
+  const std::lock_guard opening(opening_);
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = hypervisors_.find(uri); found != hypervisors_.end()) return found->second;
+  }
+  LibvirtConfig config;
+  if (!uri.empty()) config.uri = uri;
+  config.root = paths_.libvirt_root();
+  config.platform = find_machine_platform();
+  auto opened = open_libvirt(config, deadline);
+  log::info("libvirt", "opened {}", opened->uri());
+  const std::lock_guard lock(mutex_);
+  // The configured name and the resolved one are the same driver.
+  hypervisors_[opened->uri()] = opened;
+  return hypervisors_[uri] = opened;
+}
+
+Core::Hold Core::hold(const SandboxName& name, Deadline deadline) {
+  std::shared_ptr<std::timed_mutex> mutex;
+  {
+    const std::lock_guard lock(mutex_);
+    auto& slot = holds_[name.str()];
+    if (!slot) slot = std::make_shared<std::timed_mutex>();
+    mutex = slot;
+  }
+  Hold hold(std::move(mutex));
+  if (!hold.lock().try_lock_until(deadline.at()))
+    throw Error(ErrorCode::timed_out, fmt::format("{}: another operation on it is still running", name.str()),
+                "agentvm status " + name.str());
+  return hold;
+}
+
+std::unique_ptr<Core::Hold> Core::try_hold(const SandboxName& name) {
+  try {
+    return std::make_unique<Hold>(hold(name, Deadline::after(milliseconds(0))));
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+SandboxRecord Core::apply(const SandboxName& name, SandboxEvent event, const std::string& reason,
+                          const std::string& message) {
+  const auto record = store_.update(
+      name, [&](SandboxRecord& r) { apply_event(r, event, reason, message, system_clock().unix_seconds()); });
+  log::info("sandbox", "{} is {} ({}) {}", name.str(), to_string(record.state), reason, message);
+  return record;
+}
+
+std::shared_ptr<LiveSandbox> Core::live(const SandboxName& name) {
+  const std::lock_guard lock(mutex_);
+  const auto found = live_.find(name.str());
+  return found == live_.end() ? nullptr : found->second;
+}
+
+void Core::set_live(const SandboxName& name, std::shared_ptr<LiveSandbox> live) {
+  const std::lock_guard lock(mutex_);
+  live_[name.str()] = std::move(live);
+}
+
+void Core::drop_live(const SandboxName& name) {
+  std::shared_ptr<LiveSandbox> gone;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = live_.find(name.str()); found != live_.end()) {
+      gone = std::move(found->second);
+      live_.erase(found);
+    }
+  }
+  watch_.remove(name.str());
+  serial_.remove(name.str());
+  if (gone) gone->close();
+}
+
+bool Core::any_live() {
+  return live_count() > 0;
+}
+
+std::size_t Core::live_count() {
+  const std::lock_guard lock(mutex_);
+  return live_.size();
+}
+
+ImageRequest Core::image_request(const std::string& image) const {
+  ImageRequest request;
+  request.images = paths_.images();
+  request.cache = paths_.data / "cache";
+  request.libexec = paths_.libexec;
+  if (fs::path(image).is_absolute()) {
+    request.recipe = image;
+  } else if (!image.empty() && image != "default") {
+    throw Error(ErrorCode::not_found, fmt::format("there is no image '{}'", image), "agentvm image list");
+  }
+  return request;
+}
+
+SandboxRecord Core::resolve(const Json& params) {
+  const auto name = optional_text(params, "name");
+  return resolve_sandbox(store_, name ? std::optional(SandboxName::parse(*name)) : std::nullopt,
+                         text_or_empty(params, "cwd"));
+}
+
+void Core::shut_down() {
+  janitor_.stop();
+  std::map<std::string, std::shared_ptr<LiveSandbox>> all;
+  {
+    const std::lock_guard lock(mutex_);
+    all.swap(live_);
+  }
+  for (auto& [name, live] : all) {
+    watch_.remove(name);
+    serial_.remove(name);
+    live->close();
+  }
+}
+
+}  // namespace agentvm::manager

@@ -1,0 +1,89 @@
+#pragma once
+// What all operations share: the store, the hypervisors, what is open into running guests, and the threads that look
+// after it.
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "cli/manager/ops/janitor.hpp"
+#include "cli/manager/ops/live.hpp"
+#include "cli/manager/ops/process_watch.hpp"
+#include "guest/control/serial_log.hpp"
+#include "guest/image/images.hpp"
+#include "proxy/egress/egress.hpp"
+#include "vmm/base/paths.hpp"
+#include "vmm/hypervisor.hpp"
+#include "vmm/store.hpp"
+
+namespace agentvm::manager {
+
+/// Thread-safe.
+class Core {
+ public:
+  explicit Core(Paths paths);
+  ~Core();
+
+  const Paths& paths() const { return paths_; }
+  Store& store() { return store_; }
+  ProcessWatch& watch() { return watch_; }
+  Janitor& janitor() { return janitor_; }
+  guest::SerialLogs& serial() { return serial_; }
+  egress::Egress& egress() { return *egress_; }
+
+  /// Opened when first asked for, then kept: an embedded driver cannot be closed again. `uri` as in the record or the
+  /// configuration.
+  std::shared_ptr<Hypervisor> hypervisor(const std::string& uri, Deadline deadline);
+
+  /// What changes a sandbox holds this: requests and the janitor alike.
+  class Hold {
+   public:
+    explicit Hold(std::shared_ptr<std::timed_mutex> mutex)
+        : mutex_(std::move(mutex)), lock_(*mutex_, std::defer_lock) {}
+    std::unique_lock<std::timed_mutex>& lock() { return lock_; }
+
+   private:
+    std::shared_ptr<std::timed_mutex> mutex_;
+    std::unique_lock<std::timed_mutex> lock_;
+  };
+  /// Throws `timed_out` naming the sandbox when another operation keeps it busy.
+  Hold hold(const SandboxName& name, Deadline deadline);
+  /// Nothing when it is busy.
+  std::unique_ptr<Hold> try_hold(const SandboxName& name);
+
+  /// Moves the record's state and logs it.
+  SandboxRecord apply(const SandboxName& name, SandboxEvent event, const std::string& reason,
+                      const std::string& message = "");
+
+  /// What is open into the guest; nothing when it is not running (here).
+  std::shared_ptr<LiveSandbox> live(const SandboxName& name);
+  void set_live(const SandboxName& name, std::shared_ptr<LiveSandbox> live);
+  /// Takes it out and closes it.
+  void drop_live(const SandboxName& name);
+  bool any_live();
+  std::size_t live_count();
+
+  /// The image request that a sandbox's `image` value stands for.
+  ImageRequest image_request(const std::string& image) const;
+  /// The sandbox that a request means (`name`, else the project of `cwd`).
+  SandboxRecord resolve(const Json& params);
+
+  /// Closes everything open into guests; they go on. For the manager's end.
+  void shut_down();
+
+ private:
+  const Paths paths_;
+  Store store_;
+  guest::SerialLogs serial_;
+  std::unique_ptr<egress::Egress> egress_;
+  std::mutex mutex_;  // guards the maps
+  std::map<std::string, std::shared_ptr<Hypervisor>> hypervisors_;
+  std::map<std::string, std::shared_ptr<LiveSandbox>> live_;
+  std::map<std::string, std::shared_ptr<std::timed_mutex>> holds_;
+  std::mutex opening_;  // one open at a time; taken before mutex_
+  ProcessWatch watch_;
+  Janitor janitor_;  // last: its tasks use everything above
+};
+
+}  // namespace agentvm::manager

@@ -1,0 +1,116 @@
+#include "cli/manager/ops/doctor.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/doctor_checks.hpp"
+#include "vmm/accelerator/accelerator.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/libvirt/libvirt_hypervisor.hpp"
+#include "vmm/plan.hpp"
+#include "vmm/virtiofs/virtiofsd.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds check_limit{60'000};
+
+/// Runs a check whose failure is an `Error` with its own remedy.
+Check guarded(const std::string& id, CheckStatus when_failing, const std::function<Check()>& check) {
+  try {
+    return check();
+  } catch (const Error& error) {
+    return {id, when_failing, error.what(), error.hint()};
+  }
+}
+
+Check libvirt_check(Core& core) {
+  return guarded("libvirt", CheckStatus::fail, [&]() -> Check {
+    const auto hypervisor = core.hypervisor("auto", Deadline::after(check_limit));
+    return {"libvirt", CheckStatus::pass, "the embedded driver opens", "", Json{{"uri", hypervisor->uri()}}};
+  });
+}
+
+Check virtiofsd_check() {
+  return guarded("virtiofsd", CheckStatus::fail, []() -> Check {
+    const auto program = find_virtiofsd(Deadline::after(check_limit));
+    return {"virtiofsd", CheckStatus::pass, program.path.string(), "",
+            Json{{"kind", program.kind == VirtiofsdKind::rust ? "rust" : "c"}}};
+  });
+}
+
+Check image_check(const std::optional<Image>& image) {
+  if (!image)
+    return {"image", CheckStatus::warn, "the guest image is not built yet; the first start builds it",
+            "agentvm image build"};
+  return {"image", CheckStatus::pass,
+          fmt::format("{} ({}), built {}", image->name, image->suite, format_time(image->created)), "",
+          Json{{"digest", image->digest}}};
+}
+
+Check accelerator_check(Core& core, const std::optional<Image>& image) {
+  return guarded("accelerator", CheckStatus::fail, [&]() -> Check {
+    const auto platform = find_machine_platform();
+    ensure_private_dir(core.paths().host_facts());
+    const auto trial = image ? std::optional(TrialImage{image->kernel, image->initrd}) : std::nullopt;
+    const auto verdict = decide_accelerator(AcceleratorChoice::automatic, trial, platform,
+                                            core.paths().host_facts() / "accelerator.json",
+                                            host_accelerator_probes(platform), Deadline::after(check_limit));
+    Json evidence = Json::array();
+    for (const auto& item : verdict.evidence)
+      evidence.push_back({{"step", item.step}, {"passed", item.passed}, {"finding", item.finding}});
+    const bool kvm = verdict.accelerator == Accelerator::kvm;
+    return {"accelerator", kvm ? CheckStatus::pass : CheckStatus::warn,
+            kvm ? "KVM: " + verdict.reason : "emulation (TCG), slower: " + verdict.reason, "",
+            Json{{"accelerator", kvm ? "kvm" : "tcg"}, {"evidence", evidence}, {"from_cache", verdict.from_cache}}};
+  });
+}
+
+Check memory_check() {
+  return guarded("memory", CheckStatus::fail, []() -> Check {
+    const auto host = read_host_facts();
+    constexpr auto least = ByteSize::mebibytes(512), comfortable = ByteSize::gibibytes(2);
+    const auto most = memory_ceiling(host);
+    return {"memory",
+            most < least         ? CheckStatus::fail
+            : most < comfortable ? CheckStatus::warn
+                                 : CheckStatus::pass,
+            fmt::format("{} of {} available; a sandbox gets at most {}", host.memory_available.str(),
+                        host.memory_total.str(), most.str()),
+            "",
+            Json{{"available_bytes", host.memory_available.bytes()},
+                 {"total_bytes", host.memory_total.bytes()},
+                 {"cpus", host.cpus}}};
+  });
+}
+
+Check records_check(Core& core) {
+  const auto broken = core.store().list().broken;
+  if (broken.empty()) return {"records", CheckStatus::pass, "every sandbox's record can be read", ""};
+  return {"records", CheckStatus::warn, fmt::format("{}: {}", broken.front().name, broken.front().error.what()), ""};
+}
+
+}  // namespace
+
+Json run_doctor(Core& core, CallContext& call) {
+  report(call.progress_function(), "doctor", "looking at this host");
+  std::vector<Check> checks = check_programs();
+  const auto add = [&](std::vector<Check> more) { std::move(more.begin(), more.end(), std::back_inserter(checks)); };
+  std::optional<Image> image;
+  try {
+    image = find_image(core.image_request(""));
+  } catch (const Error&) {
+  }
+  add({libvirt_check(core), virtiofsd_check()});
+  add(check_namespaces());
+  add({image_check(image), accelerator_check(core, image), memory_check()});
+  add(check_resources(core.paths()));
+  add({records_check(core)});
+  Json result{{"schema", "agentvm.doctor/1"}, {"ok", true}, {"version", AGENTVM_VERSION}, {"checks", Json::array()}};
+  for (const auto& check : checks) {
+    if (check.status == CheckStatus::fail) result["ok"] = false;
+    result["checks"].push_back(to_json(check));
+  }
+  return result;
+}
+
+}  // namespace agentvm::manager

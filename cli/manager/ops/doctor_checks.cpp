@@ -1,0 +1,123 @@
+#include "cli/manager/ops/doctor_checks.hpp"
+
+#include <fmt/format.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include "vmm/base/files.hpp"
+#include "vmm/base/process.hpp"
+#include "vmm/base/sizes.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/base/unix_socket.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+/// First line of `program --version`, cut; empty when it cannot be run.
+std::string version_of(const std::string& program) {
+  constexpr milliseconds limit{5'000};
+  try {
+    // OpenSSH knows -V alone, and says it on standard error.
+    const auto result = run({.argv = {program, program == "ssh" ? "-V" : "--version"}}, Deadline::after(limit));
+    const auto& text = result.out.empty() ? result.err : result.out;
+    return clean_guest_text(text.substr(0, text.find('\n')), Newlines::escape, 120);
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+Check program_check(const std::string& id, const std::string& program, const std::string& package,
+                    CheckStatus when_absent, const std::string& purpose) {
+  const auto path = find_program(program);
+  if (path.empty())
+    return {id, when_absent, fmt::format("{} is not installed: {}", program, purpose),
+            "sudo apt-get install " + package};
+  return {id, CheckStatus::pass, version_of(program), "", Json{{"path", path}}};
+}
+
+/// The number in a /proc/sys file; `absent` when there is no such file (the kernel has no such switch).
+long long sysctl(const std::string& path, long long absent) {
+  const auto text = read_file_if_exists("/proc/sys/" + path, 64);
+  return text ? std::atoll(text->c_str()) : absent;
+}
+
+bool has_subordinate_range(const std::string& file, const std::string& user, uid_t uid) {
+  const auto text = read_file_if_exists(file);
+  if (!text) return false;
+  for (const auto& name : {user, std::to_string(uid)})
+    if (text->starts_with(name + ":") || text->find("\n" + name + ":") != std::string::npos) return true;
+  return false;
+}
+
+}  // namespace
+
+Json to_json(const Check& check) {
+  constexpr const char* names[] = {"pass", "warn", "fail"};
+  return {{"id", check.id},
+          {"status", names[static_cast<int>(check.status)]},
+          {"finding", check.finding},
+          {"remedy", check.remedy},
+          {"data", check.data}};
+}
+
+std::vector<Check> check_programs() {
+  return {
+      program_check("qemu", "qemu-system-x86_64", "qemu-system-x86", CheckStatus::fail, "it runs the guests"),
+      program_check("qemu-img", "qemu-img", "qemu-utils", CheckStatus::fail, "it makes the guests' disks"),
+      program_check("git", "git", "git", CheckStatus::fail, "workspaces are made from your repository with it"),
+      program_check("mmdebstrap", "mmdebstrap", "mmdebstrap", CheckStatus::warn, "`agentvm image build` needs it"),
+      program_check("depmod", "depmod", "kmod", CheckStatus::warn, "`agentvm image build` needs it"),
+      program_check("ssh", "ssh", "openssh-client", CheckStatus::warn, "`agentvm ssh` hands over to it"),
+  };
+}
+
+std::vector<Check> check_namespaces() {
+  constexpr const char* id = "user-namespaces";
+  if (sysctl("user/max_user_namespaces", 1) == 0)
+    return {{id, CheckStatus::fail,
+             "user namespaces are off (user.max_user_namespaces = 0): the workspace cannot be shared safely",
+             "sudo sysctl user.max_user_namespaces=15000, or agentvm start --workspace disk"}};
+  const auto uid = ::geteuid();
+  if (uid == 0) return {{id, CheckStatus::pass, "running as root: ids are mapped directly", ""}};
+  if (sysctl("kernel/unprivileged_userns_clone", 1) == 0)
+    return {{id, CheckStatus::fail, "unprivileged user namespaces are off (kernel.unprivileged_userns_clone = 0)",
+             "sudo sysctl kernel.unprivileged_userns_clone=1, or agentvm start --workspace disk"}};
+  if (sysctl("kernel/apparmor_restrict_unprivileged_userns", 0) == 1)
+    return {{id, CheckStatus::warn, "AppArmor restricts unprivileged user namespaces here",
+             "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0, or agentvm start --workspace disk"}};
+  if (find_program("newuidmap").empty())
+    return {{id, CheckStatus::fail, "newuidmap is not installed", "sudo apt-get install uidmap"}};
+  const passwd* entry = ::getpwuid(uid);
+  const std::string user = entry ? entry->pw_name : std::to_string(uid);
+  if (!has_subordinate_range("/etc/subuid", user, uid) || !has_subordinate_range("/etc/subgid", user, uid))
+    return {{id, CheckStatus::fail, fmt::format("{} has no subordinate ids in /etc/subuid and /etc/subgid", user),
+             fmt::format("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", user)}};
+  return {{id, CheckStatus::pass, "unprivileged, with subordinate ids", ""}};
+}
+
+std::vector<Check> check_resources(const Paths& paths) {
+  std::vector<Check> checks;
+  constexpr auto wanted_disk = ByteSize::gibibytes(10), least_disk = ByteSize::gibibytes(3);
+  fs::path existing = paths.state;
+  while (!fs::exists(existing)) existing = existing.parent_path();
+  const ByteSize disk(free_bytes(existing));
+  checks.push_back({"disk-space",
+                    disk < least_disk    ? CheckStatus::fail
+                    : disk < wanted_disk ? CheckStatus::warn
+                                         : CheckStatus::pass,
+                    fmt::format("{} free below {}", disk.str(), existing.string()),
+                    disk < wanted_disk ? "agentvm image prune" : "", Json{{"free_bytes", disk.bytes()}}});
+  // The longest name that libvirt or QEMU binds below the state folder.
+  const auto longest = paths.libvirt_root() / "lib/qemu/domain-9999-avm-00000000/monitor.sock";
+  if (longest.string().size() >= unix_path_limit_bytes)
+    checks.push_back({"socket-paths", CheckStatus::fail,
+                      fmt::format("socket paths below {} would be {} bytes long; {} is the limit", paths.state.string(),
+                                  longest.string().size(), unix_path_limit_bytes - 1),
+                      "export AGENTVM_HOME=<a shorter folder>"});
+  else
+    checks.push_back(
+        {"socket-paths", CheckStatus::pass, fmt::format("socket paths below {} fit", paths.state.string()), ""});
+  return checks;
+}
+
+}  // namespace agentvm::manager

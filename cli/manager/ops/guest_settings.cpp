@@ -1,0 +1,190 @@
+#include "cli/manager/ops/guest_settings.hpp"
+
+#include <cstdlib>
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/host_trust.hpp"
+#include "guest/image/sources.hpp"
+#include "proxy/egress/guest_settings.hpp"
+#include "proxy/egress/sources.hpp"
+#include "vmm/base/digest.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/base/process.hpp"
+#include "vmm/base/text.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds git_limit{10'000};
+/// Where the guest keeps the host's additional authorities: one file for Node, and the folder that
+/// update-ca-certificates reads.
+constexpr const char* guest_authorities_file = "/etc/ssl/agentvm-host-authorities.pem";
+
+std::map<std::string, std::string> npm_environment() {
+  std::map<std::string, std::string> found;
+  for (const char* name : {"npm_config_registry", "NPM_CONFIG_REGISTRY", "npm_config_cafile", "NODE_EXTRA_CA_CERTS"})
+    if (const char* value = std::getenv(name)) found[name] = value;
+  return found;
+}
+
+egress::NpmConfig host_npm_config() {
+  std::vector<std::string> texts;
+  const char* home = std::getenv("HOME");
+  for (const auto& file : {fs::path("/etc/npmrc"), fs::path(home ? home : "/nonexistent") / ".npmrc"})
+    if (auto text = read_file_if_exists(file)) texts.push_back(std::move(*text));
+  return egress::npm_config(texts, npm_environment());
+}
+
+/// One `git config` value of the user's repository; their repository and their configuration are trusted. Empty when
+/// unset.
+std::string git_config(const fs::path& project, const std::string& key) {
+  ProcessSpec spec{.argv = {"git", "-C", project.string(), "config", "--get", key}};
+  try {
+    auto text = run(std::move(spec), Deadline::after(git_limit)).out;
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text;
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+/// `value` for a git configuration file, quoted.
+std::string quoted(const std::string& value) {
+  std::string text = "\"";
+  for (const char c : value) {
+    if (c == '"' || c == '\\') text += '\\';
+    if (c == '\n') {
+      text += "\\n";
+      continue;
+    }
+    text += c;
+  }
+  return text + "\"";
+}
+
+/// The guest's /etc/gitconfig: what the image ships with, whose it is, and the way out.
+guest::GuestFile git_settings(const SandboxRecord& record, const std::vector<egress::GitSetting>& settings) {
+  std::string text =
+      "[safe]\n\tdirectory = /workspace\n\tdirectory = /workspace/*\n[core]\n\tpager = less "
+      "-FRX\n[init]\n\tdefaultBranch = main\n";
+  const auto identity = record.git_identity ? host_git_identity(record.project) : std::nullopt;
+  text += fmt::format("[user]\n\tname = {}\n\temail = {}\n", quoted(identity ? identity->name : "agentvm agent"),
+                      quoted(identity ? identity->email : fallback_git_email(record.name.str())));
+  for (const auto& setting : settings) {
+    const auto dot = setting.key.rfind('.');
+    text += fmt::format("[{}]\n\t{} = {}\n", setting.key.substr(0, dot), setting.key.substr(dot + 1),
+                        quoted(setting.value));
+  }
+  return {"/etc/gitconfig", 0644, 0, 0, text};
+}
+
+/// /etc/environment is PAM's, and sshd runs without PAM: it sets the same for every session itself. All on one line:
+/// sshd takes the first SetEnv only. PATH is left to the shell.
+guest::GuestFile session_environment(const std::vector<std::string>& environment) {
+  std::string line = "SetEnv";
+  for (const auto& entry : environment)
+    if (!entry.starts_with("PATH=")) line += fmt::format(" \"{}\"", entry);
+  return {"/etc/ssh/sshd_config.d/50-agentvm.conf", 0644, 0, 0, line + "\n"};
+}
+
+std::vector<std::string> host_authorities() {
+  std::vector<fs::path> sources{"/usr/local/share/ca-certificates"};
+  for (const auto& file : egress::extra_authority_files(host_npm_config(), npm_environment()))
+    sources.emplace_back(file);
+  return extra_authorities(sources, "/usr/share/ca-certificates");
+}
+
+void add_authorities(guest::Identity& identity, std::vector<std::string>& environment) {
+  const auto extra = host_authorities();
+  if (extra.empty()) return;
+  std::string all;
+  for (std::size_t i = 0; i < extra.size(); ++i) {
+    all += extra[i];
+    identity.files.push_back(
+        {fmt::format("{}/agentvm-host-{}.crt", guest_authorities_folder, i), 0644, 0, 0, extra[i]});
+  }
+  identity.files.push_back({guest_authorities_file, 0644, 0, 0, all});
+  environment.push_back(fmt::format("NODE_EXTRA_CA_CERTS={}", guest_authorities_file));
+}
+
+}  // namespace
+
+std::optional<GitIdentity> host_git_identity(const fs::path& project) {
+  GitIdentity identity{git_config(project, "user.name"), git_config(project, "user.email")};
+  if (identity.name.empty() || identity.email.empty()) return std::nullopt;
+  return identity;
+}
+
+std::string fallback_git_email(const std::string& sandbox) {
+  return "agent@" + sandbox + ".localhost";
+}
+
+guest::Identity guest_identity(Core& core, const SandboxRecord& record, const Image&) {
+  const auto folder = core.store().folder(record.name);
+  guest::Identity identity;
+  identity.hostname = record.name.str();
+  identity.machine_id = record.id;
+  std::erase(identity.machine_id, '-');
+  identity.host_key_private = read_file(folder / sandbox_files::host_key, 16384);
+  identity.host_key_public = read_file(folder / sandbox_files::host_key_public, 16384);
+  identity.authorized_keys = read_file(folder / sandbox_files::client_key_public, 16384);
+  identity.workspace =
+      record.workspace == WorkspaceMode::virtiofs ? guest::WorkspaceKind::virtiofs : guest::WorkspaceKind::disk;
+  identity.nested = record.nested;
+  guest::GuestNetwork network;
+  if (record.network == NetworkMode::nat) {
+    network.gateway = "10.0.2.2";
+    network.resolv_conf = "nameserver 10.0.2.3\n";
+  }
+  identity.network = network;
+  // pam_env reads the last assignment; PATH is the image's own.
+  std::vector<std::string> environment;
+  environment.emplace_back("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  environment.emplace_back(fmt::format("AGENTVM_SANDBOX={}", record.name.str()));
+  std::vector<egress::GitSetting> git;
+  if (record.network == NetworkMode::filtered) {
+    const auto settings = egress::guest_settings(host_npm_config());
+    for (const auto& file : settings.files) identity.files.push_back({file.path, file.mode, 0, 0, file.content});
+    environment.insert(environment.end(), settings.environment.begin(), settings.environment.end());
+    git = settings.git;
+  }
+  add_authorities(identity, environment);
+  identity.files.push_back(git_settings(record, git));
+  identity.files.push_back({"/etc/environment", 0644, 0, 0, fmt::format("{}\n", fmt::join(environment, "\n"))});
+  identity.files.push_back(session_environment(environment));
+  return identity;
+}
+
+void trust_host_authorities(guest::Control& control, const fs::path& sandbox_folder, Deadline deadline) {
+  const auto extra = host_authorities();
+  const auto digest = sha256_hex(fmt::format("{}", fmt::join(extra, "")));
+  const auto marker = sandbox_folder / "authorities.digest";
+  if (read_file_if_exists(marker, 128).value_or(extra.empty() ? digest : "") == digest) return;
+  // The bundle serves curl, git and apt at once; OpenSSL's hashed folder (Python and others) takes seconds under
+  // emulation and follows.
+  const auto result =
+      control.exec({.argv = {"sh", "-c",
+                             fmt::format("cat {} >>/etc/ssl/certs/ca-certificates.crt && "
+                                         "setsid --fork update-ca-certificates </dev/null >/dev/null 2>&1",
+                                         guest_authorities_file)}},
+                   deadline);
+  if (!result.ok())
+    throw Error(ErrorCode::operation_failed, "the guest does not take the host's certificate authorities: " +
+                                                 clean_guest_text(result.err, Newlines::escape, 300));
+  write_file_atomic(marker, digest);
+}
+
+egress::EgressPolicy egress_policy(Core& core, const SandboxRecord& record) {
+  std::string suite = "bookworm";
+  try {
+    suite = get_image(core.paths().images(), record.image_digest).suite;
+  } catch (const Error&) {
+    // The image is gone from the list; its guest still runs and its sources are most likely these.
+  }
+  return egress::EgressPolicy(
+      egress::merged({egress::package_source_entries(render_sources(host_sources("/etc/apt", suite))),
+                      host_npm_config().entries, egress::allow_entries(record.egress_allow, "egress.allow")}));
+}
+
+}  // namespace agentvm::manager

@@ -1,0 +1,34 @@
+#pragma once
+// What makes a guest this sandbox's guest, put together on the host: identity, settings files, and the way out.
+
+#include <optional>
+
+#include "cli/manager/ops/core.hpp"
+#include "guest/control/control.hpp"
+#include "guest/protocol/identity.hpp"
+#include "proxy/egress/policy.hpp"
+
+namespace agentvm::manager {
+
+struct GitIdentity {
+  std::string name, email;
+};
+/// user.name and user.email as git finds them for the project; nothing when one is not set.
+std::optional<GitIdentity> host_git_identity(const fs::path& project);
+/// What commits name when the host has no identity to give.
+std::string fallback_git_email(const std::string& sandbox);
+
+guest::Identity guest_identity(Core& core, const SandboxRecord& record, const Image& image);
+
+/// The folder of the guest that update-ca-certificates reads.
+inline constexpr const char* guest_authorities_folder = "/usr/local/share/ca-certificates";
+
+/// Makes the guest's stores trust what `guest_identity` brought along, once per disk and set of authorities. Throws
+/// when the guest fails.
+void trust_host_authorities(guest::Control& control, const fs::path& sandbox_folder, Deadline deadline);
+
+/// The exact names that the sandbox may reach: the image's package sources, the host's npm registries, and
+/// `egress.allow`.
+egress::EgressPolicy egress_policy(Core& core, const SandboxRecord& record);
+
+}  // namespace agentvm::manager

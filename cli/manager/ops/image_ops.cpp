@@ -1,0 +1,102 @@
+#include "cli/manager/ops/image_ops.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/requests.hpp"
+#include "vmm/base/files.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds build_limit{60 * 60'000};
+
+/// Digest -> names of the sandboxes whose disks stand on it.
+std::map<std::string, std::vector<std::string>> image_users(Core& core) {
+  std::map<std::string, std::vector<std::string>> users;
+  const auto listing = core.store().list();
+  for (const auto& record : listing.records)
+    if (!record.image_digest.empty()) users[record.image_digest].push_back(record.name.str());
+  // A record that cannot be read may stand on any image: nothing may go while one is there.
+  if (!listing.broken.empty())
+    throw Error(ErrorCode::operation_failed,
+                fmt::format("the record of '{}' cannot be read, so it is not known which images are in use",
+                            listing.broken.front().name),
+                "agentvm list");
+  return users;
+}
+
+Json image_json(const Image& image) {
+  auto json = image.to_json();
+  json["folder"] = image.folder.string();
+  json["built"] = format_time(image.created);
+  json["size_bytes"] = image.size_bytes;
+  return json;
+}
+
+Json build(Core& core, CallContext& call, const Json& params) {
+  auto request = core.image_request(text_or_empty(params, "recipe"));
+  request.mode = value_or<bool>(params, "refresh", false) ? BuildMode::refresh : BuildMode::reuse;
+  request.stop = call.cancelled();
+  ensure_private_dir(core.paths().data);
+  auto json = image_json(ensure_image(request, call.progress_function(), Deadline::after(build_limit)));
+  json["schema"] = "agentvm.image/1";
+  return json;
+}
+
+Json list(Core& core) {
+  std::map<std::string, std::vector<std::string>> users;
+  try {
+    users = image_users(core);
+  } catch (const Error&) {
+    // The list is still worth seeing; remove and prune refuse.
+  }
+  Json result{{"schema", "agentvm.image-list/1"}, {"images", Json::array()}};
+  for (const auto& image : list_images(core.paths().images())) {
+    auto json = image_json(image);
+    json["used_by"] = users[image.digest];
+    result["images"].push_back(json);
+  }
+  return result;
+}
+
+Json inspect(Core& core, const Json& params) {
+  auto json = image_json(get_image(core.paths().images(), require<std::string>(params, "name")));
+  json["schema"] = "agentvm.image/1";
+  json["used_by"] = image_users(core)[require<std::string>(json, "digest")];
+  return json;
+}
+
+Json remove(Core& core, const Json& params) {
+  const auto image = get_image(core.paths().images(), require<std::string>(params, "name"));
+  if (const auto users = image_users(core)[image.digest]; !users.empty())
+    throw Error(ErrorCode::wrong_state,
+                fmt::format("image {} is in use by {}", image.digest.substr(0, 12), fmt::join(users, ", ")),
+                "agentvm destroy " + users.front());
+  remove_image(core.paths().images(), image);
+  return {{"schema", "agentvm.image-remove/1"}, {"digest", image.digest}, {"freed_bytes", image.size_bytes}};
+}
+
+Json prune(Core& core) {
+  std::set<std::string> in_use;
+  for (const auto& [digest, names] : image_users(core)) in_use.insert(digest);
+  // The newest default image is what the next start wants.
+  if (const auto current = find_image(core.image_request(""))) in_use.insert(current->digest);
+  const auto pruned = prune_images(core.paths().images(), core.paths().libexec, in_use);
+  Json result{{"schema", "agentvm.image-prune/1"}, {"images", Json::array()}, {"freed_bytes", pruned.freed_bytes}};
+  for (const auto& image : pruned.images) result["images"].push_back(image_json(image));
+  return result;
+}
+
+}  // namespace
+
+void add_image_operations(Service& service, const std::shared_ptr<Core>& core) {
+  service.add("image.build", Lane::work,
+              [core](CallContext& call, const Json& params) { return build(*core, call, params); });
+  service.add("image.list", Lane::quick, [core](CallContext&, const Json&) { return list(*core); });
+  service.add("image.inspect", Lane::quick,
+              [core](CallContext&, const Json& params) { return inspect(*core, params); });
+  service.add("image.remove", Lane::work, [core](CallContext&, const Json& params) { return remove(*core, params); });
+  service.add("image.prune", Lane::work, [core](CallContext&, const Json&) { return prune(*core); });
+}
+
+}  // namespace agentvm::manager

@@ -1,0 +1,263 @@
+#include "cli/manager/ops/operations.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/core.hpp"
+#include "cli/manager/ops/doctor.hpp"
+#include "cli/manager/ops/image_ops.hpp"
+#include "cli/manager/ops/requests.hpp"
+#include "cli/manager/ops/rescue.hpp"
+#include "cli/manager/ops/running.hpp"
+#include "cli/manager/ops/sessions.hpp"
+#include "cli/manager/ops/start.hpp"
+#include "cli/manager/ops/status.hpp"
+#include "cli/manager/ops/teardown.hpp"
+#include "guest/ssh/ssh_config.hpp"
+#include "sync/sync.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/config.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds hold_limit{20'000};
+constexpr milliseconds teardown_limit{120'000};
+constexpr milliseconds sync_limit{20 * 60'000};
+constexpr milliseconds rescue_limit{5 * 60'000};
+
+/// Rescue before the guest goes; a failure is told, and stops what would lose the work only where `required`.
+enum class Rescue { best_effort, required };
+
+std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how) {
+  report(call.progress_function(), "rescue", "bringing work home that is only in the guest");
+  try {
+    return rescue_work(core, record, Deadline::after(rescue_limit));
+  } catch (Error& error) {
+    if (how == Rescue::required) {
+      error.while_doing("rescuing the work of " + record.name.str());
+      error.with_hint(fmt::format(
+          "agentvm stop {0} --force, then agentvm destroy {0}: what is only in the guest is lost", record.name.str()));
+      throw;
+    }
+    call.warning(
+        fmt::format("work in the guest could not be copied to the host ({}); it stays in the sandbox", error.what()));
+    return {};
+  }
+}
+
+Json run_sync(Core& core, CallContext& call, const Json& params) {
+  const auto [record, live] = running_sandbox(core, params);
+  const auto deadline = Deadline::after(sync_limit);
+  sync::SyncRequest request{.repository = record.project,
+                            .sandbox = record.name,
+                            .libexec = core.paths().libexec,
+                            .scratch = core.store().folder(record.name) / "sync"};
+  request.dry_run = value_or<bool>(params, "dry_run", false);
+  request.branch = optional_text(params, "branch");
+  const auto session = live->session(Session::control, deadline);
+  const auto outcome = sync::sync_now(request, *session, call.progress_function(), deadline);
+  if (!request.dry_run)
+    core.store().update(record.name, [&](SandboxRecord& r) {
+      r.last_sync = SyncRecord{system_clock().unix_seconds(), std::string(sync::to_string(outcome.result)),
+                               outcome.branch, outcome.old_tip, outcome.new_tip};
+    });
+  return sync::to_json(outcome);
+}
+
+Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
+  auto record = core.resolve(params);
+  const bool force = value_or<bool>(params, "force", false);
+  const milliseconds grace(1000 * value_or<long long>(params, "timeout_seconds", 30));
+  const auto hold = core.hold(record.name, Deadline::after(hold_limit));
+  record = core.store().get(record.name);
+  const bool running = record.state == SandboxState::running;
+  std::vector<std::string> rescued;
+  if (running && value_or<bool>(params, "sync", false)) {
+    auto sync_params = params;
+    sync_params["name"] = record.name.str();
+    const auto outcome = run_sync(core, call, sync_params);
+    const auto result = require<std::string>(outcome, "result");
+    if (result != "updated" && result != "up-to-date")
+      call.warning("sync: " + result + "; the commits are in refs/agentvm/" + record.name.str());
+  }
+  if (running && !force) rescued = rescue(core, call, record, Rescue::best_effort);
+  core.apply(record.name, SandboxEvent::stop, "user");
+  report(call.progress_function(), "stop", "stopping " + record.name.str());
+  try {
+    tear_down(core, record.name, force ? Shutdown::forced : Shutdown::graceful, grace,
+              Deadline::after(teardown_limit + grace));
+  } catch (const Error& error) {
+    core.apply(record.name, SandboxEvent::failed, "stop-failed", error.what());
+    throw;
+  }
+  record = core.apply(record.name, SandboxEvent::ended, "user");
+  auto status = sandbox_status(core, record, Detail::brief);
+  status["rescued"] = rescued;
+  if (!record.persist) {
+    erase(core, record.name, Deadline::after(teardown_limit));
+    status["state"] = "destroyed";
+  }
+  return status;
+}
+
+Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
+  auto record = core.resolve(params);
+  const auto hold = core.hold(record.name, Deadline::after(hold_limit));
+  record = core.store().get(record.name);
+  std::vector<std::string> rescued;
+  if (record.state == SandboxState::running) rescued = rescue(core, call, record, Rescue::required);
+  core.apply(record.name, SandboxEvent::destroy, "user");
+  report(call.progress_function(), "destroy", "removing " + record.name.str());
+  tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
+  if (value_or<bool>(params, "keep_disk", false) &&
+      fs::exists(core.store().folder(record.name) / sandbox_files::disk)) {
+    const auto kept = core.paths().state / "kept-disks" / (record.name.str() + "-" + record.id.substr(0, 8) + ".qcow2");
+    ensure_private_dir(kept.parent_path());
+    if (::rename((core.store().folder(record.name) / sandbox_files::disk).c_str(), kept.c_str()) < 0)
+      throw_errno("keeping the disk");
+    call.warning("the disk is kept as " + kept.string());
+  }
+  erase(core, record.name, Deadline::after(teardown_limit));
+  return {{"schema", "agentvm.destroy/1"}, {"name", record.name.str()}, {"rescued", rescued}};
+}
+
+Json ssh_config(Core& core, const Json& params) {
+  const auto [record, live] = running_sandbox(core, params);
+  const auto folder = core.store().folder(record.name);
+  guest::SshStanza stanza{.name = record.name.str(),
+                          .port = record.ssh_port,
+                          .identity_file = folder / sandbox_files::client_key,
+                          .known_hosts_file = folder / sandbox_files::known_hosts};
+  const auto text = guest::ssh_config_stanza(stanza);
+  const auto file = folder / "ssh_config";
+  write_file_atomic(file, text);
+  return {{"schema", "agentvm.ssh-config/1"},
+          {"name", record.name.str()},
+          {"host_alias", guest::ssh_host_alias(record.name.str())},
+          {"host", "127.0.0.1"},
+          {"port", record.ssh_port},
+          {"user", "agent"},
+          {"config_file", file.string()},
+          {"identity_file", stanza.identity_file.string()},
+          {"known_hosts_file", stanza.known_hosts_file.string()},
+          {"stanza", text}};
+}
+
+/// The plan with its values as a list, in the order of the reference, for printing.
+Json plan_json(Core& core, const Json& params) {
+  const auto plan = plan_request(core, read_client_setting(params));
+  auto result = plan.to_json();
+  auto values = Json::array();
+  for (const auto& key : config_keys()) {
+    std::string member(key.name);
+    std::replace(member.begin(), member.end(), '.', '_');
+    if (!result.contains(member)) continue;
+    const auto& entry = result[member];
+    values.push_back({{"name", key.name},
+                      {"value", entry["value"]},
+                      {"text", config_value_text(key, entry["value"])},
+                      {"origin", entry["origin"]}});
+  }
+  result["values"] = values;
+  return result;
+}
+
+ConfigInput config_input(Core& core, const ClientSetting& setting) {
+  ConfigInput input;
+  input.environment = setting.environment;
+  input.user = read_config_file(core.paths().config_file);
+  try {
+    input.project = read_config_file(find_project(setting.path).root / "agentvm.yaml");
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::not_found) throw;  // outside a repository there is no project file
+  }
+  return input;
+}
+
+Json validate_config(Core& core, const Json& params) {
+  auto input = config_input(core, read_client_setting(params));
+  if (const auto file = optional_text(params, "file")) {
+    input.project.reset();
+    input.user = read_config_file(*file);
+    if (!input.user) throw Error(ErrorCode::not_found, *file + ": no such file");
+  }
+  const auto config = resolve_config(input);
+  return {{"schema", "agentvm.config-validate/1"}, {"valid", true}, {"warnings", config.warnings()}};
+}
+
+Json logs(Core& core, const Json& params) {
+  const auto record = core.resolve(params);
+  return {{"schema", "agentvm.logs/1"},
+          {"name", record.name.str()},
+          {"path", (core.store().folder(record.name) / sandbox_files::serial_log).string()}};
+}
+
+std::string lane_key(Core& core, const Json& params) {
+  if (const auto name = optional_text(params, "name")) return *name;
+  try {
+    // Requests without a name belong to the project's sandbox, also while it does not exist yet.
+    const auto setting = read_client_setting(params);
+    if (const auto asked = setting.flags.find("name"); asked != setting.flags.end()) return asked->second;
+    const auto root = find_project(setting.path).root;
+    const auto mine = core.store().find_by_project(root);
+    return mine.size() == 1 ? mine.front().name.str() : root.string();
+  } catch (const Error&) {
+    return "";  // the operation itself says what is wrong
+  }
+}
+
+void add_quick(Service& service, const std::shared_ptr<Core>& core) {
+  service.add("status", Lane::quick, [core](CallContext&, const Json& params) {
+    const auto detail = value_or<bool>(params, "verbose", false) ? Detail::verbose : Detail::brief;
+    return value_or<bool>(params, "all", false) ? all_status(*core, detail)
+                                                : sandbox_status(*core, core->resolve(params), detail);
+  });
+  service.add("list", Lane::quick, [core](CallContext&, const Json& params) {
+    return list_sandboxes(*core, text_or_empty(params, "state"));
+  });
+  service.add("ssh-config", Lane::quick,
+              [core](CallContext&, const Json& params) { return ssh_config(*core, params); });
+  service.add("logs", Lane::quick, [core](CallContext&, const Json& params) { return logs(*core, params); });
+  service.add("plan", Lane::work, [core](CallContext&, const Json& params) { return plan_json(*core, params); });
+  service.add("config.show", Lane::quick, [core](CallContext&, const Json& params) {
+    return config_json(resolve_config(config_input(*core, read_client_setting(params))));
+  });
+  service.add("config.validate", Lane::quick,
+              [core](CallContext&, const Json& params) { return validate_config(*core, params); });
+  service.add("doctor", Lane::work, [core](CallContext& call, const Json&) { return run_doctor(*core, call); });
+}
+
+void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core) {
+  service.add("start", Lane::sandbox, [core](CallContext& call, const Json& params) {
+    return start_sandbox(*core, call, read_client_setting(params), value_or<bool>(params, "fresh", false));
+  });
+  service.add("stop", Lane::sandbox,
+              [core](CallContext& call, const Json& params) { return stop_sandbox(*core, call, params); });
+  service.add("destroy", Lane::sandbox,
+              [core](CallContext& call, const Json& params) { return destroy_sandbox(*core, call, params); });
+  service.add("sync", Lane::sandbox,
+              [core](CallContext& call, const Json& params) { return run_sync(*core, call, params); });
+  service.add_async("exec", Lane::work, [core](const std::shared_ptr<Responder>& call, const Json& params) {
+    exec_in_guest(*core, call, params);
+  });
+  service.add_async(
+      "attach", Lane::work,
+      [core](const std::shared_ptr<Responder>& call, const Json& params) { attach_to_guest(*core, call, params); },
+      OnRetire::interrupt);
+}
+
+}  // namespace
+
+void register_operations(Service& service, const Paths& paths) {
+  auto core = std::make_shared<Core>(paths);
+  reconcile(*core);
+  add_quick(service, core);
+  add_sandbox_operations(service, core);
+  add_image_operations(service, core);
+  service.lane_key([core](const Json& params) { return lane_key(*core, params); });
+  service.busy([core] { return core->any_live(); });
+  service.status_details([core](Json& status) { status["sandboxes"] = core->live_count(); });
+  service.on_stop([core] { core->shut_down(); });
+}
+
+}  // namespace agentvm::manager

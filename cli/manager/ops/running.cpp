@@ -1,0 +1,201 @@
+#include "cli/manager/ops/running.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/guest_settings.hpp"
+#include "cli/manager/ops/teardown.hpp"
+#include "proxy/egress/guest_settings.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/host.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds call_limit{20'000};
+constexpr milliseconds teardown_limit{60'000};
+constexpr milliseconds take_over_limit{30'000};
+constexpr milliseconds redial_pause{2'000};
+constexpr milliseconds dial_limit{60'000};
+
+guest::SshEndpoint endpoint_of(Core& core, const SandboxRecord& record) {
+  const auto folder = core.store().folder(record.name);
+  guest::SshEndpoint endpoint;
+  endpoint.port = record.ssh_port;
+  endpoint.private_key = (folder / sandbox_files::client_key).string();
+  endpoint.host_key = read_file(folder / sandbox_files::host_key_public, 4096);
+  while (!endpoint.host_key.empty() && endpoint.host_key.back() == '\n') endpoint.host_key.pop_back();
+  endpoint.name = record.name.str();
+  return endpoint;
+}
+
+/// The data session carries egress: without it the guest has no way out, so a lost one is dialled again for as long as
+/// the machine runs.
+void redial_data(Core& core, const SandboxName& name) {
+  const auto live = core.live(name);
+  if (!live || live->session_if_alive(Session::data)) return;
+  try {
+    live->session(Session::data, Deadline::after(dial_limit));
+    log::info("ssh", "{}: the data session is back", name.str());
+  } catch (const Error& error) {
+    log::warn("ssh", "{}: the data session is down: {}", name.str(), error.what());
+    core.janitor().post_later(redial_pause, "redial " + name.str(), [&core, name] { redial_data(core, name); });
+  }
+}
+
+void wire(Core& core, LiveSandbox& live, const SandboxRecord& record) {
+  const auto name = record.name;
+  if (record.network == NetworkMode::filtered) {
+    core.egress().set_policy(name.str(), egress_policy(core, record));
+    live.on_data_session([&core, name](guest::Streams& streams, Deadline deadline) {
+      return streams.accept(
+          egress::guest_proxy_port,
+          [&core, name](UniqueFd connection) { core.egress().serve(std::move(connection), name.str()); }, deadline);
+    });
+  }
+  live.on_data_lost(
+      [&core, name] { core.janitor().post("redial " + name.str(), [&core, name] { redial_data(core, name); }); });
+  if (!record.virtiofsd) return;
+  const auto share_lost = [&core, domain = record.domain] {
+    core.janitor().post("share of " + domain, [&core, domain] {
+      machine_ended(core, domain, "share-lost",
+                    "virtiofsd, which shares /workspace, ended: the guest cannot go on without it");
+    });
+  };
+  if (!core.watch().add(name.str(), record.virtiofsd->pid, record.virtiofsd->start_ticks, share_lost)) share_lost();
+}
+
+/// What a machine that runs without a manager needs to be ours again.
+void take_over(Core& core, const SandboxRecord& record) {
+  core.serial().add(record.name.str(), core.paths().sockets(record.name.str()) / socket_files::serial,
+                    core.store().folder(record.name));
+  try {
+    connect_running(core, record, Deadline::after(take_over_limit), {});
+  } catch (const Error& error) {
+    // The machine runs; a guest whose agent hangs must still be reachable by ssh, stop and destroy.
+    log::warn("manager", "{}: the guest's agent does not answer: {}", record.name.str(), error.what());
+    auto live = std::make_shared<LiveSandbox>(endpoint_of(core, record));
+    wire(core, *live, record);
+    core.set_live(record.name, live);
+  }
+  core.janitor().post("dial " + record.name.str(), [&core, name = record.name] { redial_data(core, name); });
+}
+
+bool machine_runs(Core& core, const SandboxRecord& record) {
+  if (record.domain.empty() || record.libvirt_uri.empty()) return false;
+  const auto hypervisor = core.hypervisor(record.libvirt_uri, Deadline::after(call_limit));
+  watch_events(core, *hypervisor);
+  const auto info = hypervisor->find(record.domain, Deadline::after(call_limit));
+  return info && info->state != DomainState::shut_off;
+}
+
+void reconcile_one(Core& core, const SandboxRecord& record) {
+  const auto& name = record.name;
+  const auto gone_limit = Deadline::after(teardown_limit);
+  switch (record.state) {
+    case SandboxState::running:
+    case SandboxState::paused:
+      if (machine_runs(core, record)) return take_over(core, record);
+      {
+        const bool rebooted = record.boot && record.boot->boot_id != read_host_facts().boot_id;
+        core.apply(name, SandboxEvent::crashed, rebooted ? "host-reboot" : "crash",
+                   rebooted ? "the host was restarted" : "the machine ended while no manager was running");
+      }
+      return tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
+    case SandboxState::preparing:
+    case SandboxState::starting:
+      core.apply(name, SandboxEvent::failed, "manager-ended", "the manager ended during the start");
+      return tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
+    case SandboxState::stopping:
+      tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
+      core.apply(name, SandboxEvent::ended, record.reason);
+      return;
+    case SandboxState::destroying:
+      tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
+      return erase(core, name, gone_limit);
+    case SandboxState::defined:
+    case SandboxState::stopped:
+    case SandboxState::failed:
+    case SandboxState::saved:
+      if (!record.teardown.empty()) tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
+      return;
+  }
+}
+
+/// Machines of ours that no record knows: left by a folder that was deleted by hand.
+void stop_orphans(Core& core) {
+  if (!fs::exists(core.paths().libvirt_root())) return;
+  const auto hypervisor = core.hypervisor("auto", Deadline::after(call_limit));
+  watch_events(core, *hypervisor);
+  std::set<std::string> known;
+  for (const auto& record : core.store().list().records) known.insert(record.domain);
+  for (const auto& broken : core.store().list().broken)
+    log::warn("manager", "{}: {}", broken.name, broken.error.what());
+  for (const auto& info : hypervisor->list(Deadline::after(call_limit))) {
+    if (info.id.empty() || known.contains(info.domain)) continue;
+    log::warn("manager", "ending {}, a machine of ours without a record", info.domain);
+    hypervisor->stop(info.domain, Deadline::after(call_limit));
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<LiveSandbox> connect_running(Core& core, const SandboxRecord& record, Deadline deadline,
+                                             const std::function<void()>& resume) {
+  auto control = guest::Control::connect(core.paths().sockets(record.name.str()) / socket_files::agent, deadline);
+  if (resume) resume();
+  control->hello(deadline);
+  auto live = std::make_shared<LiveSandbox>(endpoint_of(core, record));
+  live->set_control(std::move(control));
+  wire(core, *live, record);
+  core.set_live(record.name, live);
+  return live;
+}
+
+void machine_ended(Core& core, const std::string& domain, const std::string& reason, const std::string& message) {
+  for (const auto& record : core.store().list().records) {
+    if (record.domain != domain) continue;
+    const auto hold = core.try_hold(record.name);
+    if (!hold) {
+      // An operation is on it: it sees the end itself, or leaves it to us.
+      core.janitor().post_later(redial_pause, "end of " + domain,
+                                [&core, domain, reason, message] { machine_ended(core, domain, reason, message); });
+      return;
+    }
+    const auto current = core.store().find(record.name);
+    if (!current || (current->state != SandboxState::running && current->state != SandboxState::paused)) return;
+    if (reason != "share-lost" && machine_runs(core, *current)) return;  // an old event: it was started again
+    const bool orderly = reason == "guest-shutdown";
+    core.apply(record.name, orderly ? SandboxEvent::ended : SandboxEvent::crashed, reason, message);
+    return tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
+  }
+}
+
+void watch_events(Core& core, Hypervisor& hypervisor) {
+  hypervisor.on_event([&core](const Hypervisor::Event& event) {
+    using Kind = Hypervisor::Event::Kind;
+    if (event.kind != Kind::stopped && event.kind != Kind::crashed) return;
+    const bool orderly = event.kind == Kind::stopped;
+    core.janitor().post("end of " + event.domain, [&core, domain = event.domain, orderly] {
+      machine_ended(core, domain, orderly ? "guest-shutdown" : "crash",
+                    orderly ? "the guest powered off" : "the machine ended unexpectedly");
+    });
+  });
+}
+
+void reconcile(Core& core) {
+  try {
+    stop_orphans(core);
+  } catch (const Error& error) {
+    log::error("manager", "looking for machines: {}", error.what());
+  }
+  for (const auto& record : core.store().list().records) {
+    try {
+      reconcile_one(core, record);
+    } catch (const std::exception& problem) {
+      log::error("manager", "{}: {}", record.name.str(), problem.what());
+    }
+  }
+}
+
+}  // namespace agentvm::manager

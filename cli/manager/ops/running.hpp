@@ -1,0 +1,25 @@
+#pragma once
+// Everything between the manager and one machine that runs: opened when it starts and again by a manager that takes
+// over; closed and recorded when the machine, its share or its connection ends by itself.
+
+#include "cli/manager/ops/core.hpp"
+
+namespace agentvm::manager {
+
+/// Connects to the agent of a machine (started paused: `resume` is called once we listen, so that not a byte is lost;
+/// or running: leave it empty) until it says hello, and registers the sandbox as live with its watches. Throws at the
+/// deadline; then nothing is registered.
+std::shared_ptr<LiveSandbox> connect_running(Core& core, const SandboxRecord& record, Deadline deadline,
+                                             const std::function<void()>& resume);
+
+/// Compares every record with what really runs: takes over what runs, finishes what was half done, tells the truth
+/// about the rest. Once, at the manager's start. Never throws for a single sandbox.
+void reconcile(Core& core);
+
+/// The machine of this domain ended, or its share did: brings the record into line. Runs on the janitor.
+void machine_ended(Core& core, const std::string& domain, const std::string& reason, const std::string& message);
+
+/// Hangs `machine_ended` to the hypervisor's events. Idempotent.
+void watch_events(Core& core, Hypervisor& hypervisor);
+
+}  // namespace agentvm::manager

@@ -1,0 +1,159 @@
+#include "cli/manager/ops/sessions.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/requests.hpp"
+#include "vmm/base/log.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds session_limit{30'000};
+
+Json to_json(const guest::GuestStatus& status) {
+  using Kind = guest::GuestStatus::Kind;
+  if (status.kind == Kind::exited) return {{"kind", "exited"}, {"code", status.code}};
+  if (status.kind == Kind::signaled) return {{"kind", "signaled"}, {"signal", status.signal}};
+  return {{"kind", "lost"}};
+}
+
+guest::PtySize pty_size(const Json& message) {
+  constexpr unsigned widest = 4096;
+  return {std::clamp(value_or<unsigned>(message, "columns", 80), 1u, widest),
+          std::clamp(value_or<unsigned>(message, "rows", 24), 1u, widest)};
+}
+
+/// Resize and signal messages of the client, applied to the process.
+void follow_messages(CallContext& call, const std::shared_ptr<guest::Exec>& process) {
+  call.on_message([weak = std::weak_ptr(process)](const Json& message) {
+    const auto target = weak.lock();
+    if (!target) return;
+    try {
+      const auto method = value_or<std::string>(message, "method", "");
+      if (method == "resize") target->resize(pty_size(message));
+      if (method == "signal") target->signal(value_or<std::string>(message, "name", ""));
+    } catch (const Error& error) {
+      log::debug("exec", "a message of the client was dropped: {}", error.what());
+    }
+  });
+}
+
+/// Hands the process to the client and answers when it has ended; the process lives exactly as long as this call.
+void serve(Core& core, const std::shared_ptr<Responder>& call, std::shared_ptr<guest::Exec> process, bool terminal,
+           Json result) {
+  follow_messages(*call, process);
+  std::vector<UniqueFd> streams;
+  streams.push_back(process->take_io());
+  if (!terminal) streams.push_back(process->take_err());
+  call->send_streams(std::move(streams));
+  struct Running {
+    std::shared_ptr<guest::Exec> process;  // reset on the janitor's thread alone
+    std::optional<std::stop_callback<std::function<void()>>> on_cancel;
+  };
+  auto running = std::make_shared<Running>();
+  running->process = process;
+  // Hanging up may wait for the session's thread, so neither the server's thread nor the process's own callback does
+  // it.
+  const auto hang_up = [&core, weak = std::weak_ptr(running)] {
+    core.janitor().post("hang up", [weak] {
+      if (const auto held = weak.lock()) held->process.reset();
+    });
+  };
+  running->on_cancel.emplace(call->cancelled(), hang_up);
+  process->on_end([call, running, hang_up, result = std::move(result)](const guest::GuestStatus& status) {
+    call->ended(to_json(status));
+    call->respond(result);
+    hang_up();
+  });
+}
+
+}  // namespace
+
+std::pair<SandboxRecord, std::shared_ptr<LiveSandbox>> running_sandbox(Core& core, const Json& params) {
+  auto record = core.resolve(params);
+  if (record.state != SandboxState::running) {
+    const auto why = record.message.empty() ? std::string() : " (" + record.message + ")";
+    throw Error(ErrorCode::wrong_state,
+                fmt::format("'{}' is {}, not running{}", record.name.str(), to_string(record.state), why),
+                record.state == SandboxState::starting || record.state == SandboxState::preparing
+                    ? "agentvm status " + record.name.str()
+                    : "agentvm start " + record.project.string());
+  }
+  auto live = core.live(record.name);
+  if (!live)
+    throw Error(ErrorCode::operation_failed,
+                fmt::format("'{}' runs, but the manager has no connection to it", record.name.str()),
+                "agentvm stop " + record.name.str());
+  return {std::move(record), std::move(live)};
+}
+
+std::string guest_folder(const SandboxRecord& record, const fs::path& cwd) {
+  if (cwd.empty()) return "/workspace";
+  try {
+    const auto project = find_project(cwd);
+    if (project.root == record.project && !project.subfolder.empty())
+      return (fs::path("/workspace") / project.subfolder).string();
+  } catch (const Error&) {
+    // Elsewhere on the host: the workspace itself.
+  }
+  return "/workspace";
+}
+
+std::string session_name(const SandboxRecord& record) {
+  return record.name.str() + "-" + branch_label(record.branch.empty() ? "detached" : record.branch);
+}
+
+void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
+  const auto [record, live] = running_sandbox(core, params);
+  guest::ExecSpec spec;
+  spec.argv = require<std::vector<std::string>>(params, "argv");
+  if (spec.argv.empty()) throw Error(ErrorCode::usage, "no command to run", "agentvm exec -- CMD");
+  spec.env = value_or<std::map<std::string, std::string>>(params, "guest_env", {});
+  spec.user = text_or_empty(params, "user");
+  const auto asked = text_or_empty(params, "workdir");
+  const auto mapped = guest_folder(record, text_or_empty(params, "cwd"));
+  spec.workdir = asked.empty()            ? mapped
+                 : asked.starts_with("/") ? asked
+                                          : (fs::path(mapped) / asked).lexically_normal().string();
+  const bool terminal = value_or<bool>(params, "tty", false);
+  if (terminal) {
+    spec.pty = pty_size(params);
+    spec.term = value_or<std::string>(params, "term", spec.term);
+  }
+  const auto deadline = Deadline::after(session_limit);
+  const auto session = live->session(Session::control, deadline);
+  if (value_or<bool>(params, "detach", false)) {
+    // Its own session and no streams: it outlives this connection.
+    spec.argv.insert(spec.argv.begin(),
+                     {"setsid", "--fork", "sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh"});
+    spec.pty.reset();
+    const auto process = session->exec(spec, deadline);
+    const auto status = process->wait(deadline);
+    if (!status || status->shell_code() != 0)
+      throw Error(ErrorCode::operation_failed, fmt::format("'{}' could not be started in the guest", spec.argv[6]));
+    call->respond({{"schema", "agentvm.exec/1"}, {"detached", true}});
+    return;
+  }
+  serve(core, call, std::shared_ptr<guest::Exec>(session->exec(spec, deadline)), terminal,
+        {{"schema", "agentvm.exec/1"}});
+}
+
+void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
+  const auto [record, live] = running_sandbox(core, params);
+  const auto name = session_name(record);
+  guest::ExecSpec spec;
+  spec.argv = value_or<bool>(params, "read_only", false)
+                  ? std::vector<std::string>{"tmux", "-u", "attach-session", "-r", "-t", "=" + name}
+                  : std::vector<std::string>{"tmux", "-u", "new-session", "-A", "-s", name, "-c", "/workspace"};
+  spec.workdir = "/workspace";
+  spec.pty = pty_size(params);
+  spec.term = value_or<std::string>(params, "term", spec.term);
+  const auto deadline = Deadline::after(session_limit);
+  const auto session = live->session(Session::control, deadline);
+  serve(core, call, std::shared_ptr<guest::Exec>(session->exec(spec, deadline)), true,
+        {{"schema", "agentvm.attach/1"},
+         {"session", name},
+         {"message", fmt::format("detached from {}; it goes on", name)}});
+}
+
+}  // namespace agentvm::manager

@@ -1,0 +1,23 @@
+#pragma once
+// Programs in a guest that a client sees as its own: exec and attach.
+
+#include "cli/manager/ops/core.hpp"
+#include "cli/manager/service.hpp"
+
+namespace agentvm::manager {
+
+/// `exec`: hands the streams over and answers when the process ended.
+void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params);
+/// `attach`: the sandbox's tmux session on the client's terminal; made when it is not there.
+void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params);
+
+/// The running sandbox of a request with what is open into it; throws `wrong_state` naming the command that helps.
+/// Waits for a manager that is just taking over.
+std::pair<SandboxRecord, std::shared_ptr<LiveSandbox>> running_sandbox(Core& core, const Json& params);
+/// The guest's folder for the host folder `cwd`: /workspace, or the same subfolder of it when `cwd` is inside the
+/// project.
+std::string guest_folder(const SandboxRecord& record, const fs::path& cwd);
+/// "<sandbox>-<branch>", as tmux takes it.
+std::string session_name(const SandboxRecord& record);
+
+}  // namespace agentvm::manager

@@ -1,0 +1,271 @@
+#include "cli/manager/ops/start.hpp"
+
+#include <future>
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/boot.hpp"
+#include "cli/manager/ops/guest_settings.hpp"
+#include "cli/manager/ops/status.hpp"
+#include "cli/manager/ops/teardown.hpp"
+#include "guest/ssh/keys.hpp"
+#include "guest/ssh/ssh_config.hpp"
+#include "sync/workspace.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/disk/overlay.hpp"
+#include "vmm/virtiofs/mapped_process.hpp"
+#include "vmm/virtiofs/virtiofsd.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds image_limit{30 * 60'000};
+constexpr milliseconds seed_limit{30 * 60'000};
+constexpr milliseconds short_limit{60'000};
+constexpr milliseconds hold_limit{10'000};
+
+/// The folder in which a clone grows; renamed when it is whole.
+constexpr const char* seeding_folder = "workspace.new";
+/// Disk mode: says that the guest's disk holds the workspace.
+constexpr const char* populated_marker = "workspace.populated";
+
+class StartFlow {
+ public:
+  StartFlow(Core& core, CallContext& call, Plan plan)
+      : core_(core), call_(call), plan_(std::move(plan)), timeline_(system_clock()) {}
+
+  Json run(SandboxRecord record) {
+    name_ = record.name.str();
+    record_name_ = record.name;
+    record = core_.apply(record.name, SandboxEvent::start, "user");
+    try {
+      prepare();
+      boot();
+      populate_disk();
+      settle_trust();
+      record = core_.apply(record.name, SandboxEvent::ready, "user");
+    } catch (Error& error) {
+      fail(error);
+      throw;
+    } catch (const std::exception& problem) {
+      Error error(ErrorCode::operation_failed, problem.what());
+      fail(error);
+      throw error;
+    }
+    auto status = sandbox_status(core_, record, Detail::verbose);
+    status["already_running"] = false;
+    status["timing"] = timeline_.to_json();
+    return status;
+  }
+
+ private:
+  SandboxRecord record() { return core_.store().get(*record_name_); }
+  fs::path folder() { return core_.store().folder(*record_name_); }
+
+  void prepare() {
+    const auto current = record();
+    const bool seeded = fs::exists(folder() / sandbox_files::workspace) || fs::exists(folder() / populated_marker);
+    // The clone does not need the image: both at once.
+    std::future<void> clone;
+    if (!seeded) clone = std::async(std::launch::async, [this, current] { seed(current); });
+    try {
+      choose_image(current);
+    } catch (...) {
+      if (clone.valid()) clone.wait();
+      throw;
+    }
+    timeline_.mark("image");
+    make_keys();
+    if (!fs::exists(folder() / sandbox_files::disk)) {
+      report(call_.progress_function(), "disk", "creating the disk");
+      create_overlay(folder() / sandbox_files::disk, image_->root, DiskFormat::raw, ByteSize(),
+                     Deadline::after(short_limit));
+    }
+    timeline_.mark("disk");
+    if (clone.valid()) clone.get();
+    timeline_.mark("workspace");
+    call_.check_cancelled();
+    core_.apply(*record_name_, SandboxEvent::prepared, "user");
+  }
+
+  void choose_image(const SandboxRecord& current) {
+    // A disk stands on one image for its whole life; only a new disk takes the newest.
+    if (!current.image_digest.empty() && fs::exists(folder() / sandbox_files::disk)) {
+      image_ = get_image(core_.paths().images(), current.image_digest);
+      return;
+    }
+    auto request = core_.image_request(current.image);
+    request.stop = call_.cancelled();
+    ensure_private_dir(core_.paths().data);
+    image_ = ensure_image(request, call_.progress_function(), Deadline::after(image_limit));
+    core_.store().update(*record_name_, [&](SandboxRecord& r) { r.image_digest = image_->digest; });
+    call_.check_cancelled();
+  }
+
+  void make_keys() {
+    if (fs::exists(folder() / sandbox_files::known_hosts)) return;
+    ensure_private_dir(folder() / sandbox_files::keys);
+    const auto host = guest::generate_ed25519("agentvm host key of " + name_);
+    const auto client = guest::generate_ed25519("agentvm client key of " + name_);
+    write_file_atomic(folder() / sandbox_files::host_key, host.private_pem);
+    write_file_atomic(folder() / sandbox_files::host_key_public, host.public_line + "\n", 0600);
+    write_file_atomic(folder() / sandbox_files::client_key, client.private_pem);
+    write_file_atomic(folder() / sandbox_files::client_key_public, client.public_line + "\n", 0600);
+    write_file_atomic(folder() / sandbox_files::known_hosts, guest::known_hosts_line(name_, host.public_line));
+  }
+
+  void seed(const SandboxRecord& current) {
+    report(call_.progress_function(), "workspace", "copying the repository");
+    const auto target = folder() / seeding_folder;
+    remove_tree_mapped(target, Deadline::after(short_limit));
+    sync::SeedRequest request;
+    request.repository = current.project;
+    request.target = target;
+    if (plan_.branch.origin.layer != ConfigLayer::derived) request.branch = plan_.branch.value;
+    if (current.git_identity) {
+      const auto identity = host_git_identity(current.project);
+      if (identity)
+        request.identity = {identity->name, identity->email};
+      else
+        call_.warning("git user.name or user.email is not set here; commits in the sandbox will name " +
+                      fallback_git_email(name_));
+    }
+    if (::geteuid() == 0 && current.workspace == WorkspaceMode::virtiofs) {
+      const auto owner = workspace_owner();
+      request.owner = {owner.uid, owner.gid};
+    }
+    const auto seeded = sync::seed_workspace(request, call_.progress_function(), Deadline::after(seed_limit));
+    if (const auto& dirty = seeded.dirty; dirty.total() > 0)
+      call_.warning(fmt::format("uncommitted changes came along: {} staged, {} modified, {} deleted, {} untracked",
+                                dirty.staged, dirty.modified, dirty.deleted, dirty.untracked));
+    for (const auto& warning : seeded.warnings) call_.warning(warning);
+    core_.store().update(current.name, [&](SandboxRecord& r) { r.branch = seeded.branch; });
+    if (current.workspace == WorkspaceMode::virtiofs) {
+      if (::rename(target.c_str(), (folder() / sandbox_files::workspace).c_str()) < 0)
+        throw_errno("keeping the workspace");
+      sync_dir(folder());
+    }
+  }
+
+  void boot() {
+    const auto current = record();
+    // Ctrl-C ends the machine, which ends every wait below.
+    const std::stop_callback on_cancel(call_.cancelled(), [this, current] {
+      core_.janitor().post("cancelled start", [this_core = &core_, current] {
+        const auto deadline = Deadline::after(short_limit);
+        const auto info = this_core->store().find(current.name);
+        if (info && info->state == SandboxState::starting)
+          this_core->hypervisor(info->libvirt_uri, deadline)->stop(info->domain, deadline);
+      });
+    });
+    boot_machine(core_, call_, current, *image_, timeline_);
+  }
+
+  void populate_disk() {
+    const auto current = record();
+    if (current.workspace != WorkspaceMode::disk || fs::exists(folder() / populated_marker)) return;
+    report(call_.progress_function(), "workspace", "sending the repository into the guest");
+    const auto live = core_.live(*record_name_);
+    const auto deadline = Deadline::after(seed_limit);
+    const auto session = live->session(Session::control, deadline);
+    // An interrupted start may have left half a tree there.
+    const auto wipe = session->exec({.argv = {"find", "/workspace", "-mindepth", "1", "-delete"}}, deadline);
+    wipe->wait(deadline);
+    sync::stream_workspace(folder() / seeding_folder, *session, "/workspace", call_.progress_function(), deadline);
+    write_file_atomic(folder() / populated_marker, "");
+    remove_tree(folder() / seeding_folder);
+    timeline_.mark("workspace-send");
+  }
+
+  /// Not worth a failed start: only names behind an inspecting proxy need it.
+  void settle_trust() {
+    const auto live = core_.live(*record_name_);
+    try {
+      trust_host_authorities(*live->control(), folder(), Deadline::after(short_limit));
+    } catch (const Error& error) {
+      call_.warning(error.what());
+    }
+  }
+
+  /// Undo in reverse; the record keeps the reason. Nothing here may hide the first error.
+  void fail(Error& error) {
+    const bool cancelled = call_.cancelled().stop_requested();
+    const auto tail = clean_guest_text(core_.serial().tail(name_, 1500), Newlines::keep, 2000);
+    try {
+      core_.apply(*record_name_, SandboxEvent::failed, cancelled ? "cancelled" : "start-failed", error.what());
+      tear_down(core_, *record_name_, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
+    } catch (const std::exception& second) {
+      log::error("start", "{}: cleaning up after a failed start: {}", name_, second.what());
+    }
+    error.while_doing("starting " + name_);
+    if (cancelled)
+      throw Error(ErrorCode::cancelled, fmt::format("starting {} was cancelled; what was made is kept", name_),
+                  "agentvm start");
+    if (error.hint().empty()) error.with_hint("agentvm logs " + name_ + " --boot");
+    if (!tail.empty() && timeline_.has("machine"))
+      error = Error(error.code(), fmt::format("{}\nlast lines of the guest's console:\n{}", error.what(), tail),
+                    error.hint());
+  }
+
+  Core& core_;
+  CallContext& call_;
+  Plan plan_;
+  Timeline timeline_;
+  std::optional<SandboxName> record_name_;
+  std::string name_;
+  std::optional<Image> image_;
+};
+
+/// The sandbox that the plan is about: the project's, or a new one.
+SandboxRecord find_or_create(Core& core, const Plan& plan) {
+  if (auto existing = core.store().find(plan.name.value)) return *existing;
+  return core.store().create(record_from_plan(plan, system_clock().unix_seconds()));
+}
+
+}  // namespace
+
+Plan plan_request(Core& core, const ClientSetting& setting) {
+  PlanRequest request;
+  request.project = find_project(setting.path);
+  request.cwd = setting.cwd;
+  request.flags = setting.flags;
+  request.environment = setting.environment;
+  request.user_config = core.paths().config_file;
+  request.host = read_host_facts();
+  request.head_branch = current_branch(request.project);
+  const auto mine = core.store().find_by_project(request.project.root);
+  if (mine.size() == 1) request.existing = mine.front().name;
+  request.taken = [&core, root = request.project.root](const SandboxName& name) {
+    const auto other = core.store().find(name);
+    return other && other->project != root;
+  };
+  return resolve_plan(request);
+}
+
+Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, bool fresh) {
+  auto plan = plan_request(core, setting);
+  for (const auto& warning : plan.warnings) call.warning(warning);
+  auto record = find_or_create(core, plan);
+  const auto hold = core.hold(record.name, Deadline::after(hold_limit));
+  record = core.store().get(record.name);
+  if (record.state == SandboxState::running || record.state == SandboxState::paused) {
+    auto status = sandbox_status(core, record, Detail::verbose);
+    status["already_running"] = true;
+    return status;
+  }
+  if (!record.teardown.empty())
+    tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
+  if (fresh) {
+    report(call.progress_function(), "fresh", "dropping the old state of " + record.name.str());
+    erase(core, record.name, Deadline::after(seed_limit));
+    record = find_or_create(core, plan);
+  } else {
+    record = core.store().update(record.name, [&](SandboxRecord& r) { apply_plan(r, plan); });
+    for (const auto& warning : record.warnings)
+      if (std::find(plan.warnings.begin(), plan.warnings.end(), warning) == plan.warnings.end()) call.warning(warning);
+  }
+  return StartFlow(core, call, std::move(plan)).run(record);
+}
+
+}  // namespace agentvm::manager

@@ -1,0 +1,20 @@
+#pragma once
+// From a request to a running guest with the repository in it.
+
+#include "cli/manager/ops/core.hpp"
+#include "cli/manager/ops/requests.hpp"
+#include "cli/manager/service.hpp"
+#include "vmm/plan.hpp"
+
+namespace agentvm::manager {
+
+/// The plan of a client's request against the store's names and this host. Runs nothing.
+Plan plan_request(Core& core, const ClientSetting& setting);
+
+/// Starts the sandbox of the plan (creating it when there is none) and answers the status object plus
+/// {"already_running": bool, "timing":
+/// [{"phase", "milliseconds"}]}. On an error everything begun is undone in reverse and the record stays
+/// as `failed` with the reason; the next start takes up what is there.
+Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, bool fresh);
+
+}  // namespace agentvm::manager

@@ -1,0 +1,114 @@
+#include "cli/manager/ops/status.hpp"
+
+#include "vmm/base/text.hpp"
+#include "vmm/disk/overlay.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+bool runs(const SandboxRecord& record) {
+  return record.state == SandboxState::running || record.state == SandboxState::paused;
+}
+
+std::int64_t uptime_seconds(const SandboxRecord& record) {
+  return runs(record) && record.boot
+             ? std::max<std::int64_t>(0, system_clock().unix_seconds() - record.boot->started_at)
+             : 0;
+}
+
+Json sync_status(const SandboxRecord& record) {
+  Json sync{{"mode", record.sync_mode}, {"last_time", nullptr}, {"last_result", nullptr}};
+  if (record.last_sync) {
+    sync["last_time"] = format_time(record.last_sync->time);
+    sync["last_result"] = record.last_sync->result;
+  }
+  return sync;
+}
+
+Json egress_status(Core& core, const SandboxRecord& record) {
+  const auto live = core.live(record.name);
+  return {
+      {"mode", to_string(record.network)},
+      {"open", record.network == NetworkMode::filtered && live && live->session_if_alive(Session::data) != nullptr}};
+}
+
+void add_details(Core& core, const SandboxRecord& record, Json& status) {
+  const auto folder = core.store().folder(record.name);
+  status["id"] = record.id;
+  status["folder"] = folder.string();
+  status["created"] = format_time(record.created);
+  status["domain"] = record.domain;
+  status["libvirt_uri"] = record.libvirt_uri;
+  status["image"] = {{"name", record.image}, {"digest", record.image_digest}};
+  status["known_hosts"] = (folder / sandbox_files::known_hosts).string();
+  status["identity_file"] = (folder / sandbox_files::client_key).string();
+  status["egress"] = egress_status(core, record);
+  status["egress"]["allow"] = record.egress_allow;
+  status["warnings"] = record.warnings;
+}
+
+}  // namespace
+
+Json sandbox_status(Core& core, const SandboxRecord& record, Detail detail) {
+  Json status{{"schema", "agentvm.status/1"},
+              {"name", record.name.str()},
+              {"state", to_string(record.state)},
+              {"reason", record.reason},
+              {"message", record.message},
+              {"project", record.project.string()},
+              {"branch", clean_guest_text(record.branch)},
+              {"backend", "libvirt"},
+              {"accelerator", record.accelerator},
+              {"accelerator_reason", record.accelerator_reason},
+              {"uptime_seconds", uptime_seconds(record)},
+              {"memory_bytes", record.memory.bytes()},
+              {"vcpus", record.vcpus},
+              {"disk_bytes", allocated_bytes(core.store().folder(record.name) / sandbox_files::disk)},
+              {"nested", record.nested},
+              {"network", to_string(record.network)},
+              {"workspace_mode", to_string(record.workspace)},
+              {"ssh", nullptr},
+              {"ports", Json::array()},
+              {"worktrees", Json::array()},
+              {"sync", sync_status(record)}};
+  if (runs(record)) status["ssh"] = {{"host", "127.0.0.1"}, {"port", record.ssh_port}, {"user", "agent"}};
+  if (detail == Detail::verbose) add_details(core, record, status);
+  return status;
+}
+
+Json all_status(Core& core, Detail detail) {
+  Json result{{"schema", "agentvm.status/1"}, {"sandboxes", Json::array()}, {"broken", Json::array()}};
+  const auto listing = core.store().list();
+  for (const auto& record : listing.records) result["sandboxes"].push_back(sandbox_status(core, record, detail));
+  for (const auto& broken : listing.broken)
+    result["broken"].push_back({{"name", broken.name}, {"error", broken.error.what()}});
+  return result;
+}
+
+Json list_sandboxes(Core& core, const std::string& state) {
+  if (!state.empty()) {
+    try {
+      sandbox_state_from(state);
+    } catch (const Error&) {
+      std::string names;
+      for (const auto each : all_states()) names += (names.empty() ? "" : ", ") + std::string(to_string(each));
+      throw Error(ErrorCode::usage, "--state: '" + state + "' is not one of " + names);
+    }
+  }
+  Json result{{"schema", "agentvm.list/1"}, {"sandboxes", Json::array()}, {"broken", Json::array()}};
+  const auto listing = core.store().list();
+  for (const auto& record : listing.records) {
+    if (!state.empty() && to_string(record.state) != state) continue;
+    result["sandboxes"].push_back({{"name", record.name.str()},
+                                   {"state", to_string(record.state)},
+                                   {"reason", record.reason},
+                                   {"backend", "libvirt"},
+                                   {"uptime_seconds", uptime_seconds(record)},
+                                   {"project", record.project.string()}});
+  }
+  for (const auto& broken : listing.broken)
+    result["broken"].push_back({{"name", broken.name}, {"error", broken.error.what()}});
+  return result;
+}
+
+}  // namespace agentvm::manager

@@ -1,0 +1,99 @@
+#include "cli/manager/ops/teardown.hpp"
+
+#include <fmt/format.h>
+
+#include "vmm/base/files.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/virtiofs/mapped_process.hpp"
+#include "vmm/virtiofs/virtiofsd.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+namespace steps {
+constexpr const char* guest = "guest-power-off";
+constexpr const char* domain = "domain-stop";
+constexpr const char* share = "virtiofsd-stop";
+constexpr const char* sockets = "sockets-remove";
+}  // namespace steps
+
+constexpr milliseconds poll_interval{50};
+constexpr milliseconds stop_limit{20'000};
+
+bool domain_is_gone(Hypervisor& hypervisor, const std::string& domain) {
+  const auto info = hypervisor.find(domain, Deadline::after(stop_limit));
+  return !info || info->state == DomainState::shut_off;
+}
+
+/// Asks the guest to power off and waits for it; false when it did not within `grace`.
+bool power_off(Core& core, const SandboxRecord& record, Hypervisor& hypervisor, Deadline grace) {
+  const auto live = core.live(record.name);
+  const auto control = live ? live->control() : nullptr;
+  try {
+    if (control)
+      control->shutdown(grace);
+    else
+      hypervisor.request_shutdown(record.domain, grace);
+  } catch (const Error& error) {
+    log::info("stop", "{}: the guest does not take the request to power off: {}", record.name.str(), error.what());
+    return false;
+  }
+  while (!grace.expired()) {
+    if (domain_is_gone(hypervisor, record.domain)) return true;
+    system_clock().sleep(poll_interval);
+  }
+  return false;
+}
+
+void run_step(Core& core, const SandboxRecord& record, const std::string& step, milliseconds grace, Deadline deadline) {
+  if (step == steps::guest || step == steps::domain) {
+    if (record.domain.empty() || record.libvirt_uri.empty()) return;
+    const auto hypervisor = core.hypervisor(record.libvirt_uri, deadline);
+    if (domain_is_gone(*hypervisor, record.domain)) return;
+    if (step == steps::guest && !power_off(core, record, *hypervisor, Deadline::after(grace)))
+      log::warn("stop", "{}: the guest did not power off within {} s; ending it", record.name.str(),
+                grace.count() / 1000);
+    if (step == steps::domain) hypervisor->stop(record.domain, Deadline::after(stop_limit).sooner(deadline));
+  } else if (step == steps::share) {
+    if (record.virtiofsd)
+      stop_virtiofsd({record.virtiofsd->pid, record.virtiofsd->start_ticks},
+                     Deadline::after(stop_limit).sooner(deadline));
+  } else if (step == steps::sockets) {
+    core.drop_live(record.name);
+    remove_tree(core.paths().sockets(record.name.str()));
+  }
+}
+
+}  // namespace
+
+void tear_down(Core& core, const SandboxName& name, Shutdown how, milliseconds grace, Deadline deadline) {
+  auto record = core.store().update(name, [&](SandboxRecord& r) {
+    r.teardown = {steps::domain, steps::share, steps::sockets};
+    if (how == Shutdown::graceful) r.teardown.insert(r.teardown.begin(), steps::guest);
+  });
+  core.watch().remove(name.str());  // its share is about to end because we want it
+  while (!record.teardown.empty()) {
+    const auto step = record.teardown.front();
+    try {
+      run_step(core, record, step, grace, deadline);
+    } catch (Error& error) {
+      error.while_doing(fmt::format("stopping {}, step {}", name.str(), step));
+      throw;
+    }
+    record = core.store().update(name, [&](SandboxRecord& r) {
+      if (!r.teardown.empty()) r.teardown.erase(r.teardown.begin());
+      if (step == steps::share) r.virtiofsd.reset();
+      if (step == steps::domain) r.boot.reset();
+    });
+  }
+}
+
+void erase(Core& core, const SandboxName& name, Deadline deadline) {
+  core.egress().forget(name.str());
+  // Files in there belong to subordinate ids; the rest of the folder is ours.
+  remove_tree_mapped(core.store().folder(name) / sandbox_files::workspace, deadline);
+  remove_tree_mapped(core.store().folder(name) / "workspace.new", deadline);
+  core.store().remove(name, deadline);
+}
+
+}  // namespace agentvm::manager

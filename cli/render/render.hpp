@@ -1,0 +1,22 @@
+#pragma once
+// One function per result that people read. Pure: JSON in, text out.
+
+#include "cli/render/table.hpp"
+
+namespace agentvm::cli {
+
+std::string render_status(const Json& status, const Style& style, bool verbose);
+std::string render_status_all(const Json& answer, const Style& style, bool verbose);
+std::string render_list(const Json& answer, const Style& style, unsigned width);
+std::string render_timing(const Json& timing, const Style& style);
+std::string render_sync(const Json& result, const Style& style);
+std::string render_images(const Json& answer, const Style& style, unsigned width);
+std::string render_image(const Json& image, const Style& style);
+std::string render_plan(const Json& plan, const Style& style, unsigned width);
+std::string render_config(const Json& config, const Style& style, unsigned width);
+std::string render_doctor(const Json& report, const Style& style);
+std::string render_manager_status(const Json& status, const Style& style);
+/// Names what `destroy` would lose, from a status object; empty when nothing would be.
+std::string render_losses(const Json& status);
+
+}  // namespace agentvm::cli

@@ -1,0 +1,179 @@
+#include <fmt/format.h>
+
+#include "cli/render/render.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+std::string short_hash(const std::string& hash) {
+  constexpr std::size_t digits = 10;
+  return hash.size() > digits && hash.find_first_not_of("0123456789abcdef") == std::string::npos
+             ? hash.substr(0, digits)
+             : hash;
+}
+
+/// An item that is text, or an object with the text under `key`.
+std::string item_text(const Json& item, const std::string& key) {
+  return item.is_string() ? clean(item.get<std::string>()) : text_at(item, key);
+}
+
+/// An origin as the configuration's table gives it: text, or {layer, source | file, line, column}.
+std::string origin_text(const Json& row) {
+  if (!row.is_object() || !row.contains("origin")) return "-";
+  const auto& origin = row["origin"];
+  if (!origin.is_object()) return text_at(row, "origin");
+  if (origin.contains("file"))
+    return fmt::format("{}:{}:{}", text_at(origin, "file"), number_at(origin, "line"), number_at(origin, "column"));
+  return origin.contains("source") ? text_at(origin, "source") : text_at(origin, "layer");
+}
+
+std::string value_text(const Json& row) {
+  if (!row.is_object() || !row.contains("value") || row["value"].is_null()) return "-";
+  if (row.contains("text")) return text_at(row, "text");
+  const auto& value = row["value"];
+  if (value.is_number() && text_at(row, "type") == "size") return size(value.get<std::int64_t>());
+  if (!value.is_array()) return text_at(row, "value");
+  std::string result;
+  for (const auto& item : value)
+    result +=
+        (result.empty() ? "" : ", ") + (item.is_string() ? clean(item.get<std::string>()) : clean(dump_json(item)));
+  return result.empty() ? "-" : result;
+}
+
+std::string rows_of_keys(const Json& keys, const Style& style, unsigned width) {
+  Table table({"KEY", "VALUE", "FROM"});
+  for (const auto& row : keys) table.add({{text_at(row, "name")}, {value_text(row)}, {origin_text(row), Tone::dim}});
+  return table.text(style, width);
+}
+
+}  // namespace
+
+std::string render_sync(const Json& result, const Style& style) {
+  const auto outcome = text_at(result, "result");
+  const auto branch = text_at(result, "branch");
+  const auto reason = text_at(result, "reason", "");
+  std::string text;
+  if (outcome == "updated") {
+    // Checked commits can arrive without the branch moving: it is not checked out, or the reason says why.
+    const bool moved = !result.contains("moved") || true_at(result, "moved");
+    const auto what = true_at(result, "dry_run") ? "would be updated"
+                      : moved                    ? "updated"
+                                                 : "received, your branch did not move";
+    text = fmt::format("{} {}: {}, {} changed, +{} -{} ({}..{}){}\n", style.paint(Tone::good, branch), what,
+                       counted(number_at(result, "commits"), "commit"),
+                       counted(number_at(result, "files_changed"), "file"), number_at(result, "insertions"),
+                       number_at(result, "deletions"), short_hash(text_at(result, "old_tip")),
+                       short_hash(text_at(result, "new_tip")), moved || reason.empty() ? "" : ": " + reason);
+  } else {
+    const bool current = outcome == "up-to-date";
+    text = fmt::format("{} {}{}\n", current ? branch : style.paint(Tone::warning, branch),
+                       current ? "is up to date" : "not moved (" + outcome + ")",
+                       reason.empty() || reason == "nothing new" ? "" : ": " + reason);
+  }
+  for (const auto& commit : list_at(result, "log"))
+    text +=
+        fmt::format("  {} {}\n", style.paint(Tone::dim, short_hash(text_at(commit, "id"))), text_at(commit, "subject"));
+  for (const auto& ref : list_at(result, "refs")) {
+    text += fmt::format("  {} {}\n", text_at(ref, "name"), style.paint(Tone::dim, short_hash(text_at(ref, "new"))));
+    if (const auto kept = text_at(ref, "kept_as", ""); !kept.empty())
+      text += fmt::format("    rewritten in the guest; its old tip is kept as {}\n", kept);
+  }
+  for (const auto& ref : list_at(result, "rejected"))
+    text += fmt::format("  {} {}: it {}\n", style.paint(Tone::bad, "rejected"), text_at(ref, "ref"),
+                        text_at(ref, "reason"));
+  for (const auto& gated : list_at(result, "gated"))
+    text += fmt::format("  {} {}: {}\n", style.paint(Tone::warning, "gated"), text_at(gated, "path"),
+                        text_at(gated, "kind"));
+  for (const auto& conflict : list_at(result, "conflicts"))
+    text += fmt::format("  {} {}\n", style.paint(Tone::bad, "in the way:"), item_text(conflict, "path"));
+  for (const auto& ref : list_at(result, "rescued")) text += fmt::format("  kept as {}\n", item_text(ref, "name"));
+  bool first = true;
+  for (const auto& command : list_at(result, "commands"))
+    text += fmt::format("{}{}\n", std::exchange(first, false) ? "next:  " : "   or: ", item_text(command, "command"));
+  return text;
+}
+
+std::string render_images(const Json& answer, const Style& style, unsigned width) {
+  const auto& images = list_at(answer, "images");
+  if (images.empty()) return "";
+  Table table({"IMAGE", "DIGEST", "SIZE", "BUILT", "USED BY"});
+  for (const auto& image : images) {
+    std::string users;
+    for (const auto& user : list_at(image, "used_by")) users += (users.empty() ? "" : ", ") + item_text(user, "name");
+    table.add({{text_at(image, "name")},
+               {short_hash(text_at(image, "digest")), Tone::dim},
+               {size(number_at(image, "size_bytes", -1))},
+               {text_at(image, "built")},
+               {users.empty() ? "-" : users}});
+  }
+  return table.text(style, width);
+}
+
+std::string render_image(const Json& image, const Style& style) {
+  std::vector<std::pair<std::string, std::string>> rows;
+  for (const auto& [key, value] : image.items()) {
+    if (key == "schema" || value.is_null()) continue;
+    if (key.ends_with("_bytes") && value.is_number()) {
+      rows.emplace_back(clean(key.substr(0, key.size() - 6)), size(value.get<std::int64_t>()));
+    } else if (value.is_array()) {
+      std::string items;
+      for (const auto& item : value)
+        items +=
+            (items.empty() ? "" : " ") + (item.is_string() ? clean(item.get<std::string>()) : clean(dump_json(item)));
+      rows.emplace_back(clean(key), items.empty() ? "-" : items);
+    } else {
+      rows.emplace_back(clean(key), text_at(image, key));
+    }
+  }
+  return labelled(rows, style);
+}
+
+std::string render_config(const Json& config, const Style& style, unsigned width) {
+  return rows_of_keys(list_at(config, "keys"), style, width);
+}
+
+std::string render_plan(const Json& plan, const Style& style, unsigned width) {
+  std::string text;
+  for (const auto& step : list_at(plan, "steps")) {
+    if (step.is_string())
+      text += fmt::format("- {}\n", clean(step.get<std::string>()));
+    else
+      text += fmt::format(
+          "- {}{}\n", text_at(step, "text"),
+          text_at(step, "reason", "").empty() ? "" : style.paint(Tone::dim, " (" + text_at(step, "reason") + ")"));
+  }
+  const auto& keys = !list_at(plan, "values").empty() ? list_at(plan, "values") : list_at(plan, "keys");
+  if (!keys.empty()) text += (text.empty() ? "" : "\n") + rows_of_keys(keys, style, width);
+  return text;
+}
+
+std::string render_doctor(const Json& report, const Style& style) {
+  std::string text;
+  std::int64_t failed = 0, warned = 0;
+  for (const auto& check : list_at(report, "checks")) {
+    const auto status = text_at(check, "status");
+    const auto tone = status == "pass" ? Tone::good : status == "warn" ? Tone::warning : Tone::bad;
+    failed += status == "fail";
+    warned += status == "warn";
+    text += fmt::format("{}  {}  {}\n", style.paint(tone, fmt::format("{:<4}", status)),
+                        style.paint(Tone::strong, text_at(check, "id")), text_at(check, "finding", ""));
+    if (const auto remedy = text_at(check, "remedy", ""); status != "pass" && !remedy.empty())
+      text += fmt::format("      try: {}\n", remedy);
+  }
+  if (failed > 0)
+    text += fmt::format("\n{} failed: a start would fail too\n", counted(failed, "check"));
+  else
+    text += warned > 0 ? fmt::format("\nReady, with {}\n", counted(warned, "warning")) : "\nReady\n";
+  return text;
+}
+
+std::string render_manager_status(const Json& status, const Style& style) {
+  return labelled({{"Manager", fmt::format("pid {}, version {}", number_at(status, "pid"), text_at(status, "version"))},
+                   {"Up", duration(number_at(status, "uptime_seconds", -1))},
+                   {"Socket", text_at(status, "socket")},
+                   {"Log", text_at(status, "log")},
+                   {"Sandboxes", text_at(status, "sandboxes", "0")}},
+                  style);
+}
+
+}  // namespace agentvm::cli

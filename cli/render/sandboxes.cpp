@@ -1,0 +1,124 @@
+#include <set>
+
+#include <fmt/format.h>
+
+#include "cli/render/render.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+std::string state_text(const Json& status, const Style& style) {
+  const auto state = text_at(status, "state");
+  const auto reason = text_at(status, "reason", "");
+  return style.paint(state_tone(state), state) + (reason.empty() ? "" : " (" + reason + ")");
+}
+
+std::string sync_text(const Json& sync) {
+  const auto pending = number_at(sync, "pending_commits");
+  auto text = text_at(sync, "mode", "manual");
+  if (const auto last = text_at(sync, "last_time", ""); !last.empty())
+    text += fmt::format(", last {} at {}", text_at(sync, "last_result"), last);
+  if (pending > 0) text += fmt::format(", {} not yet on the host", counted(pending, "commit"));
+  return text;
+}
+
+}  // namespace
+
+std::string render_status(const Json& status, const Style& style, bool verbose) {
+  std::vector<std::pair<std::string, std::string>> rows;
+  const auto add = [&](const char* label, const std::string& value) {
+    if (value != "-" && !value.empty()) rows.emplace_back(label, value);
+  };
+  add("Sandbox", style.paint(Tone::strong, text_at(status, "name")));
+  add("State", state_text(status, style));
+  add("Message", text_at(status, "message"));
+  add("Project", text_at(status, "project"));
+  add("Branch", text_at(status, "branch"));
+  if (number_at(status, "uptime_seconds") > 0) add("Uptime", duration(number_at(status, "uptime_seconds")));
+  const auto backend = text_at(status, "backend");
+  add("Backend", backend == "-" ? backend : fmt::format("{}, {}", backend, text_at(status, "accelerator")));
+  add("Memory", size(number_at(status, "memory_bytes", -1)));
+  add("vCPUs", text_at(status, "vcpus"));
+  add("Disk", size(number_at(status, "disk_bytes", -1)));
+  if (status.is_object() && status.contains("nested")) add("Nested", true_at(status, "nested") ? "yes" : "no");
+  add("Network", text_at(status, "network"));
+  add("Workspace", text_at(status, "workspace_mode"));
+  const auto& ssh = object_at(status, "ssh");
+  if (number_at(ssh, "port") > 0)
+    add("SSH", fmt::format("{}@{} port {}", text_at(ssh, "user"), text_at(ssh, "host"), number_at(ssh, "port")));
+  if (const auto& sync = object_at(status, "sync"); !sync.empty()) add("Sync", sync_text(sync));
+  for (const auto& worktree : list_at(status, "worktrees"))
+    add("Worktree", fmt::format("{} at {}{}", text_at(worktree, "branch"), text_at(worktree, "path"),
+                                number_at(worktree, "pending_commits") > 0
+                                    ? ", " + counted(number_at(worktree, "pending_commits"), "commit") + " pending"
+                                    : ""));
+  if (verbose && status.is_object()) {
+    static const std::set<std::string> shown = {
+        "schema",      "name",         "state",     "reason",     "project", "uptime_seconds",  "backend",
+        "accelerator", "memory_bytes", "vcpus",     "disk_bytes", "nested",  "network",         "workspace_mode",
+        "ssh",         "sync",         "worktrees", "message",    "branch",  "already_running", "timing"};
+    for (const auto& [key, value] : status.items())
+      if (!shown.contains(key) && !value.is_null() && !(value.is_structured() && value.empty()))
+        rows.emplace_back(clean(key), text_at(status, key));
+  }
+  return labelled(rows, style);
+}
+
+std::string render_status_all(const Json& answer, const Style& style, bool verbose) {
+  const auto& sandboxes = list_at(answer, "sandboxes");
+  if (sandboxes.empty()) return "There is no sandbox yet: agentvm start\n";
+  std::string result;
+  for (const auto& status : sandboxes) result += (result.empty() ? "" : "\n") + render_status(status, style, verbose);
+  return result;
+}
+
+std::string render_list(const Json& answer, const Style& style, unsigned width) {
+  const auto& sandboxes = list_at(answer, "sandboxes");
+  const auto& broken = list_at(answer, "broken");
+  if (sandboxes.empty() && broken.empty()) return "";
+  Table table({"SANDBOX", "STATE", "BACKEND", "UPTIME", "PROJECT"});
+  for (const auto& sandbox : sandboxes) {
+    const auto state = text_at(sandbox, "state");
+    const auto uptime = number_at(sandbox, "uptime_seconds");
+    auto project = text_at(sandbox, "project");
+    if (const auto waits = text_at(sandbox, "waiting", ""); !waits.empty()) project += "  (" + waits + ")";
+    table.add({{text_at(sandbox, "name")},
+               {state, state_tone(state)},
+               {text_at(sandbox, "backend")},
+               {uptime > 0 ? duration(uptime) : "-"},
+               {project}});
+  }
+  for (const auto& record : broken)
+    table.add({{text_at(record, "name")}, {"unreadable", Tone::bad}, {"-"}, {"-"}, {text_at(record, "error")}});
+  return table.text(style, width);
+}
+
+std::string render_timing(const Json& timing, const Style& style) {
+  if (!timing.is_array() || timing.empty()) return "";
+  const auto seconds = [](const Json& row, const char* key) {
+    const auto value = number_at(row, key, -1);
+    return value < 0 ? std::string("-") : fmt::format("{:.2f}", static_cast<double>(value) / 1000);
+  };
+  Table table({"PHASE", "SECONDS", "MEDIAN HERE"});
+  std::int64_t total = 0;
+  for (const auto& row : timing) {
+    total += number_at(row, "milliseconds");
+    table.add({{text_at(row, "phase")}, {seconds(row, "milliseconds")}, {seconds(row, "median_milliseconds")}});
+  }
+  table.add({{"total"}, {fmt::format("{:.2f}", static_cast<double>(total) / 1000)}, {""}});
+  return table.text(style);
+}
+
+std::string render_losses(const Json& status) {
+  std::string result;
+  const auto add = [&](const std::string& text) { result += (result.empty() ? "" : ", ") + text; };
+  if (const auto pending = number_at(object_at(status, "sync"), "pending_commits"); pending > 0)
+    add(counted(pending, "commit") + " not yet on the host");
+  if (true_at(status, "uncommitted")) add("uncommitted work");
+  if (text_at(status, "state") == "running") add("what runs in the guest now");
+  if (text_at(status, "state") == "failed")
+    add("everything since the last sync or stop (start it first to rescue that)");
+  return result;
+}
+
+}  // namespace agentvm::cli

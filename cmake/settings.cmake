@@ -1,0 +1,123 @@
+# Compiler settings shared by every target, and the helpers that declare libraries, programs and tests.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)
+endif()
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")  # line tables are enough for a backtrace and halve the link time
+
+set(AGENTVM_BIN_DIR ${CMAKE_BINARY_DIR}/bin)
+set(AGENTVM_LIBEXEC_DIR ${CMAKE_BINARY_DIR}/libexec/agentvm)
+
+find_program(CCACHE ccache)
+if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE})
+endif()
+
+add_library(agentvm_settings INTERFACE)
+target_include_directories(agentvm_settings INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(agentvm_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
+  $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess -Wno-psabi> -fstack-protector-strong)
+target_compile_definitions(agentvm_settings INTERFACE AGENTVM_VERSION="${PROJECT_VERSION}"
+  $<$<NOT:$<CONFIG:Debug>>:_FORTIFY_SOURCE=2> BOOST_ASIO_NO_DEPRECATED)
+if(AGENTVM_WERROR)
+  target_compile_options(agentvm_settings INTERFACE -Werror)
+endif()
+if(AGENTVM_SANITIZE)
+  target_compile_options(agentvm_settings INTERFACE -fsanitize=${AGENTVM_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(agentvm_settings INTERFACE -fsanitize=${AGENTVM_SANITIZE})
+endif()
+if(AGENTVM_FUZZ)
+  target_compile_options(agentvm_settings INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+target_link_options(agentvm_settings INTERFACE -Wl,--as-needed)
+
+# agentvm_library(NAME SOURCES a.cpp ... LINK public-libs ... PRIVATE private-libs ...): a static library, alias agentvm::NAME.
+function(agentvm_library name)
+  cmake_parse_arguments(ARG "NO_PCH" "" "SOURCES;LINK;PRIVATE" ${ARGN})
+  add_library(agentvm_${name} STATIC ${ARG_SOURCES})
+  add_library(agentvm::${name} ALIAS agentvm_${name})
+  target_link_libraries(agentvm_${name} PUBLIC agentvm_settings ${ARG_LINK} PRIVATE ${ARG_PRIVATE})
+  if(NOT ARG_NO_PCH)
+    agentvm_use_pch(agentvm_${name})
+  endif()
+endfunction()
+
+# agentvm_program(NAME bin|libexec SOURCES ... LINK ...)
+function(agentvm_program name where)
+  cmake_parse_arguments(ARG "NO_PCH" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE agentvm_settings ${ARG_LINK})
+  if(where STREQUAL bin)
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${AGENTVM_BIN_DIR})
+    install(TARGETS ${name} RUNTIME DESTINATION bin)
+  else()
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${AGENTVM_LIBEXEC_DIR})
+    install(TARGETS ${name} RUNTIME DESTINATION libexec/agentvm)
+  endif()
+  if(NOT ARG_NO_PCH)
+    agentvm_use_pch(${name})
+  endif()
+endfunction()
+
+# What `checks` builds: every test program, none of them part of the default target (an installation needs none).
+add_custom_target(checks)
+
+# agentvm_test(NAME label SOURCES ... LINK ... [TIMEOUT s] [NEEDS_IMAGE]): one gtest program, one ctest entry with that label (unit, contract,
+# fault). NEEDS_IMAGE: runs alone, after the fixture that builds a guest image, whose folder is in the environment as AGENTVM_TEST_IMAGE.
+function(agentvm_test name label)
+  cmake_parse_arguments(ARG "NEEDS_IMAGE" "TIMEOUT" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} EXCLUDE_FROM_ALL ${ARG_SOURCES})
+  add_dependencies(checks ${name})
+  target_link_libraries(${name} PRIVATE agentvm_settings ${ARG_LINK} GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  agentvm_use_pch(${name})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${ARG_TIMEOUT})
+  if(ARG_NEEDS_IMAGE)
+    set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED image RUN_SERIAL ON
+      ENVIRONMENT AGENTVM_TEST_IMAGE=${CMAKE_BINARY_DIR}/test-data/image)
+  endif()
+endfunction()
+
+# agentvm_fuzz(NAME SOURCES ... LINK ...): a libFuzzer target with its corpus in the folder corpus/ beside it. With AGENTVM_FUZZ it searches
+# for a minute; without, it replays the corpus and mutations of it from a fixed seed. Label fuzz.
+function(agentvm_fuzz name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} EXCLUDE_FROM_ALL ${ARG_SOURCES})
+  add_dependencies(checks ${name})
+  target_link_libraries(${name} PRIVATE agentvm_settings ${ARG_LINK})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  set(corpus ${CMAKE_CURRENT_SOURCE_DIR}/corpus)
+  if(AGENTVM_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz/${name})
+    add_test(NAME fuzz.${name} COMMAND ${name} -max_total_time=60 -timeout=10 -rss_limit_mb=2048 ${CMAKE_BINARY_DIR}/fuzz/${name} ${corpus})
+  else()
+    target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fuzz_main.cpp)
+    add_test(NAME fuzz.${name} COMMAND ${name} ${corpus})
+  endif()
+  set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 180)
+endfunction()
+
+# One precompiled header (standard library, fmt, json) for everything that runs on the host.
+function(agentvm_use_pch target)
+  if(NOT TARGET agentvm_pch)
+    file(WRITE ${CMAKE_BINARY_DIR}/pch/pch.cpp "")
+    add_library(agentvm_pch STATIC ${CMAKE_BINARY_DIR}/pch/pch.cpp)
+    target_link_libraries(agentvm_pch PUBLIC agentvm_settings fmt::fmt nlohmann_json::nlohmann_json)
+    target_precompile_headers(agentvm_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.hpp)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM agentvm_pch)
+  get_target_property(kind ${target} TYPE)
+  if(kind STREQUAL EXECUTABLE)  # CMake would say -fPIE here, and GCC refuses a header compiled with -fPIC
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
+endfunction()

@@ -1,0 +1,118 @@
+#include "guest/agent/supervisor.hpp"
+
+#include <cerrno>
+#include <csignal>
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest/agent/apply.hpp"
+#include "guest/agent/console.hpp"
+#include "guest/agent/machine.hpp"
+#include "vmm/base/files.hpp"
+
+namespace agentvm::guest::agent {
+namespace {
+
+constexpr milliseconds restart_pause{1000};
+constexpr milliseconds power_off_patience{20'000};
+
+void write_oom_score(const char* score) {
+  const UniqueFd fd(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  if (fd) [[maybe_unused]]
+    const auto ignored = ::write(fd.get(), score, std::char_traits<char>::length(score));
+}
+
+/// systemd stops its services first; where it cannot be asked or does not come to an end, the kernel does it.
+void power_off() {
+  if (::fork() != 0) return;
+  ::setsid();
+  try {
+    ProcessSpec spec;
+    spec.argv = {"systemctl", "poweroff", "--no-block"};
+    run_checked(spec, Deadline::after(power_off_patience));
+    ::sleep(static_cast<unsigned>(power_off_patience.count() / 1000));
+  } catch (const Error& error) {
+    say("power off: {}", error.what());
+  }
+  power_off_now();
+}
+
+/// Loads KVM in a process of its own: the module's start-up must not delay anything that the host waits for.
+void start_kvm() {
+  const pid_t pid = ::fork();
+  if (pid != 0) return;
+  write_oom_score("0");
+  try {
+    const auto module = kvm_module();
+    if (!module) throw Error(ErrorCode::host_lacks, "the virtual processor offers neither svm nor vmx");
+    ProcessSpec spec;
+    spec.argv = {"/sbin/modprobe", *module};
+    run_checked(spec, Deadline::after(milliseconds(60'000)));
+    wait_for_path("/dev/kvm", Deadline::after(milliseconds(5'000)));
+    check_errno(::chown("/dev/kvm", 0, agent_gid), "/dev/kvm");
+    check_errno(::chmod("/dev/kvm", 0660), "/dev/kvm");
+  } catch (const Error& error) {
+    say("nested virtualisation is off: {}", error.what());
+  }
+  ::_exit(0);
+}
+
+[[noreturn]] void work(Server& server) {
+  try {
+    for (;;) server.run(Deadline::never());
+  } catch (const std::exception& error) {
+    say("agent: {}", error.what());
+  }
+  ::_exit(1);
+}
+
+}  // namespace
+
+void fill_running_options(ServerOptions& options) {
+  options.transport = Transport::port;
+  options.boot_id = boot_id();
+  options.set_time = set_clock;
+  options.power_off = power_off;
+  options.update = [](const Identity& identity) {
+    if (identity.unix_ns != 0) set_clock(identity.unix_ns);
+    set_hostname(identity.hostname);
+    write_hostname("/", identity.hostname);
+  };
+}
+
+void supervise(int port, Server& server, bool nested) {
+  ::setsid();
+  ::prctl(PR_SET_NAME, "agentvm-guest");
+  ::signal(SIGPIPE, SIG_IGN);
+  write_oom_score("-1000");
+  say_to_kernel_log();
+  if (nested) start_kvm();
+  const auto workspace = server.workspace();
+  bool first = true;
+  for (;;) {
+    const pid_t worker = ::fork();
+    if (worker == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // two readers of one port would each get half
+      if (first) work(server);
+      ServerOptions options;
+      fill_running_options(options);
+      Server fresh(port, std::move(options));
+      fresh.set_running(workspace);
+      fresh.send_event({{"event", "restarted"}}, milliseconds(1000));
+      work(fresh);
+    }
+    first = false;
+    for (int status = 0;;) {
+      const pid_t ended = ::waitpid(-1, &status, 0);
+      if (ended == worker || (ended < 0 && errno != EINTR)) break;
+    }
+    say("the agent's worker ended; starting another");
+    ::usleep(static_cast<useconds_t>(restart_pause.count() * 1000));
+  }
+}
+
+}  // namespace agentvm::guest::agent

@@ -1,0 +1,16 @@
+#pragma once
+// The long-lived agent: a supervisor that holds the port and a worker that serves it.
+
+#include "guest/agent/server.hpp"
+
+namespace agentvm::guest::agent {
+
+/// Options of a server that runs in the guest proper: time, hostname, power off.
+void fill_running_options(ServerOptions& options);
+
+/// Runs for ever in the calling process, which should be a fork of init. `server` (with the bytes it has read so far)
+/// goes to the first worker; a worker that dies is replaced by a fresh one, to which the host says hello anew.
+/// `nested`: load KVM and give it to the agent.
+[[noreturn]] void supervise(int port, Server& server, bool nested);
+
+}  // namespace agentvm::guest::agent

@@ -1,0 +1,84 @@
+#pragma once
+// The host's side of a guest's agent port: requests with deadlines, from any thread.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "guest/control/identity.hpp"
+#include "vmm/base/clock.hpp"
+#include "vmm/base/fd.hpp"
+#include "vmm/base/files.hpp"
+
+namespace agentvm::guest {
+
+struct Hello {
+  std::string version;  ///< of the guest's agent; cleaned
+  std::string boot_id;
+  std::int64_t uptime_milliseconds = 0;
+  enum class Stage { init, running } stage = Stage::init;  ///< init: the identity is still to come
+};
+
+/// A program run as part of controlling the guest: short, without a terminal. What the user runs goes over ssh.
+struct ControlExec {
+  std::vector<std::string> argv;
+  std::map<std::string, std::string> env;
+  std::string cwd;    ///< empty: the user's home
+  std::string user;   ///< empty: root
+  std::string input;  ///< at most 1 MiB
+};
+
+struct ControlResult {
+  int code = 0;            ///< exit code when `signal` is 0
+  int signal = 0;          ///< the number of the signal that ended it
+  std::string out, err;    ///< raw guest bytes: clean them before showing
+  bool truncated = false;  ///< more came than was asked to be kept
+  bool ok() const { return code == 0 && signal == 0; }
+};
+
+/// A connection to the agent of one guest. Thread-safe; no call outlasts its deadline. Nothing that the guest does
+/// makes it use unbounded memory: a guest that breaks the protocol loses the connection with a reason. Once lost it
+/// stays lost: connect anew.
+class Control {
+ public:
+  /// Throws `not_found` when nobody listens on the socket. The guest need not run yet.
+  static std::unique_ptr<Control> connect(const fs::path& socket, Deadline deadline);
+  /// Takes a connected stream socket.
+  explicit Control(UniqueFd fd);
+  /// Waits for the callback of `on_lost` if it is running. Must not be called from it.
+  ~Control();
+
+  /// Repeats hello until the guest answers. First of all calls; may be called again (answers from memory).
+  Hello hello(Deadline deadline);
+  /// Applied and written when it returns; then the guest goes on to start its userspace. `unix_ns` 0 becomes the time
+  /// of sending. An error names the step that failed; a guest that could not apply its identity powers off. While
+  /// running, it updates clock and hostname.
+  void identify(const Identity& identity, Deadline deadline);
+  /// A program that outlives the deadline is killed. Keeps at most `limit_bytes` of each stream. Throws `wrong_state`
+  /// before `identify`.
+  ControlResult exec(const ControlExec& spec, Deadline deadline, std::size_t limit_bytes = 1u << 20);
+  /// "ssh" (sshd takes logins), "workspace" (/workspace is mounted) or "userspace" (systemd reached multi-user). Throws
+  /// `timed_out`.
+  void wait_until(const std::string& what, Deadline deadline);
+  /// The guest's clock, nanoseconds since 1970.
+  std::int64_t time(Deadline deadline);
+  void set_time(std::int64_t unix_ns, Deadline deadline);
+  /// Writes the guest's dirty pages to its disk.
+  void sync(Deadline deadline);
+  /// Asks for an orderly power-off; returns when the guest has taken the request.
+  void shutdown(Deadline deadline);
+
+  bool alive() const;
+  std::string lost_reason() const;
+  /// Called once, on the reader thread; at once, on this thread, when it is lost already. Must not block. One callback:
+  /// the last set.
+  void on_lost(std::function<void(const std::string& reason)> callback);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace agentvm::guest

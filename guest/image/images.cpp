@@ -1,0 +1,187 @@
+#include "guest/image/images.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include "guest/image/build.hpp"
+#include "guest/image/request.hpp"
+#include "guest/image/store.hpp"
+#include "guest/image/wire.hpp"
+#include "vmm/base/digest.hpp"
+#include "vmm/base/error.hpp"
+#include "vmm/base/file_lock.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/base/log.hpp"
+
+namespace agentvm {
+namespace {
+
+constexpr std::size_t digest_digits = 64;
+constexpr std::size_t shortest_prefix_digits = 4;
+
+bool is_digest(const std::string& text) {
+  return text.size() == digest_digits && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+/// Bytes that go back to the disk when the folder goes: files that another image links stay.
+std::uint64_t own_bytes(const fs::path& folder) {
+  std::uint64_t total = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    struct stat status {};
+    if (::lstat(entry.path().c_str(), &status) == 0 && status.st_nlink == 1)
+      total += static_cast<std::uint64_t>(status.st_blocks) * 512;
+  }
+  return total;
+}
+
+}  // namespace
+
+Json Image::to_json() const {
+  return {{"schema", "agentvm.image/1"},
+          {"digest", digest},
+          {"name", name},
+          {"suite", suite},
+          {"kernel_version", kernel_version},
+          {"created", format_time(created)},
+          {"size_bytes", size_bytes},
+          {"request", request}};
+}
+
+fs::path build_lock(const fs::path& images) {
+  return images / ".build.lock";
+}
+
+fs::path build_log(const fs::path& images) {
+  return images / "last-build.log";
+}
+
+std::uint64_t folder_bytes(const fs::path& folder) {
+  std::uint64_t total = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    struct stat status {};
+    if (::lstat(entry.path().c_str(), &status) == 0) total += static_cast<std::uint64_t>(status.st_blocks) * 512;
+  }
+  return total;
+}
+
+std::optional<Image> read_image(const fs::path& folder) {
+  if (!is_digest(folder.filename().string())) return std::nullopt;
+  try {
+    const auto json = parse_json(read_file(folder / "image.json", 1u << 20), (folder / "image.json").string());
+    Image image;
+    image.digest = folder.filename().string();
+    image.folder = folder;
+    image.kernel = folder / "kernel";
+    image.initrd = folder / "initrd";
+    image.root = folder / "root.raw";
+    for (const auto& file : {image.kernel, image.initrd, image.root})
+      if (!fs::is_regular_file(file)) throw Error(ErrorCode::not_found, file.string() + " is missing");
+    image.name = require<std::string>(json, "name");
+    image.suite = require<std::string>(json, "suite");
+    image.kernel_version = require<std::string>(json, "kernel_version");
+    image.request = require<std::string>(json, "request");
+    image.created = parse_time(require<std::string>(json, "created"));
+    image.size_bytes = require<std::uint64_t>(json, "size_bytes");
+    return image;
+  } catch (const Error& problem) {
+    log::warn("image", "{} is no image: {}", folder.string(), problem.what());
+    return std::nullopt;
+  }
+}
+
+std::vector<Image> list_images(const fs::path& images) {
+  std::vector<Image> result;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(images, ignored))
+    if (auto image = read_image(entry.path())) result.push_back(std::move(*image));
+  std::sort(result.begin(), result.end(), [](const Image& a, const Image& b) {
+    return std::tie(b.created, a.digest) < std::tie(a.created, b.digest);
+  });
+  return result;
+}
+
+std::optional<Image> find_by_request(const fs::path& images, const std::string& request) {
+  for (auto& image : list_images(images))
+    if (image.request == request) return std::move(image);
+  return std::nullopt;
+}
+
+std::optional<Image> find_image(const ImageRequest& request) {
+  return find_by_request(request.images, resolve_request(request).digest);
+}
+
+std::string root_digest_of(const Image& image) {
+  const auto text = read_file_if_exists(image.folder / "image.json", 1u << 20);
+  return text ? value_or<std::string>(parse_json(*text, image.folder.string()), "root", "") : "";
+}
+
+Image ensure_image(const ImageRequest& request, const Progress& progress, Deadline deadline) {
+  if (request.mode == BuildMode::reuse)
+    if (auto image = find_image(request)) return *image;
+  ensure_private_dir(request.images);
+  std::vector<std::string> argv = {(request.libexec / "agentvm-image").string(), "build"};
+  argv.insert(argv.end(), {"--images", request.images.string(), "--cache", request.cache.string()});
+  argv.insert(argv.end(), {"--libexec", request.libexec.string(), "--apt", request.apt.string()});
+  if (!request.recipe.empty()) argv.insert(argv.end(), {"--recipe", fs::absolute(request.recipe).string()});
+  if (request.mode == BuildMode::refresh) argv.push_back("--refresh");
+  const auto result = relay({.argv = std::move(argv)}, build_log(request.images), progress, deadline, request.stop);
+  const auto digest = require<std::string>(result, "digest");
+  if (is_digest(digest))
+    if (auto image = read_image(request.images / digest)) return *image;
+  throw Error(ErrorCode::operation_failed, fmt::format("the image {} vanished after its build", digest.substr(0, 12)),
+              "agentvm image build");
+}
+
+Image get_image(const fs::path& images, const std::string& digest_or_name) {
+  std::vector<Image> found;
+  for (auto& image : list_images(images)) {
+    if (image.name == digest_or_name || image.digest == digest_or_name) return std::move(image);
+    if (digest_or_name.size() >= shortest_prefix_digits && image.digest.starts_with(digest_or_name))
+      found.push_back(std::move(image));
+  }
+  if (found.size() == 1) return std::move(found[0]);
+  if (found.empty())
+    throw Error(ErrorCode::not_found, fmt::format("there is no image '{}'", digest_or_name), "agentvm image list");
+  throw Error(ErrorCode::not_found, fmt::format("'{}' begins the digests of {} images", digest_or_name, found.size()),
+              "agentvm image list");
+}
+
+void remove_image(const fs::path& images, const Image& image) {
+  const auto hidden = images / (".removing-" + random_hex(8));
+  std::error_code problem;
+  fs::rename(images / image.digest, hidden, problem);
+  if (problem) throw_errno("cannot remove the image " + image.digest.substr(0, 12), problem.value());
+  sync_dir(images);
+  remove_tree(hidden);
+}
+
+std::vector<fs::path> leftovers(const fs::path& images) {
+  std::vector<fs::path> result;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(images, ignored)) {
+    const auto name = entry.path().filename().string();
+    if (name.starts_with(".building-") || name.starts_with(".removing-")) result.push_back(entry.path());
+  }
+  return result;
+}
+
+Pruned prune_images(const fs::path& images, const std::filesystem::path& libexec, const std::set<std::string>& in_use) {
+  Pruned pruned;
+  std::error_code ignored;
+  if (!fs::is_directory(images, ignored)) return pruned;
+  const auto lock = FileLock::try_acquire(build_lock(images));
+  if (!lock) throw Error(ErrorCode::wrong_state, "an image is being built", "agentvm image list");
+  for (auto& image : list_images(images)) {
+    if (in_use.contains(image.digest)) continue;
+    pruned.freed_bytes += own_bytes(image.folder);
+    remove_image(images, image);
+    pruned.images.push_back(std::move(image));
+  }
+  for (const auto& leftover : leftovers(images))
+    remove_foreign_tree(leftover, libexec, Deadline::after(std::chrono::minutes(5)));
+  return pruned;
+}
+
+}  // namespace agentvm

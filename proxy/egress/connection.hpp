@@ -1,0 +1,56 @@
+#pragma once
+// One connection of a guest through the proxy. Private; lives on the proxy's thread.
+
+#include "proxy/egress/core.hpp"
+#include "proxy/egress/head.hpp"
+
+namespace agentvm::egress {
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(Egress::Core& core, std::shared_ptr<Socket> client, std::string sandbox);
+  const std::string& sandbox() const { return sandbox_; }
+  /// Reads the request, decides, relays; ends by itself.
+  static asio::awaitable<void> run(std::shared_ptr<Connection> self);
+  /// Ends the connection when it waits past its current deadline.
+  static asio::awaitable<void> watch(std::shared_ptr<Connection> self);
+  void refuse_crowded();
+  /// The policy has changed: end if this would no longer be allowed.
+  void judge_again();
+  void end(std::string reason);
+
+ private:
+  struct Refusal {
+    int status;
+    Decision::Kind kind;
+    std::string text;  // the body: one paragraph for people
+  };
+  asio::awaitable<std::optional<Refusal>> prepare();
+  asio::awaitable<bool> read_head();
+  asio::awaitable<std::vector<IpAddress>> resolve(const std::string& host);
+  asio::awaitable<std::string> connect(const std::vector<IpAddress>& addresses, std::uint16_t port);
+  asio::awaitable<void> answer(Refusal refusal);
+  asio::awaitable<void> exchange();
+  asio::awaitable<void> relay(Socket& from, Socket& to, std::uint64_t& count);
+  asio::awaitable<bool> send_body();
+  asio::awaitable<bool> send_chunks();
+  asio::awaitable<bool> send(Socket& to, std::string_view data);
+  asio::awaitable<void> upstream_direction();
+  void due_in(milliseconds span);
+  void close();
+
+  Egress::Core& core_;
+  std::shared_ptr<Socket> client_;
+  Socket upstream_;
+  asio::steady_timer watchdog_, wake_;
+  SteadyTime due_;
+  std::string sandbox_;
+  std::string input_;  // read from the client, not yet used
+  RequestHead head_;
+  std::optional<HeadFault> fault_;
+  bool deciding_ = true, ended_ = false, downstream_done_ = false;
+  milliseconds idle_;
+  Decision decision_;
+};
+
+}  // namespace agentvm::egress

@@ -1,0 +1,164 @@
+#include "proxy/egress/core.hpp"
+
+#include "proxy/egress/connection.hpp"
+#include "vmm/base/error.hpp"
+#include "vmm/base/log.hpp"
+
+namespace agentvm::egress {
+namespace {
+
+constexpr unsigned resolver_threads = 4;
+constexpr std::size_t resolver_queue_limit = 512;
+
+}  // namespace
+
+Egress::Core::Core(Options options)
+    : options_(std::move(options)),
+      work_(asio::make_work_guard(io_)),
+      resolver_(std::make_unique<ResolverPool>(options_.resolve, resolver_threads, resolver_queue_limit)) {
+  thread_ = std::thread([this] {
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
+    ::pthread_setname_np(::pthread_self(), "egress");
+    // What escapes one handler must not take the others along.
+    while (!io_.stopped()) try {
+        io_.run();
+      } catch (const std::exception& error) {
+        log::error("egress", "a connection ended unexpectedly: {}", error.what());
+      }
+  });
+}
+
+Egress::Core::~Core() {
+  stop(Deadline::after(milliseconds(2000)));
+}
+
+void Egress::Core::begin(std::shared_ptr<Socket> client, std::string sandbox) {
+  if (stopping_) return;
+  post([this, client = std::move(client), sandbox = std::move(sandbox)]() mutable {
+    if (stopping_) return;  // meanwhile
+    const bool full = crowded(sandbox);
+    const auto connection = std::make_shared<Connection>(*this, std::move(client), std::move(sandbox));
+    if (full) {
+      connection->refuse_crowded();
+      return;
+    }
+    add(connection);
+    asio::co_spawn(io_, Connection::run(connection), asio::detached);
+    asio::co_spawn(io_, Connection::watch(connection), asio::detached);
+  });
+}
+
+void Egress::Core::set_policy(const std::string& sandbox, EgressPolicy policy) {
+  post([this, sandbox, policy = std::move(policy)]() mutable {
+    policies_[sandbox] = std::move(policy);
+    const auto all = connections_;
+    for (const auto& [key, connection] : all)
+      if (connection->sandbox() == sandbox) connection->judge_again();
+  });
+}
+
+void Egress::Core::forget(const std::string& sandbox) {
+  post([this, sandbox] {
+    policies_.erase(sandbox);
+    const auto all = connections_;
+    for (const auto& [key, connection] : all)
+      if (connection->sandbox() == sandbox) connection->end("the sandbox is gone");
+  });
+}
+
+void Egress::Core::stop(Deadline deadline) {
+  if (!thread_.joinable()) return;
+  stopping_ = true;
+  post([this] {
+    const auto all = connections_;
+    for (const auto& [key, connection] : all) connection->end("the proxy stops");
+    work_.reset();
+  });
+  // Closed sockets end their coroutines within a few turns; the loop then runs out of work by itself.
+  while (!deadline.expired() && !io_.stopped()) std::this_thread::sleep_for(milliseconds(2));
+  io_.stop();
+  thread_.join();
+  resolver_.reset();
+}
+
+Verdict Egress::Core::decide(const std::string& sandbox, const HostPort& target) const {
+  const auto policy = policies_.find(sandbox);
+  return (policy == policies_.end() ? EgressPolicy() : policy->second).decide(target.host, target.port);
+}
+
+bool Egress::Core::crowded(const std::string& sandbox) const {
+  const auto found = per_sandbox_.find(sandbox);
+  return found != per_sandbox_.end() && found->second >= options_.limits.connections_per_sandbox;
+}
+
+void Egress::Core::add(const std::shared_ptr<Connection>& connection) {
+  connections_.emplace(connection.get(), connection);
+  ++per_sandbox_[connection->sandbox()];
+  ++count_;
+}
+
+void Egress::Core::remove(const Connection& connection) {
+  if (connections_.erase(&connection) == 0) return;
+  const auto found = per_sandbox_.find(connection.sandbox());
+  if (--found->second == 0) per_sandbox_.erase(found);
+  --count_;
+}
+
+void Egress::Core::report(Decision decision) const {
+  log::info("egress", "{}: {}:{} {} {}{} ({} up, {} down)", decision.sandbox, decision.host, decision.port,
+            to_string(decision.kind), decision.rule, decision.reason.empty() ? "" : ": " + decision.reason,
+            decision.bytes_up, decision.bytes_down);
+  if (!options_.on_decision) return;
+  try {
+    options_.on_decision(decision);
+  } catch (const std::exception& error) {
+    log::error("egress", "recording a decision: {}", error.what());
+  }
+}
+
+std::string_view to_string(Decision::Kind kind) {
+  switch (kind) {
+    case Decision::Kind::allowed:
+      return "allowed";
+    case Decision::Kind::denied:
+      return "denied";
+    case Decision::Kind::failed:
+      return "failed";
+    case Decision::Kind::malformed:
+      return "malformed";
+  }
+  return "malformed";
+}
+
+Egress::Egress(Options options) : core_(std::make_unique<Core>(std::move(options))) {}
+Egress::~Egress() = default;
+void Egress::set_policy(const std::string& sandbox, EgressPolicy policy) {
+  core_->set_policy(sandbox, std::move(policy));
+}
+void Egress::forget(const std::string& sandbox) {
+  core_->forget(sandbox);
+}
+std::size_t Egress::connection_count() const {
+  return core_->connection_count();
+}
+void Egress::stop(Deadline deadline) {
+  core_->stop(deadline);
+}
+
+void Egress::serve(UniqueFd connection, const std::string& sandbox) {
+  int family = 0;
+  socklen_t size = sizeof family;
+  check_errno(::getsockopt(connection.get(), SOL_SOCKET, SO_DOMAIN, &family, &size),
+              "taking over a guest's connection");
+  auto client = std::make_shared<Socket>(core_->io());
+  boost::system::error_code error;
+  client->assign(asio::generic::stream_protocol(family, 0), connection.get(), error);
+  if (error) throw Error(ErrorCode::operation_failed, "taking over a guest's connection: " + error.message());
+  static_cast<void>(connection.release());
+  core_->begin(std::move(client), sandbox);
+}
+
+}  // namespace agentvm::egress

@@ -1,0 +1,56 @@
+#pragma once
+// Inside of the egress proxy: what the connections share. Private: the only header with Asio in it.
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <thread>
+
+#include <boost/asio.hpp>
+
+#include "proxy/egress/egress.hpp"
+
+namespace agentvm::egress {
+
+namespace asio = boost::asio;
+using Socket = asio::generic::stream_protocol::socket;
+
+class Connection;
+
+class Egress::Core {
+ public:
+  explicit Core(Options options);
+  ~Core();
+
+  // From any thread.
+  void post(std::function<void()> task) { asio::post(io_, std::move(task)); }
+  void begin(std::shared_ptr<Socket> client, std::string sandbox);
+  void set_policy(const std::string& sandbox, EgressPolicy policy);
+  void forget(const std::string& sandbox);
+  void stop(Deadline deadline);
+  std::size_t connection_count() const { return count_; }
+
+  // From the proxy's thread.
+  asio::io_context& io() { return io_; }
+  const Options& options() const { return options_; }
+  Verdict decide(const std::string& sandbox, const HostPort& target) const;
+  ResolverPool& resolver() { return *resolver_; }
+  bool crowded(const std::string& sandbox) const;
+  void add(const std::shared_ptr<Connection>& connection);
+  void remove(const Connection& connection);
+  void report(Decision decision) const;
+
+ private:
+  Options options_;
+  asio::io_context io_{1};
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
+  std::unique_ptr<ResolverPool> resolver_;
+  std::map<std::string, EgressPolicy> policies_;
+  std::map<const Connection*, std::shared_ptr<Connection>> connections_;
+  std::map<std::string, std::size_t> per_sandbox_;
+  std::atomic<std::size_t> count_ = 0;
+  std::atomic<bool> stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace agentvm::egress

@@ -1,0 +1,69 @@
+#pragma once
+// The way out of a sandbox: an HTTP proxy for connections that arrive as descriptors. See README.md.
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "proxy/egress/policy.hpp"
+#include "proxy/egress/resolver.hpp"
+#include "vmm/base/clock.hpp"
+#include "vmm/base/fd.hpp"
+
+namespace agentvm::egress {
+
+/// What became of one request of a guest.
+struct Decision {
+  enum class Kind { allowed, denied, failed, malformed };
+  std::int64_t time = 0;  ///< seconds since 1970 when it was decided
+  std::string sandbox, host;
+  std::uint16_t port = 0;
+  Kind kind = Kind::malformed;
+  std::string rule;    ///< the entry that allowed it
+  std::string reason;  ///< why it did not happen; also why an allowed connection ended early
+  std::uint64_t bytes_up = 0, bytes_down = 0;
+};
+std::string_view to_string(Decision::Kind kind);
+
+struct Limits {
+  std::size_t connections_per_sandbox = 256;
+  milliseconds head{10'000};     ///< from the accepted connection to the end of the request's head
+  milliseconds resolve{10'000};  ///< for the name
+  milliseconds connect{15'000};  ///< for all addresses together
+  milliseconds idle{300'000};    ///< without a byte in either direction
+};
+
+struct Options {
+  Resolve resolve = resolve_on_host;
+  std::function<std::vector<IpAddress>()> own = own_addresses;
+  /// Once per connection: at once when it is refused, at its end when it was allowed. On the proxy's thread; must not
+  /// block.
+  std::function<void(const Decision&)> on_decision;
+  Limits limits;
+};
+
+/// Thread-safe. Everything happens on one thread of its own.
+class Egress {
+ public:
+  explicit Egress(Options options = {});
+  ~Egress();  ///< `stop` with two seconds
+
+  /// Replaces the policy of `sandbox`, for what comes and for what runs: connections that it no longer allows end.
+  void set_policy(const std::string& sandbox, EgressPolicy policy);
+  /// No policy any more; its connections end.
+  void forget(const std::string& sandbox);
+  /// Answers on `connection` (a connected stream socket). A sandbox without a policy may reach nothing.
+  void serve(UniqueFd connection, const std::string& sandbox);
+  std::size_t connection_count() const;
+  /// Ends every connection and the thread. Nothing is served afterwards.
+  void stop(Deadline deadline);
+
+  class Core;  ///< private to the library
+
+ private:
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace agentvm::egress

@@ -1,0 +1,28 @@
+#pragma once
+// What was received is judged before anyone else sees it: every new object by the rules, every branch by its
+// connectivity.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "sync/git/handles.hpp"
+#include "sync/limits.hpp"
+#include "sync/refs.hpp"
+#include "vmm/base/clock.hpp"
+
+namespace agentvm::git {
+
+/// Checks every object of the pack whose index is at `index_path`, and that every id an object names is in the pack or
+/// at the host (`odb` has both) with the right type: what lands is whole, even where no branch leads to it. Throws
+/// `operation_failed` naming the object and the rule, or the cap.
+void check_pack_objects(const std::string& index_path, git_odb* odb, const sync::SyncLimits& limits, Deadline deadline);
+
+/// Moves branches that cannot be proven complete (each commit, tree and file is in the pack or at the host, with the
+/// right type) out of `branches` into `rejected`. `odb` holds the pack and the host's objects; `host_tips` are commits
+/// whose history the host has whole.
+void check_connectivity(git_odb* odb, const std::vector<git_oid>& host_tips,
+                        std::map<std::string, std::string>& branches, std::vector<sync::RejectedRef>& rejected,
+                        Deadline deadline);
+
+}  // namespace agentvm::git

@@ -1,0 +1,196 @@
+#include "sync/git/fetch_client.hpp"
+
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "vmm/base/text.hpp"
+
+namespace agentvm::git {
+namespace {
+
+constexpr std::uint64_t progress_limit_bytes =
+    1 << 20;  ///< upload-pack says nothing at all with no-progress; this is for remarks
+constexpr std::size_t first_batch = 32, batch_limit = 1024;
+constexpr std::size_t vain_limit = 4096;  ///< haves offered since the last one the guest knew
+constexpr std::size_t haves_limit = 65536;
+constexpr std::size_t pack_header_bytes = 12;
+
+enum class Reply { nak, ack, common, ready };
+
+struct Answer {
+  Reply kind = Reply::nak;
+  std::string oid;
+};
+
+Answer parse_answer(std::string_view line) {
+  if (line.ends_with('\n')) line.remove_suffix(1);
+  if (line == "NAK") return {};
+  if (line.starts_with("ERR "))
+    throw Error(ErrorCode::operation_failed,
+                fmt::format("the guest's git says: {}", clean_guest_text(line.substr(4), Newlines::escape, 300)));
+  constexpr std::size_t head = 4 + sync::oid_hex_length;
+  if (line.starts_with("ACK ") && line.size() >= head && sync::is_oid(line.substr(4, sync::oid_hex_length))) {
+    const auto rest = line.substr(head);
+    const auto oid = std::string(line.substr(4, sync::oid_hex_length));
+    if (rest.empty()) return {Reply::ack, oid};
+    if (rest == " common" || rest == " continue") return {Reply::common, oid};
+    if (rest == " ready") return {Reply::ready, oid};
+  }
+  throw Error(ErrorCode::operation_failed, "the guest's git answered the negotiation with something else");
+}
+
+/// History newest first, without what the guest turned out to know.
+class HaveWalk {
+ public:
+  HaveWalk(const Haves& haves, git_odb* odb) {
+    git_repository* repository = nullptr;
+    check_git(git_repository_wrap_odb(&repository, odb), "opening the object store");
+    repository_.reset(repository);
+    git_revwalk* walk = nullptr;
+    check_git(git_revwalk_new(&walk, repository), "walking history");
+    walk_.reset(walk);
+    git_revwalk_sorting(walk, GIT_SORT_TIME);
+    for (const auto& tip : haves.tips) check_git(git_revwalk_push(walk, &tip), "walking history");
+    for (std::size_t i = 0; i < haves.preferred && i < haves.tips.size(); ++i) preferred_.push_back(haves.tips[i]);
+  }
+  bool next(git_oid& out) {
+    if (given_ < preferred_.size()) {
+      out = preferred_[given_++];
+      return true;
+    }
+    return git_revwalk_next(&out, walk_.get()) == 0;
+  }
+
+ private:
+  RepositoryHandle repository_;
+  RevwalkHandle walk_;
+  std::vector<git_oid> preferred_;
+  std::size_t given_ = 0;
+};
+
+/// Reads answers up to the NAK that ends a batch. Sets `common` when the guest knew one, and returns true when it knows
+/// enough.
+bool read_batch_answers(PktStream& stream, bool detailed, bool& common) {
+  for (;;) {
+    const auto packet = stream.next();
+    if (packet.kind != Pkt::Kind::data)
+      throw Error(ErrorCode::operation_failed, "the guest's git broke off the negotiation");
+    const auto answer = parse_answer(packet.payload);
+    if (answer.kind == Reply::nak) return false;
+    common = true;
+    if (answer.kind == Reply::ack || !detailed) return true;
+    if (answer.kind == Reply::ready) {
+      // The NAK of this batch is still to come: git sends it after the acknowledgements.
+      bool ignored = false;
+      read_batch_answers(stream, detailed, ignored);
+      return true;
+    }
+  }
+}
+
+/// After "done": acknowledgements, then NAK or a plain ACK, then the pack.
+void read_final_answer(PktStream& stream) {
+  for (;;) {
+    const auto packet = stream.next();
+    if (packet.kind != Pkt::Kind::data)
+      throw Error(ErrorCode::operation_failed, "the guest's git broke off the negotiation");
+    const auto answer = parse_answer(packet.payload);
+    if (answer.kind == Reply::nak || answer.kind == Reply::ack) return;
+  }
+}
+
+}  // namespace
+
+Advertisement read_advertisement(PktStream& stream, const sync::SyncLimits& limits) {
+  Advertisement result;
+  for (bool first = true;; first = false) {
+    const auto packet = stream.next();
+    if (packet.kind == Pkt::Kind::flush) break;
+    // An empty repository advertises one line that is no reference, only a carrier for the capabilities.
+    constexpr std::string_view none = "0000000000000000000000000000000000000000 capabilities^{}";
+    if (first && packet.payload.starts_with(none)) continue;
+    add_advertised(result, packet.payload, first, limits.refs);
+  }
+  return result;
+}
+
+void negotiate(PktStream& stream, const Advertisement& advertisement, const std::vector<git_oid>& wants,
+               const Haves& haves, git_odb* odb) {
+  if (!advertisement.has("side-band-64k"))
+    throw Error(ErrorCode::operation_failed, "the guest's git is too old: it has no side-band-64k");
+  const bool detailed = advertisement.has("multi_ack_detailed");
+  std::string capabilities = " side-band-64k";
+  for (const char* word : {"multi_ack_detailed", "thin-pack", "ofs-delta", "no-progress"})
+    if (advertisement.has(word)) capabilities += fmt::format(" {}", word);
+  std::string data;
+  for (std::size_t i = 0; i < wants.size(); ++i)
+    data += pkt(fmt::format("want {}{}\n", hex(wants[i]), i == 0 ? capabilities : ""));
+  data += flush_pkt;
+  HaveWalk walk(haves, odb);
+  std::size_t offered = 0, since_common = 0;
+  bool enough = false, more = true;
+  for (std::size_t batch = first_batch; more && !enough && since_common < vain_limit && offered < haves_limit;
+       batch = std::min(batch * 2, batch_limit)) {
+    std::size_t count = 0;
+    for (git_oid oid; count < batch && (more = walk.next(oid)); ++count)
+      data += pkt(fmt::format("have {}\n", hex(oid)));
+    if (count == 0) break;
+    offered += count;
+    since_common += count;
+    data += flush_pkt;
+    stream.send(data);
+    data.clear();
+    bool common = false;
+    enough = read_batch_answers(stream, detailed, common);
+    if (common) since_common = 0;
+  }
+  data += pkt("done\n");
+  stream.send(data);
+  read_final_answer(stream);
+}
+
+ReceivedPack receive_pack(PktStream& stream, const Advertisement&, const std::string& pack_dir, git_odb* odb,
+                          const sync::SyncLimits& limits) {
+  git_indexer_options options = GIT_INDEXER_OPTIONS_INIT;
+  git_indexer* raw = nullptr;
+  check_git(git_indexer_new(&raw, pack_dir.c_str(), 0444, odb, &options), "storing the pack");
+  IndexerHandle indexer(raw);
+  git_indexer_progress stats{};
+  std::string header;
+  std::uint64_t remarks = 0;
+  for (;;) {
+    const auto packet = stream.next();
+    if (packet.kind == Pkt::Kind::flush) break;
+    const auto band = static_cast<unsigned char>(packet.payload[0]);
+    auto data = packet.payload.substr(1);
+    if (band == 3)
+      throw Error(ErrorCode::operation_failed,
+                  fmt::format("the guest's git says: {}", clean_guest_text(data, Newlines::escape, 300)));
+    if (band == 2) {
+      if ((remarks += packet.payload.size() + 4) > progress_limit_bytes)
+        throw Error(ErrorCode::operation_failed, "the guest's git sent endless remarks instead of a pack");
+      continue;
+    }
+    if (band != 1) throw Error(ErrorCode::operation_failed, "the guest's git used an unknown side band");
+    if (header.size() < pack_header_bytes) {
+      header.append(data.substr(0, pack_header_bytes - header.size()));
+      if (header.size() == pack_header_bytes) {
+        if (!header.starts_with("PACK"))
+          throw Error(ErrorCode::operation_failed, "the guest's git sent something that is no pack");
+        std::uint64_t count = 0;
+        for (std::size_t i = 8; i < pack_header_bytes; ++i) count = count << 8 | static_cast<unsigned char>(header[i]);
+        if (count > limits.objects)
+          throw Error(
+              ErrorCode::operation_failed,
+              fmt::format("the guest announced {} objects, more than {} (sync.limits.objects)", count, limits.objects));
+      }
+    }
+    check_git(git_indexer_append(indexer.get(), data.data(), data.size(), &stats), "reading the pack");
+  }
+  if (header.size() < pack_header_bytes) throw Error(ErrorCode::operation_failed, "the guest's git sent no pack");
+  check_git(git_indexer_commit(indexer.get(), &stats), "finishing the pack");
+  return {hex(*git_indexer_hash(indexer.get())), stats.total_objects};
+}
+
+}  // namespace agentvm::git

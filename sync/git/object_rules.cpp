@@ -1,0 +1,200 @@
+#include "sync/git/object_rules.hpp"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include <fmt/format.h>
+
+#include "sync/refs.hpp"
+#include "vmm/base/text.hpp"
+
+namespace agentvm::git {
+namespace {
+
+constexpr std::size_t raw_oid_bytes = 20;
+constexpr std::size_t name_limit_bytes = 255;  ///< NAME_MAX: no longer name can be checked out
+using Problem = std::optional<std::string>;
+
+std::string shown(std::string_view text) {
+  return "'" + clean_guest_text(text, Newlines::escape, 300) + "'";
+}
+
+/// Git's order: a folder sorts as if its name ended in '/'.
+bool sorts_before(const TreeEntry& a, const TreeEntry& b) {
+  const auto common = std::min(a.name.size(), b.name.size());
+  if (const int order = a.name.substr(0, common).compare(b.name.substr(0, common))) return order < 0;
+  const auto next = [common](const TreeEntry& entry) {
+    return common < entry.name.size() ? static_cast<unsigned char>(entry.name[common])
+           : entry.is_tree()          ? static_cast<unsigned char>('/')
+                                      : 0;
+  };
+  return next(a) < next(b);
+}
+
+Problem entry_problem(const TreeEntry& entry) {
+  const auto name = entry.name;
+  if (name.empty()) return "has an entry without a name";
+  if (name == "." || name == "..") return fmt::format("has an entry named '{}'", name);
+  if (name.find('/') != std::string_view::npos) return "has an entry with a '/' in its name: " + shown(name);
+  if (name.size() > name_limit_bytes) return "has an entry with a name longer than 255 bytes";
+  if (is_dotgit(name)) return "has an entry that some file systems take for '.git': " + shown(name);
+  if (entry.is_symlink() && is_dotgitmodules(name)) return "has a symbolic link for .gitmodules: " + shown(name);
+  if (is_dotgitmodules(name) && name != ".gitmodules")
+    return "has an entry that some file systems take for '.gitmodules': " + shown(name);
+  if (std::all_of(entry.raw_oid.begin(), entry.raw_oid.end(), [](char c) { return c == 0; }))
+    return "has an entry with the null object id: " + shown(name);
+  switch (entry.mode) {
+    case 040000:
+    case 0100644:
+    case 0100755:
+    case 0120000:
+    case 0160000:
+      return std::nullopt;
+    default:
+      return fmt::format("has an entry with the mode {:o}: {}", entry.mode, shown(name));
+  }
+}
+
+/// Reads `text` line by line. A header ends at the first empty line.
+class HeaderReader {
+ public:
+  explicit HeaderReader(std::string_view text) : rest_(text) {}
+  /// The value of the next line when it has this key.
+  std::optional<std::string_view> take(std::string_view key) {
+    if (!rest_.starts_with(key) || rest_.size() <= key.size() || rest_[key.size()] != ' ') return std::nullopt;
+    const auto end = rest_.find('\n');
+    if (end == std::string_view::npos) return std::nullopt;
+    const auto value = rest_.substr(key.size() + 1, end - key.size() - 1);
+    rest_.remove_prefix(end + 1);
+    return value;
+  }
+  std::string_view rest() const { return rest_; }
+
+ private:
+  std::string_view rest_;
+};
+
+/// The header must end, by an empty line or the object's end after a newline, and hold no NUL.
+Problem header_problem(std::string_view object) {
+  const auto end = object.find("\n\n");
+  const auto header = object.substr(0, end);
+  if (header.find('\0') != std::string_view::npos) return "has a NUL byte in its header";
+  if (end == std::string_view::npos && !object.ends_with('\n')) return "has a header without an end";
+  return std::nullopt;
+}
+
+bool all_digits(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+/// "Name <mail> 1700000000 +0100"
+Problem ident_problem(std::string_view ident, std::string_view who) {
+  const auto bad = [who](std::string_view what) { return Problem(fmt::format("has a bad {} line: {}", who, what)); };
+  const auto open = ident.find_first_of("<>");
+  if (open == std::string_view::npos || ident[open] == '>') return bad("no e-mail address");
+  if (open == 0) return bad("no name before the e-mail address");
+  if (ident[open - 1] != ' ') return bad("no space before the e-mail address");
+  const auto close = ident.find_first_of("<>", open + 1);
+  if (close == std::string_view::npos || ident[close] == '<') return bad("a broken e-mail address");
+  auto date = ident.substr(close + 1);
+  if (!date.starts_with(' ')) return bad("no space before the date");
+  date.remove_prefix(1);
+  const auto space = date.find(' ');
+  if (space == std::string_view::npos) return bad("no time zone");
+  const auto seconds = date.substr(0, space), zone = date.substr(space + 1);
+  if (!all_digits(seconds)) return bad("a date that is no number");
+  if (seconds.size() > 1 && seconds[0] == '0') return bad("a date padded with zeros");
+  if (seconds.size() > 18) return bad("a date out of range");
+  if (zone.size() != 5 || (zone[0] != '+' && zone[0] != '-') || !all_digits(zone.substr(1)))
+    return bad("a broken time zone");
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<std::vector<TreeEntry>> parse_tree(std::string_view tree) {
+  std::vector<TreeEntry> entries;
+  while (!tree.empty()) {
+    TreeEntry entry;
+    std::size_t i = 0;
+    for (; i < tree.size() && tree[i] >= '0' && tree[i] <= '7' && i < 7; ++i)
+      entry.mode = entry.mode << 3 | static_cast<unsigned>(tree[i] - '0');
+    if (i == 0 || i >= tree.size() || tree[i] != ' ') return std::nullopt;
+    tree.remove_prefix(i + 1);
+    const auto end = tree.find('\0');
+    if (end == std::string_view::npos || tree.size() - end - 1 < raw_oid_bytes) return std::nullopt;
+    entry.name = tree.substr(0, end);
+    entry.raw_oid = tree.substr(end + 1, raw_oid_bytes);
+    tree.remove_prefix(end + 1 + raw_oid_bytes);
+    entries.push_back(entry);
+  }
+  return entries;
+}
+
+Problem tree_problem(std::string_view tree) {
+  // A padded mode is the same number: it shows only in the text.
+  const auto entries = parse_tree(tree);
+  if (!entries) return "is not a well-formed tree";
+  std::unordered_set<std::string_view> names;
+  const TreeEntry* previous = nullptr;
+  for (const auto& entry : *entries) {
+    if (auto problem = entry_problem(entry)) return problem;
+    const char* mode_start = previous ? previous->raw_oid.data() + raw_oid_bytes : tree.data();
+    if (*mode_start == '0') return "has an entry with a zero-padded mode: " + shown(entry.name);
+    if (!names.insert(entry.name).second) return "has two entries with the same name: " + shown(entry.name);
+    if (previous && !sorts_before(*previous, entry)) return "has entries out of order: " + shown(entry.name);
+    previous = &entry;
+  }
+  return std::nullopt;
+}
+
+Problem commit_problem(std::string_view commit) {
+  if (auto problem = header_problem(commit)) return problem;
+  HeaderReader header(commit);
+  const auto tree = header.take("tree");
+  if (!tree || !sync::is_oid(*tree)) return "has no valid tree line";
+  while (const auto parent = header.take("parent"))
+    if (!sync::is_oid(*parent)) return "has a bad parent line";
+  const auto author = header.take("author");
+  if (!author) return "has no author line";
+  if (auto problem = ident_problem(*author, "author")) return problem;
+  if (header.rest().starts_with("author ")) return "has more than one author line";
+  const auto committer = header.take("committer");
+  if (!committer) return "has no committer line";
+  if (auto problem = ident_problem(*committer, "committer")) return problem;
+  if (commit.find('\0') != std::string_view::npos) return "has a NUL byte in its message";
+  return std::nullopt;
+}
+
+Problem tag_problem(std::string_view tag) {
+  if (auto problem = header_problem(tag)) return problem;
+  HeaderReader header(tag);
+  const auto object = header.take("object");
+  if (!object || !sync::is_oid(*object)) return "has no valid object line";
+  const auto type = header.take("type");
+  if (!type || (*type != "commit" && *type != "tree" && *type != "blob" && *type != "tag"))
+    return "has no valid type line";
+  const auto name = header.take("tag");
+  if (!name || sync::refname_problem("refs/tags/" + std::string(*name))) return "has no valid name";
+  const auto tagger = header.take("tagger");
+  if (!tagger) return "has no tagger line";
+  return ident_problem(*tagger, "tagger");
+}
+
+CommitLinks commit_links(std::string_view commit) {
+  HeaderReader header(commit);
+  CommitLinks links;
+  if (const auto tree = header.take("tree")) links.tree = *tree;
+  while (const auto parent = header.take("parent")) links.parents.emplace_back(*parent);
+  return links;
+}
+
+TagLink tag_link(std::string_view tag) {
+  HeaderReader header(tag);
+  TagLink link;
+  if (const auto object = header.take("object")) link.object = *object;
+  if (const auto type = header.take("type")) link.type = *type;
+  return link;
+}
+
+}  // namespace agentvm::git

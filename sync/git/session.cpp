@@ -1,0 +1,80 @@
+#include "sync/git/session.hpp"
+
+#include <set>
+
+#include <fmt/format.h>
+
+#include "sync/git/check.hpp"
+#include "sync/git/fetch_client.hpp"
+#include "vmm/base/files.hpp"
+
+namespace agentvm::git {
+namespace {
+
+constexpr std::size_t haves_limit_bytes = 64u << 20;
+
+Haves read_haves(const sync::FetchRequest& request) {
+  Haves haves;
+  haves.preferred = request.preferred_haves;
+  const auto text = read_file(sync::haves_file, haves_limit_bytes);
+  for (std::size_t start = 0; start + sync::oid_hex_length < text.size(); start += sync::oid_hex_length + 1)
+    haves.tips.push_back(parse_oid(text.substr(start, sync::oid_hex_length)));
+  return haves;
+}
+
+OdbHandle open_odb() {
+  git_odb* raw = nullptr;
+  check_git(git_odb_open(&raw, sync::objects_dir), "opening the quarantine");
+  return OdbHandle(raw);
+}
+
+}  // namespace
+
+void start_library() {
+  constexpr std::size_t window_bytes = 32u << 20, mapped_bytes = 512u << 20;
+  check_git(git_libgit2_init(), "starting libgit2");
+  for (const int level :
+       {GIT_CONFIG_LEVEL_PROGRAMDATA, GIT_CONFIG_LEVEL_SYSTEM, GIT_CONFIG_LEVEL_XDG, GIT_CONFIG_LEVEL_GLOBAL})
+    check_git(git_libgit2_opts(GIT_OPT_SET_SEARCH_PATH, level, ""), "closing libgit2's configuration");
+  git_libgit2_opts(GIT_OPT_SET_TEMPLATE_PATH, "");
+  git_libgit2_opts(GIT_OPT_SET_MWINDOW_SIZE, window_bytes);
+  git_libgit2_opts(GIT_OPT_SET_MWINDOW_MAPPED_LIMIT, mapped_bytes);
+  git_libgit2_opts(GIT_OPT_ENABLE_STRICT_HASH_VERIFICATION, 1);
+  git_libgit2_opts(GIT_OPT_ENABLE_FSYNC_GITDIR, 0);  // the trusted step syncs what it takes
+}
+
+sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
+  const auto deadline = Deadline::after(std::chrono::seconds(request.limits.seconds));
+  PktStream stream(in, out, request.limits.bytes, deadline);
+  const auto advertisement = read_advertisement(stream, request.limits);
+  auto selection = sync::select_branches(advertisement.refs);
+  sync::FetchVerdict verdict;
+  verdict.head_branch = advertisement.head_branch();
+  verdict.rejected = std::move(selection.rejected);
+  const auto haves = read_haves(request);
+  auto odb = open_odb();
+  std::set<std::string> wanted;
+  for (const auto& [branch, tip] : selection.branches) {
+    const auto oid = parse_oid(tip);
+    if (!git_odb_exists(odb.get(), &oid)) wanted.insert(tip);
+  }
+  if (wanted.empty()) {
+    stream.send(flush_pkt);
+  } else {
+    std::vector<git_oid> wants;
+    for (const auto& tip : wanted) wants.push_back(parse_oid(tip));
+    negotiate(stream, advertisement, wants, haves, odb.get());
+    const std::string pack_dir = fmt::format("{}/pack", sync::objects_dir);
+    const auto pack = receive_pack(stream, advertisement, pack_dir, odb.get(), request.limits);
+    verdict.pack = pack.name;
+    verdict.objects = pack.objects;
+    odb = open_odb();  // with the pack in it
+    check_pack_objects(fmt::format("{}/pack-{}.idx", pack_dir, pack.name), odb.get(), request.limits, deadline);
+  }
+  verdict.bytes = stream.received_bytes();
+  check_connectivity(odb.get(), haves.tips, selection.branches, verdict.rejected, deadline);
+  verdict.branches = std::move(selection.branches);
+  return verdict;
+}
+
+}  // namespace agentvm::git

@@ -1,0 +1,102 @@
+#include "sync/host_repository.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "vmm/base/error.hpp"
+#include "vmm/base/files.hpp"
+
+namespace agentvm::sync {
+namespace {
+
+constexpr int alternates_depth_limit = 5;  // git's own
+
+void add_object_dirs(const fs::path& objects, int depth, std::vector<fs::path>& out) {
+  std::error_code ignored;
+  const auto real = fs::canonical(objects, ignored);
+  if (ignored || std::find(out.begin(), out.end(), real) != out.end() || depth > alternates_depth_limit) return;
+  out.push_back(real);
+  const auto list = read_file_if_exists(real / "info/alternates");
+  if (!list) return;
+  for (const auto& line : split_lines(*list))
+    if (!line.empty() && line[0] != '#') add_object_dirs(line[0] == '/' ? fs::path(line) : real / line, depth + 1, out);
+}
+
+std::string operation_in_progress(const fs::path& git_dir) {
+  constexpr std::pair<const char*, const char*> marks[] = {{"MERGE_HEAD", "a merge"},
+                                                           {"rebase-merge", "a rebase"},
+                                                           {"rebase-apply", "a rebase or am"},
+                                                           {"CHERRY_PICK_HEAD", "a cherry-pick"},
+                                                           {"REVERT_HEAD", "a revert"},
+                                                           {"BISECT_LOG", "a bisect"},
+                                                           {"sequencer", "a sequence of commits"}};
+  std::error_code ignored;
+  for (const auto& [file, name] : marks)
+    if (fs::exists(git_dir / file, ignored)) return name;
+  return {};
+}
+
+void refuse_unsuitable(const HostGit& git, const std::string& format, const std::string& shallow, Deadline deadline) {
+  const auto where = git.folder().string();
+  if (format != "sha1")
+    throw Error(
+        ErrorCode::operation_failed,
+        fmt::format("{} uses {} object names; agentvm needs SHA-1 ones, which libgit2 can read", where, format));
+  if (shallow == "true")
+    throw Error(
+        ErrorCode::operation_failed,
+        fmt::format("{} is a shallow clone: what comes back from a sandbox could not be proven complete", where),
+        fmt::format("git -C {} fetch --unshallow", where));
+  if (const auto partial = git.try_line({"config", "--get", "extensions.partialClone"}, deadline);
+      partial && !partial->empty())
+    throw Error(ErrorCode::operation_failed, fmt::format("{} is a partial clone: objects are missing from it", where),
+                fmt::format("git clone --no-filter $(git -C {} remote get-url {}) FULL_CLONE", where, *partial));
+}
+
+}  // namespace
+
+HostRepository open_host_repository(const fs::path& path, Deadline deadline) {
+  std::error_code problem;
+  if (!fs::is_directory(path, problem))
+    throw Error(ErrorCode::not_found, fmt::format("{} is not a folder", path.string()));
+  HostGit git(path);
+  const auto lines = split_lines(
+      git.output({"rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-object-format",
+                  "--is-shallow-repository", "--absolute-git-dir", "--path-format=absolute", "--git-common-dir"},
+                 deadline));
+  if (lines.size() != 6)
+    throw Error(ErrorCode::operation_failed, fmt::format("git does not say what {} is", path.string()));
+  if (lines[0] == "true")
+    throw Error(ErrorCode::operation_failed,
+                fmt::format("{} is a bare repository; a sandbox needs a work tree", path.string()),
+                fmt::format("git clone {} WORKTREE", path.string()));
+  if (lines[1] != "true")
+    throw Error(ErrorCode::operation_failed,
+                fmt::format("{} is inside a repository's own folder, not in its work tree", path.string()));
+  refuse_unsuitable(git, lines[2], lines[3], deadline);
+  HostRepository repository;
+  repository.git_dir = lines[4];
+  repository.common_dir = lines[5];
+  repository.worktree = git.line({"rev-parse", "--show-toplevel"}, deadline);
+  add_object_dirs(repository.common_dir / "objects", 0, repository.object_dirs);
+  if (repository.object_dirs.empty())
+    throw Error(ErrorCode::operation_failed, fmt::format("the objects of {} cannot be read", path.string()),
+                fmt::format("ls -ld {}", (repository.common_dir / "objects").string()));
+  if (const auto head = git.try_line({"symbolic-ref", "-q", "HEAD"}, deadline);
+      head && head->starts_with("refs/heads/"))
+    repository.head_branch = head->substr(11);
+  repository.head = git.try_line({"rev-parse", "-q", "--verify", "HEAD^{commit}"}, deadline).value_or("");
+  repository.operation = operation_in_progress(repository.git_dir);
+  return repository;
+}
+
+std::map<std::string, std::string> list_refs(const HostGit& git, const std::string& prefix, Deadline deadline) {
+  std::map<std::string, std::string> refs;
+  for (const auto& line :
+       split_lines(git.output({"for-each-ref", "--format=%(objectname) %(refname)", prefix}, deadline)))
+    if (line.size() > 41) refs.emplace(line.substr(41), line.substr(0, 40));
+  return refs;
+}
+
+}  // namespace agentvm::sync

@@ -1,0 +1,29 @@
+#pragma once
+// What a host repository is and in which state it is, asked from git.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "sync/host_git.hpp"
+
+namespace agentvm::sync {
+
+struct HostRepository {
+  fs::path worktree;                  ///< top level of the work tree
+  fs::path git_dir;                   ///< of this work tree
+  fs::path common_dir;                ///< shared by all work trees: objects and references
+  std::vector<fs::path> object_dirs;  ///< objects, and its alternates, and theirs
+  std::string head_branch;            ///< empty when detached
+  std::string head;                   ///< commit id; empty when the branch is unborn
+  std::string operation;              ///< "a merge", "a rebase" ... in progress; else empty
+};
+
+/// Asks git about `path` (any folder of the work tree). Throws `not_found` when it is no repository, `operation_failed`
+/// with the reason and the command that helps when it is bare, shallow, partial or does not use SHA-1.
+HostRepository open_host_repository(const fs::path& path, Deadline deadline);
+
+/// All references: full name -> object id.
+std::map<std::string, std::string> list_refs(const HostGit& git, const std::string& prefix, Deadline deadline);
+
+}  // namespace agentvm::sync

@@ -1,0 +1,127 @@
+#include "sync/outcome.hpp"
+
+#include <fmt/format.h>
+
+#include "vmm/base/text.hpp"
+
+namespace agentvm::sync {
+namespace {
+
+std::string clean(const std::string& text) {
+  return clean_guest_text(text, Newlines::escape, 500);
+}
+std::string brief(const std::string& oid) {
+  return oid.substr(0, 10);
+}
+std::string plural(std::uint64_t count, std::string_view word) {
+  return fmt::format("{} {}{}", count, word, count == 1 ? "" : "s");
+}
+
+std::string headline(const SyncOutcome& outcome) {
+  const auto branch = clean(outcome.branch);
+  const auto range =
+      outcome.old_tip.empty() ? brief(outcome.new_tip) : brief(outcome.old_tip) + ".." + brief(outcome.new_tip);
+  const auto size = fmt::format("{}, {} changed, +{} -{}", plural(outcome.commits, "commit"),
+                                plural(outcome.files_changed, "file"), outcome.insertions, outcome.deletions);
+  switch (outcome.result) {
+    case Result::updated:
+      if (outcome.moved) return fmt::format("updated {} {} ({})", branch, range, size);
+      if (outcome.dry_run) return fmt::format("would update {} {} ({})", branch, range, size);
+      return fmt::format("received {} {} ({}); your branch did not move: {}", branch, range, size, outcome.reason);
+    case Result::up_to_date:
+      return outcome.reason.empty() || outcome.reason == "nothing new" ? "up to date" : "up to date: " + outcome.reason;
+    case Result::gated:
+      return fmt::format("gated: {} {} ({}): {}", branch, range, size, outcome.reason);
+    case Result::diverged:
+      return fmt::format("diverged: {} {} ({}): {}", branch, range, size, outcome.reason);
+    case Result::conflict:
+      return fmt::format("conflict: {} {} ({}): {}", branch, range, size, outcome.reason);
+    case Result::dirty:
+      return fmt::format("not merged: {} {} ({}): {}", branch, range, size, outcome.reason);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string_view to_string(Result result) {
+  switch (result) {
+    case Result::updated:
+      return "updated";
+    case Result::up_to_date:
+      return "up-to-date";
+    case Result::gated:
+      return "gated";
+    case Result::diverged:
+      return "diverged";
+    case Result::conflict:
+      return "conflict";
+    case Result::dirty:
+      return "dirty";
+  }
+  return "updated";
+}
+
+int SyncOutcome::exit_code() const {
+  return result == Result::updated || result == Result::up_to_date ? 0 : agentvm::exit_code(ErrorCode::decision_needed);
+}
+
+Json to_json(const SyncOutcome& outcome) {
+  Json refs = Json::array(), rejected = Json::array(), gated = Json::array(), log = Json::array();
+  for (const auto& change : outcome.refs)
+    refs.push_back({{"name", change.ref},
+                    {"branch", change.branch},
+                    {"old", change.old_tip},
+                    {"new", change.new_tip},
+                    {"kept_as", change.kept_as}});
+  for (const auto& ref : outcome.rejected)
+    rejected.push_back({{"ref", clean(ref.name)}, {"reason", clean(ref.reason)}});
+  for (const auto& path : outcome.gated)
+    gated.push_back({{"path", path.path}, {"kind", path.kind}, {"excerpt", clean(path.excerpt)}});
+  for (const auto& commit : outcome.log) log.push_back({{"id", commit.id}, {"subject", clean(commit.subject)}});
+  return {{"schema", "agentvm.sync/1"},
+          {"sandbox", outcome.sandbox},
+          {"result", std::string(to_string(outcome.result))},
+          {"dry_run", outcome.dry_run},
+          {"moved", outcome.moved},
+          {"branch", outcome.branch},
+          {"old_tip", outcome.old_tip},
+          {"new_tip", outcome.new_tip},
+          {"commits", outcome.commits},
+          {"files_changed", outcome.files_changed},
+          {"insertions", outcome.insertions},
+          {"deletions", outcome.deletions},
+          {"log", log},
+          {"refs", refs},
+          {"rejected", rejected},
+          {"gone", outcome.gone},
+          {"gated", gated},
+          {"conflicts", outcome.conflicts},
+          {"rescued", outcome.rescued},
+          {"reason", outcome.reason},
+          {"commands", outcome.commands},
+          {"objects", outcome.objects},
+          {"bytes", outcome.bytes}};
+}
+
+std::string to_text(const SyncOutcome& outcome) {
+  std::string text = headline(outcome) + "\n";
+  for (const auto& commit : outcome.log) text += fmt::format("  {} {}\n", commit.id, clean(commit.subject));
+  if (outcome.log.size() < outcome.commits && !outcome.log.empty())
+    text += fmt::format("  ... and {} more\n", outcome.commits - outcome.log.size());
+  for (const auto& change : outcome.refs) {
+    text +=
+        fmt::format("  {} {} {}\n", outcome.dry_run ? "would set" : "set", clean(change.ref), brief(change.new_tip));
+    if (!change.kept_as.empty())
+      text += fmt::format("    the branch was rewritten; its old tip {} as {}\n",
+                          outcome.dry_run ? "would be kept" : "is kept", clean(change.kept_as));
+  }
+  for (const auto& ref : outcome.rejected)
+    text += fmt::format("  rejected {}: it {}\n", clean(ref.name), clean(ref.reason));
+  for (const auto& path : outcome.conflicts) text += fmt::format("  in the way: {}\n", clean(path));
+  for (std::size_t i = 0; i < outcome.commands.size(); ++i)
+    text += fmt::format("{}{}\n", i == 0 ? "next:  " : "   or: ", outcome.commands[i]);
+  return text;
+}
+
+}  // namespace agentvm::sync

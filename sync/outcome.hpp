@@ -1,0 +1,51 @@
+#pragma once
+// What a sync did, as a value, as JSON (agentvm.sync/1) and as text.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sync/land.hpp"
+#include "sync/plan.hpp"
+
+namespace agentvm::sync {
+
+enum class Result { updated, up_to_date, gated, diverged, conflict, dirty };
+std::string_view to_string(Result result);
+
+struct GatedPath {
+  std::string path, kind, excerpt;
+};
+struct CommitLine {
+  std::string id, subject;  ///< abbreviated id; the guest's text as it is: cleaned where it is shown
+};
+
+struct SyncOutcome {
+  std::string sandbox;
+  Result result = Result::up_to_date;
+  bool dry_run = false;
+  bool moved = false;  ///< the user's branch and work tree moved
+  std::string branch;  ///< the branch this is about; may be empty
+  std::string old_tip,
+      new_tip;  ///< the user's branch (or the mirror, when it is another branch) before, and the guest's tip
+  std::uint64_t commits = 0, files_changed = 0, insertions = 0, deletions = 0;
+  std::vector<CommitLine> log;  ///< newest first, at most 20
+  std::vector<RefChange> refs;
+  std::vector<RejectedRef> rejected;
+  std::vector<std::string> gone;  ///< branches that the guest no longer has; their references stay
+  std::vector<GatedPath> gated;
+  std::vector<std::string> conflicts;    ///< files in the way
+  std::vector<std::string> rescued;      ///< references with rescued work
+  std::string reason;                    ///< why nothing moved, for people
+  std::vector<std::string> commands;     ///< what helps
+  std::uint64_t objects = 0, bytes = 0;  ///< received
+
+  /// 0 for updated and up-to-date, else 6.
+  int exit_code() const;
+};
+
+Json to_json(const SyncOutcome& outcome);
+/// For people, several lines, every guest text cleaned; ends in a newline.
+std::string to_text(const SyncOutcome& outcome);
+
+}  // namespace agentvm::sync

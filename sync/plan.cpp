@@ -1,0 +1,98 @@
+#include "sync/plan.hpp"
+
+#include <fmt/format.h>
+
+#include "sync/refs.hpp"
+#include "vmm/base/text.hpp"
+
+namespace agentvm::sync {
+namespace {
+
+std::string short_ref(const std::string& sandbox, const std::string& branch) {
+  return shell_word(mirror_ref(sandbox, branch));
+}
+
+Decision dirty(Decision decision, const Observation& seen, const std::string& sandbox) {
+  decision.action = Action::refuse_dirty;
+  if (!seen.host_operation.empty()) {
+    decision.reason = seen.host_operation + " is in progress in your work tree";
+    decision.commands = {"git status", fmt::format("agentvm sync {}", sandbox)};
+  } else if (!seen.in_the_way.empty()) {
+    decision.reason = fmt::format("{} untracked file{} would be overwritten", seen.in_the_way.size(),
+                                  seen.in_the_way.size() == 1 ? "" : "s");
+    decision.commands = {
+        fmt::format("git stash --include-untracked && agentvm sync {} && git stash pop", sandbox),
+        fmt::format("mv {0} {0}.mine && agentvm sync {1}", shell_word(seen.in_the_way.front()), sandbox)};
+  } else {
+    decision.reason = "your work tree has uncommitted changes";
+    decision.commands = {fmt::format("git stash && agentvm sync {} && git stash pop", sandbox),
+                         fmt::format("git commit -a && agentvm sync {}", sandbox)};
+  }
+  return decision;
+}
+
+}  // namespace
+
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+=,";
+  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+std::string subject_branch(const Observation& seen, const std::optional<std::string>& asked) {
+  if (asked) return seen.guest_branches.contains(*asked) ? *asked : "";
+  const bool guest_has_it = !seen.host_branch.empty() && seen.guest_branches.contains(seen.host_branch);
+  const bool news = guest_has_it &&
+                    (!seen.relation || *seen.relation == Relation::guest_ahead || *seen.relation == Relation::diverged);
+  if (!news && seen.guest_branches.contains(seen.guest_head)) return seen.guest_head;
+  return guest_has_it ? seen.host_branch : "";
+}
+
+Decision decide(const Observation& seen, const std::string& sandbox, const std::optional<std::string>& asked,
+                bool refs_changed) {
+  Decision decision;
+  decision.branch = subject_branch(seen, asked);
+  if (decision.branch.empty()) {
+    decision.reason = asked ? fmt::format("the sandbox has no branch '{}'", clean_guest_text(*asked))
+                            : "the sandbox has no commits on a branch yet";
+    return decision;
+  }
+  const auto ref = short_ref(sandbox, decision.branch);
+  if (decision.branch != seen.host_branch) {
+    if (!refs_changed) {
+      decision.reason = "nothing new";
+      return decision;
+    }
+    decision.action = Action::refs_only;
+    decision.reason = seen.host_branch.empty()
+                          ? "your HEAD is detached, so no branch of yours was moved"
+                          : fmt::format("the sandbox works on '{}', you are on '{}'", clean_guest_text(decision.branch),
+                                        clean_guest_text(seen.host_branch));
+    const auto word = shell_word(decision.branch);
+    decision.commands = {seen.host_branches.contains(decision.branch)
+                             ? fmt::format("git switch {} && git merge --ff-only {}", word, ref)
+                             : fmt::format("git switch -c {} {}", word, ref),
+                         fmt::format("git merge {}", ref)};
+    return decision;
+  }
+  const auto relation = seen.relation.value_or(Relation::guest_ahead);  // an unborn host branch: everything is new
+  if (relation == Relation::same || relation == Relation::host_ahead) {
+    decision.reason =
+        relation == Relation::same ? "nothing new" : "your branch has everything the sandbox has, and more";
+    return decision;
+  }
+  if (relation == Relation::diverged) {
+    decision.action = Action::refuse_diverged;
+    decision.reason = fmt::format("your '{}' and the sandbox's have both moved on", clean_guest_text(decision.branch));
+    decision.commands = {fmt::format("git merge {}", ref), fmt::format("git rebase {}", ref)};
+    return decision;
+  }
+  if (!seen.host_clean || !seen.host_operation.empty() || !seen.in_the_way.empty())
+    return dirty(decision, seen, sandbox);
+  decision.action = Action::fast_forward;
+  return decision;
+}
+
+}  // namespace agentvm::sync

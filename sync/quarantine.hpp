@@ -1,0 +1,41 @@
+#pragma once
+// A throw-away folder into which the `agentvm-git` child fetches. It disappears with this object, or at the next sync
+// when we were killed.
+
+#include <filesystem>
+#include <string>
+
+#include "guest/streams.hpp"
+#include "sync/host_repository.hpp"
+#include "sync/verdict.hpp"
+#include "vmm/base/progress.hpp"
+
+namespace agentvm::sync {
+
+class Quarantine {
+ public:
+  /// Creates `scratch`/quarantine-<random>, with the host's objects as alternates and its commits as haves.
+  /// `mirror_prefix` names this sandbox's own references: their tips are offered first. Folders that a killed sync left
+  /// in `scratch` are removed before: the caller holds the lock on `scratch`.
+  Quarantine(const fs::path& scratch, const HostRepository& host, const std::string& mirror_prefix,
+             const SyncLimits& limits, Deadline deadline);
+  ~Quarantine();
+  Quarantine(const Quarantine&) = delete;
+  Quarantine& operator=(const Quarantine&) = delete;
+
+  /// Runs git-upload-pack in the guest and the child here, and returns the child's verdict. Throws the refusal as
+  /// `operation_failed` (or `timed_out`); the child is dead then.
+  FetchVerdict fetch(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
+                     const Progress& progress, Deadline deadline);
+
+  fs::path objects() const { return folder_ / objects_dir; }
+
+ private:
+  fs::path folder_;
+  SyncLimits limits_;
+};
+
+/// Removes what killed syncs left in `scratch`.
+void sweep_quarantines(const fs::path& scratch);
+
+}  // namespace agentvm::sync

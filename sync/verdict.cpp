@@ -1,0 +1,94 @@
+#include "sync/verdict.hpp"
+
+#include "vmm/base/text.hpp"
+
+namespace agentvm::sync {
+
+Json to_json(const SyncLimits& limits) {
+  return {{"bytes", limits.bytes},
+          {"expanded_bytes", limits.expanded_bytes},
+          {"object_bytes", limits.object_bytes},
+          {"objects", limits.objects},
+          {"refs", limits.refs},
+          {"memory", limits.memory},
+          {"seconds", limits.seconds}};
+}
+
+SyncLimits limits_from_json(const Json& json) {
+  SyncLimits limits;
+  limits.bytes = value_or(json, "bytes", limits.bytes);
+  limits.expanded_bytes = value_or(json, "expanded_bytes", limits.expanded_bytes);
+  limits.object_bytes = value_or(json, "object_bytes", limits.object_bytes);
+  limits.objects = value_or(json, "objects", limits.objects);
+  limits.refs = value_or(json, "refs", limits.refs);
+  limits.memory = value_or(json, "memory", limits.memory);
+  limits.seconds = value_or(json, "seconds", limits.seconds);
+  return limits;
+}
+
+Json to_json(const FetchRequest& request) {
+  return {{"limits", to_json(request.limits)},
+          {"object_dirs", request.object_dirs},
+          {"preferred_haves", request.preferred_haves}};
+}
+
+FetchRequest request_from_json(const Json& json) {
+  FetchRequest request;
+  request.limits = limits_from_json(require<Json>(json, "limits"));
+  request.object_dirs = require<std::vector<std::string>>(json, "object_dirs");
+  request.preferred_haves = require<std::size_t>(json, "preferred_haves");
+  return request;
+}
+
+Json to_json(const FetchVerdict& verdict) {
+  Json refs = Json::array(), rejected = Json::array();
+  for (const auto& [branch, tip] : verdict.branches) refs.push_back({{"branch", branch}, {"tip", tip}});
+  for (const auto& ref : verdict.rejected)
+    rejected.push_back({{"name", clean_guest_text(ref.name, Newlines::escape, 600)}, {"reason", ref.reason}});
+  return {{"schema", "agentvm.git-verdict/1"},
+          {"refs", refs},
+          {"rejected", rejected},
+          {"head_branch", verdict.head_branch},
+          {"pack", verdict.pack},
+          {"objects", verdict.objects},
+          {"bytes", verdict.bytes}};
+}
+
+FetchVerdict verdict_from_json(const Json& json) {
+  if (json.is_object() && json.contains("error")) {
+    const auto code = error_code_from(value_or<std::string>(json, "code", ""));
+    throw Error(code, clean_guest_text(require<std::string>(json, "error")),
+                clean_guest_text(value_or<std::string>(json, "hint", "")));
+  }
+  FetchVerdict verdict;
+  // The child's own selection is not taken on trust: names go through the same rules again.
+  std::vector<AdvertisedRef> advertised;
+  for (const auto& ref : require<Json>(json, "refs"))
+    advertised.push_back(
+        {std::string(branch_prefix) + require<std::string>(ref, "branch"), require<std::string>(ref, "tip")});
+  auto selection = select_branches(advertised);
+  if (!selection.rejected.empty())
+    throw Error(ErrorCode::operation_failed, "agentvm-git reported a branch that it must refuse");
+  verdict.branches = std::move(selection.branches);
+  for (const auto& ref : require<Json>(json, "rejected"))
+    verdict.rejected.push_back(
+        {clean_guest_text(require<std::string>(ref, "name")), clean_guest_text(require<std::string>(ref, "reason"))});
+  verdict.head_branch = require<std::string>(json, "head_branch");
+  if (!verdict.head_branch.empty() && refname_problem(std::string(branch_prefix) + verdict.head_branch))
+    verdict.head_branch.clear();
+  verdict.pack = require<std::string>(json, "pack");
+  if (!verdict.pack.empty() && !is_oid(verdict.pack))
+    throw Error(ErrorCode::operation_failed, "agentvm-git reported a bad pack name");
+  verdict.objects = require<std::uint64_t>(json, "objects");
+  verdict.bytes = require<std::uint64_t>(json, "bytes");
+  return verdict;
+}
+
+Json refusal_to_json(const Error& error) {
+  return {{"schema", "agentvm.git-verdict/1"},
+          {"error", clean_guest_text(error.what())},
+          {"code", std::string(to_string(error.code()))},
+          {"hint", error.hint()}};
+}
+
+}  // namespace agentvm::sync

@@ -1,0 +1,231 @@
+// Commands end to end against the fake operations: what they send, print and return.
+
+#include <gmock/gmock.h>
+
+#include "tests/contract/cli/home.hpp"
+
+namespace agentvm::test {
+namespace {
+
+using Commands = ClientTest;
+using testing::HasSubstr;
+using testing::Not;
+
+TEST_F(Commands, ReadCommandsPrintTablesAndJson) {
+  EXPECT_EQ(run({"list"}).out,
+            "SANDBOX  STATE    BACKEND  UPTIME  PROJECT\n"
+            "one      running  libvirt  1m 1s   /src/one\n"
+            "two      running  libvirt  1m 1s   /src/two\n");
+  EXPECT_EQ(run({"ls"}).out, run({"ps"}).out);
+  EXPECT_EQ(json({"list", "--json"})["schema"], "agentvm.list/1");
+  EXPECT_EQ(json({"manager", "status", "--json"})["socket"].get<std::string>().find(home_.path().string()), 0u);
+}
+
+TEST_F(Commands, SendWhereTheyStandAndNothingSecret) {
+  auto process_spec = spec({"status", "--json"});
+  (*process_spec.env)["AGENTVM_MEMORY"] = "3G";
+  (*process_spec.env)["GITHUB_TOKEN"] = "hunter2";
+  const auto result = agentvm::run(process_spec, Deadline::after(step_limit));
+  const auto params = parse_json(result.out, "status")["params"];
+  EXPECT_EQ(params["cwd"], home_.path().string());
+  EXPECT_EQ(params["env"]["AGENTVM_MEMORY"], "3G");
+  EXPECT_THAT(result.out, Not(HasSubstr("hunter2")));
+  EXPECT_FALSE(params.contains("name"));
+  EXPECT_EQ(json({"status", "box", "--json"})["params"]["name"], "box");
+  // Nor does the manager that was started on the way hold it.
+  EXPECT_THAT(read_file("/proc/" + std::to_string(manager_pid()) + "/environ"), Not(HasSubstr("hunter2")));
+}
+
+TEST_F(Commands, FirstSignalCancelsTheRequest) {
+  auto err = make_pipe();
+  auto process_spec = spec({"start", "--json"});
+  process_spec.fds[2] = err.second.get();
+  auto process = Process::spawn(process_spec);
+  err.second.reset();
+  char buffer[256];
+  const auto count = read_some(err.first.get(), buffer, sizeof buffer, Deadline::after(step_limit));
+  EXPECT_EQ(std::string(buffer, count), "agentvm: booting\n") << "plain lines off a terminal, and no line per percent";
+  process.send_signal(SIGINT);
+  const auto status = process.wait(Deadline::after(step_limit));
+  ASSERT_TRUE(status);
+  EXPECT_EQ(status->code, 5) << status->describe();
+  EXPECT_TRUE(eventually([&] {
+    return json({"manager", "status", "--json"})["requests"] == 1;
+  })) << "it still works on it";
+}
+
+TEST_F(Commands, StartOfARunningSandboxIs2WithItsStatus) {
+  const auto result = run({"start", "running", "--json"});
+  EXPECT_EQ(result.status.code, 2);
+  EXPECT_EQ(parse_json(result.out, "status")["name"], "one");
+  EXPECT_EQ(run({"start", "started", "--no-attach"}).status.code, 0);
+}
+
+TEST_F(Commands, SyncStatusFollowsTheOutcome) {
+  EXPECT_EQ(run({"sync"}).status.code, 0);
+  EXPECT_EQ(run({"sync", "--branch", "updated"}).status.code, 0);
+  for (const auto* outcome : {"gated", "diverged", "conflict", "dirty"})
+    EXPECT_EQ(run({"sync", "--branch", outcome}).status.code, 6) << outcome;
+  const auto warned = run({"sync"});
+  EXPECT_EQ(warned.err, "agentvm: warning: a warning\\x1b[2J with an escape\n");
+  EXPECT_EQ(warned.out, "main is up to date\n");
+}
+
+TEST_F(Commands, DoctorIs4WhenACheckFails) {
+  const auto result = run({"doctor"});
+  EXPECT_EQ(result.status.code, 4);
+  EXPECT_THAT(result.out, HasSubstr("try: rm"));
+}
+
+TEST_F(Commands, StopAllGoesOnAfterAFailure) {
+  const auto result = run({"stop", "--all"});
+  EXPECT_EQ(result.status.code, 7);
+  EXPECT_THAT(result.err, HasSubstr("'one' is stopped"));
+  EXPECT_THAT(result.err, HasSubstr("'two' does not stop"));
+  EXPECT_EQ(json({"stop", "one", "--timeout", "2m", "--json"})["params"]["timeout_seconds"], 120);
+  EXPECT_EQ(run({"stop", "one", "--timeout", "soon"}).status.code, 64);
+}
+
+TEST_F(Commands, DestroyAsksOrNeedsForce) {
+  const auto refused = run({"destroy", "one"}, "y\n");
+  EXPECT_EQ(refused.status.code, 64);
+  EXPECT_THAT(refused.err, HasSubstr("agentvm destroy one --force"));
+  const auto result = run({"destroy", "one", "--force"});
+  EXPECT_EQ(result.status.code, 0);
+  EXPECT_THAT(result.err, HasSubstr("kept as refs/agentvm/x/wip/1"));
+}
+
+TEST_F(Commands, SshHandsOverToTheSystemsProgram) {
+  std::filesystem::create_directory(home_ / "bin");
+  write_file_atomic(home_ / "bin/ssh", "#!/bin/sh\necho \"$@\"\nexit 3\n", 0755);
+  auto process_spec = spec({"ssh", "one", "--", "-v", "uptime"});
+  (*process_spec.env)["PATH"] = (home_ / "bin").string() + ":/usr/bin:/bin";
+  const auto result = agentvm::run(process_spec, Deadline::after(step_limit));
+  EXPECT_EQ(result.status.code, 3);
+  EXPECT_EQ(result.out, "-F " + (home_ / "ssh_config").string() + " agentvm-one -v uptime\n");
+  EXPECT_EQ(run({"ssh-config", "one"}).out, "Host agentvm-one\n");
+}
+
+TEST_F(Commands, LogsShowAndFollowCleaned) {
+  put("serial.log",
+      "boot\r\n\x1b]0;title\x07"
+      "evil\n");
+  EXPECT_EQ(run({"logs", "one"}).out,
+            "boot\n\\x1b]0;title\\x07"
+            "evil\n");
+  auto out = make_pipe();
+  auto process_spec = spec({"logs", "one", "--follow"});
+  process_spec.fds[1] = out.second.get();
+  auto process = Process::spawn(process_spec);
+  std::string seen;
+  const auto wait_for_text = [&](const std::string& text) {
+    char buffer[256];
+    while (seen.find(text) == std::string::npos)
+      seen.append(buffer, read_some(out.first.get(), buffer, sizeof buffer, Deadline::after(step_limit)));
+  };
+  wait_for_text("evil");
+  write_all(open_file(home_ / "serial.log", O_WRONLY | O_APPEND).get(), "more\n", Deadline::never());
+  wait_for_text("more\n");
+  put("serial.log", "rotated\n");
+  wait_for_text("rotated\n");
+  process.send_signal(SIGINT);
+  EXPECT_EQ(process.wait(Deadline::after(step_limit))->code, 0);
+}
+
+TEST_F(Commands, ResultThatCannotBeWrittenIsAFailure) {
+  const auto full = open_file("/dev/full", O_WRONLY);
+  for (const auto& words : std::vector<std::vector<std::string>>{{"list"}, {"list", "--json"}, {"version"}, {"help"}}) {
+    auto process_spec = spec(words);
+    process_spec.fds[1] = full.get();
+    auto process = Process::spawn(process_spec);
+    const auto status = process.wait(Deadline::after(step_limit));
+    ASSERT_TRUE(status);
+    EXPECT_EQ(status->code, 4) << words[0] << ": " << status->describe();
+  }
+}
+
+TEST_F(Commands, NothingButManagerCommandsStartsAManagerForHelp) {
+  for (const auto& words : std::vector<std::vector<std::string>>{{"--version"},
+                                                                 {"help"},
+                                                                 {"help", "exec"},
+                                                                 {"completion", "bash"},
+                                                                 {"start", "--nonsense"},
+                                                                 {"__complete", "--", "st"},
+                                                                 {"manager", "status"}})
+    run(words);
+  EXPECT_TRUE(started().empty());
+}
+
+/// What bash offers for `line`, by its own machinery.
+class Completion : public ClientTest {
+ protected:
+  std::set<std::string> offered(const std::string& line) const {
+    const std::string script = R"sh(
+source <("$1" completion bash)
+COMP_LINE=$2 COMP_POINT=${#2}
+# As readline splits: at blanks, = and : being words of their own.
+read -ra COMP_WORDS <<<"$(sed -E 's/([=:])/ \1 /g' <<<"$2")"
+[[ $2 == *' ' ]] && COMP_WORDS+=("")
+COMP_WORDS[0]=$1
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+_agentvm
+printf '%s\n' "${COMPREPLY[@]}"
+)sh";
+    auto process_spec = spec({});
+    process_spec.argv = {"/bin/bash", "-c", script, "bash", client(), line};
+    const auto result = agentvm::run(process_spec, Deadline::after(step_limit));
+    EXPECT_EQ(result.err, "");
+    std::set<std::string> words;
+    for (std::size_t start = 0; start < result.out.size();) {
+      const auto end = std::min(result.out.find('\n', start), result.out.size());
+      if (end > start) words.insert(result.out.substr(start, end - start));
+      start = end + 1;
+    }
+    return words;
+  }
+};
+
+using Words = std::set<std::string>;
+
+TEST_F(Completion, OffersCommandsOptionsAndValues) {
+  EXPECT_EQ(offered("agentvm st"), (Words{"start", "status", "stop"}));
+  EXPECT_EQ(offered("agentvm image "), (Words{"build", "list", "inspect", "remove", "prune"}));
+  EXPECT_EQ(offered("agentvm start --netw"), (Words{"--network"}));
+  EXPECT_EQ(offered("agentvm start --network "), (Words{"filtered", "nat", "none"}));
+  EXPECT_EQ(offered("agentvm start --network=n"), (Words{"nat", "none"}));
+  EXPECT_EQ(offered("agentvm start --no-n"), (Words{"--no-nested"}));
+  EXPECT_EQ(offered("agentvm completion "), (Words{"bash", "zsh", "fish"}));
+  EXPECT_EQ(offered("agentvm nonsense "), (Words{}));
+}
+
+TEST_F(Completion, OffersSandboxesImagesAndPathsWithoutAManager) {
+  for (const auto* name : {"web", "web-2", "api", "Not_A_Name"})
+    std::filesystem::create_directories(home_ / "state/sandboxes" / name);
+  std::filesystem::create_directories(home_ / "data/images/abc");
+  put("data/images/abc/image.json", R"({"name":"default"})");
+  std::filesystem::create_directory(home_ / "some folder");
+  put("some file", "");
+  EXPECT_EQ(offered("agentvm exec we"), (Words{"web", "web-2"}));
+  EXPECT_EQ(offered("agentvm exec web "), (Words{}));
+  EXPECT_EQ(offered("agentvm image inspect "), (Words{"default"}));
+  EXPECT_EQ(offered("agentvm start --image "), (Words{"default"}));
+  EXPECT_EQ(offered("agentvm start so"), (Words{"some folder"}));
+  EXPECT_EQ(offered("agentvm image build --recipe so"), (Words{"some folder", "some file"}));
+  EXPECT_TRUE(started().empty());
+}
+
+TEST_F(Completion, ScriptsParse) {
+  for (const auto* shell : {"bash", "zsh", "fish"}) {
+    const auto program = find_program(shell);
+    if (program.empty()) continue;
+    const auto script = run({"completion", shell}).out;
+    put("script", script);
+    auto process_spec = spec({});
+    process_spec.argv = {program, "-n", (home_ / "script").string()};
+    const auto result = agentvm::run(process_spec, Deadline::after(step_limit));
+    EXPECT_TRUE(result.status.ok()) << shell << ": " << result.err;
+  }
+}
+
+}  // namespace
+}  // namespace agentvm::test

@@ -1,0 +1,251 @@
+// Stands where agentvm-manager stands: the product's server with operations that need no machine. Guest processes are
+// processes of this host. What it does differently on demand is told by files below AGENTVM_HOME, as a test has no
+// other way to reach it: "fake-version", "fake-busy", "fake-never-listen".
+
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/manager/service.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/base/process.hpp"
+
+namespace {
+
+using namespace agentvm;
+using manager::CallContext;
+using manager::Lane;
+using manager::OnRetire;
+using manager::Responder;
+
+int number_of(const std::string& signal) {
+  const std::map<std::string, int> numbers = {{"INT", SIGINT}, {"TERM", SIGTERM}, {"HUP", SIGHUP}, {"QUIT", SIGQUIT}};
+  const auto found = numbers.find(signal);
+  return found == numbers.end() ? 0 : found->second;
+}
+
+Json status_of(const ExitStatus& status) {
+  if (!status.signal) return {{"kind", "exited"}, {"code", status.code}};
+  return {{"kind", "signaled"},
+          {"signal", status.signal == SIGTERM  ? "TERM"
+                     : status.signal == SIGINT ? "INT"
+                                               : "KILL"}};
+}
+
+/// Bytes both ways between a pty and a socket until the pty ends.
+void relay(int pty, int socket) {
+  std::vector<char> buffer(65536);
+  bool reading = true;
+  for (;;) {
+    pollfd entries[2] = {{pty, POLLIN, 0}, {reading ? socket : -1, POLLIN, 0}};
+    if (::poll(entries, 2, -1) < 0) continue;
+    if (entries[0].revents) {
+      const ssize_t count = ::read(pty, buffer.data(), buffer.size());
+      if (count <= 0) return;  // EIO: nobody has the other end open any more
+      write_all(socket, {buffer.data(), static_cast<std::size_t>(count)}, Deadline::never());
+    }
+    if (reading && entries[1].revents) {
+      const ssize_t count = ::read(socket, buffer.data(), buffer.size());
+      if (count <= 0)
+        reading = false;
+      else
+        write_all(pty, {buffer.data(), static_cast<std::size_t>(count)}, Deadline::never());
+    }
+  }
+}
+
+/// One guest process: runs, follows messages and cancelling, answers when it has ended.
+void run_process(const std::shared_ptr<Responder>& call, const Json& params, std::vector<std::string> argv) {
+  const bool tty = value_or<bool>(params, "tty", false);
+  auto io = make_socketpair();
+  FdPair err;
+  ProcessSpec spec;
+  spec.argv = std::move(argv);
+  for (const auto& [name, value] : value_or<std::map<std::string, std::string>>(params, "guest_env", {})) {
+    if (!spec.env) spec.env = std::map<std::string, std::string>{{"PATH", "/usr/bin:/bin"}};
+    (*spec.env)[name] = value;
+  }
+  int controller = -1;
+  UniqueFd terminal;
+  if (tty) {
+    winsize size{static_cast<unsigned short>(value_or<int>(params, "rows", 24)),
+                 static_cast<unsigned short>(value_or<int>(params, "columns", 80)), 0, 0};
+    int raw = -1;
+    check_errno(::openpty(&controller, &raw, nullptr, nullptr, &size), "openpty");
+    ::fcntl(controller, F_SETFD, FD_CLOEXEC);
+    terminal.reset(raw);
+    spec.fds = {{0, raw}, {1, raw}, {2, raw}};
+    spec.new_session = true;
+    spec.in_child = [] { return ::ioctl(0, TIOCSCTTY, 0) < 0 ? errno : 0; };
+  } else {
+    err = make_pipe();
+    spec.fds = {{0, io.second.get()}, {1, io.second.get()}, {2, err.second.get()}};
+  }
+  auto process = std::make_shared<Process>(Process::spawn(spec));
+  terminal.reset();
+  std::vector<UniqueFd> streams;
+  streams.push_back(std::move(io.first));
+  if (!tty) streams.push_back(std::move(err.first));
+  err.second.reset();
+  UniqueFd relayed;
+  if (tty)
+    relayed = std::move(io.second);
+  else
+    io.second.reset();
+  call->send_streams(std::move(streams));
+  // `Process` belongs to one thread, the one that waits; signals go by a descriptor of their own.
+  const auto send_signal = [pidfd = std::make_shared<UniqueFd>(duplicate(process->pidfd()))](int number) {
+    ::syscall(SYS_pidfd_send_signal, pidfd->get(), number, nullptr, 0);
+  };
+  call->on_message([send_signal, controller](const Json& message) {
+    if (message.at("method") == "signal") send_signal(number_of(message.value("name", "")));
+    if (message.at("method") == "resize" && controller >= 0) {
+      const winsize size{message.value<unsigned short>("rows", 24), message.value<unsigned short>("columns", 80), 0, 0};
+      ::ioctl(controller, TIOCSWINSZ, &size);
+    }
+  });
+  std::thread([call, process, send_signal, controller, socket = std::make_shared<UniqueFd>(std::move(relayed))] {
+    const std::stop_callback hang_up(call->cancelled(), [&] { send_signal(SIGKILL); });
+    if (controller >= 0) relay(controller, socket->get());
+    const auto status = *process->wait(Deadline::never());
+    socket->reset();
+    call->ended(status_of(status));
+    call->respond({{"schema", "agentvm.exec/1"}, {"message", "detached"}});
+  }).detach();
+}
+
+Json sandbox(const std::string& name) {
+  return {{"name", name},
+          {"state", "running"},
+          {"backend", "libvirt"},
+          {"uptime_seconds", 61},
+          {"project", "/src/" + name}};
+}
+
+void add_operations(manager::Service& service, const fs::path& home) {
+  service.add_async("exec", Lane::sandbox, [](const std::shared_ptr<Responder>& call, const Json& params) {
+    if (value_or<std::string>(params, "name", "") == "nosuch")
+      throw Error(ErrorCode::not_found, "there is no sandbox 'nosuch'", "agentvm list");
+    run_process(call, params, require<std::vector<std::string>>(params, "argv"));
+  });
+  service.add_async(
+      "attach", Lane::sandbox,
+      [home](const std::shared_ptr<Responder>& call, Json params) {
+        params["tty"] = true;
+        run_process(call, params,
+                    {"/bin/sh", "-c",
+                     "echo attached; stty -echo; while read x; do [ \"$x\" = bye ] && break; echo \"got $x\"; done"});
+      },
+      OnRetire::interrupt);
+  service.add("list", Lane::quick, [](CallContext&, const Json&) -> Json {
+    return {{"schema", "agentvm.list/1"}, {"sandboxes", {sandbox("one"), sandbox("two")}}};
+  });
+  service.add("status", Lane::quick, [](CallContext&, const Json& params) {
+    auto status = sandbox(value_or<std::string>(params, "name", "one"));
+    status["schema"] = "agentvm.status/1";
+    status["params"] = params;
+    return status;
+  });
+  // Works until it is cancelled, telling how far it is.
+  service.add("start", Lane::sandbox, [](CallContext& call, const Json& params) -> Json {
+    const auto path = value_or<std::string>(params, "path", "");
+    if (path == "running") {
+      auto status = sandbox("one");
+      status["already_running"] = true;
+      return status;
+    }
+    if (path == "started") return sandbox("one");
+    for (int percent = 0;; percent = (percent + 1) % 100) {
+      call.progress({"boot", "booting", percent});
+      call.check_cancelled();
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+  });
+  service.add("sync", Lane::work, [](CallContext& call, const Json& params) -> Json {
+    call.warning("a warning\x1b[2J with an escape");
+    return {{"schema", "agentvm.sync/1"},
+            {"result", value_or<std::string>(params, "branch", "up-to-date")},
+            {"branch", "main"}};
+  });
+  service.add("doctor", Lane::work, [](CallContext&, const Json&) -> Json {
+    return {{"schema", "agentvm.doctor/1"},
+            {"ok", false},
+            {"checks", {{{"id", "disk"}, {"status", "fail"}, {"finding", "full"}, {"remedy", "rm"}}}}};
+  });
+  service.add("stop", Lane::sandbox, [](CallContext&, const Json& params) -> Json {
+    const auto name = value_or<std::string>(params, "name", "one");
+    if (name == "two") throw Error(ErrorCode::timed_out, "'two' does not stop");
+    return {{"schema", "agentvm.stop/1"}, {"name", name}, {"state", "stopped"}, {"params", params}};
+  });
+  service.add("destroy", Lane::sandbox, [](CallContext&, const Json& params) -> Json {
+    return {{"schema", "agentvm.destroy/1"}, {"name", params.at("name")}, {"rescued", {"refs/agentvm/x/wip/1"}}};
+  });
+  // Notes in a file when it begins and ends; "cancelled" when it never began is the server's own answer.
+  service.add("note", Lane::sandbox, [home](CallContext&, const Json& params) -> Json {
+    const auto notes = open_file(home / "notes", O_CREAT | O_WRONLY | O_APPEND);
+    const auto who = require<std::string>(params, "name") + std::to_string(require<int>(params, "number"));
+    write_all(notes.get(), "begin " + who + "\n", Deadline::never());
+    std::this_thread::sleep_for(milliseconds(value_or<int>(params, "milliseconds", 20)));
+    write_all(notes.get(), "end " + who + "\n", Deadline::never());
+    return {{"who", who}};
+  });
+  service.add("logs", Lane::sandbox, [home](CallContext&, const Json&) -> Json {
+    return {{"path", (home / "serial.log").string()}};
+  });
+  service.add("ssh-config", Lane::quick, [home](CallContext&, const Json&) -> Json {
+    return {{"schema", "agentvm.ssh-config/1"},
+            {"stanza", "Host agentvm-one\n"},
+            {"config_file", (home / "ssh_config").string()},
+            {"host_alias", "agentvm-one"}};
+  });
+  service.busy([home] { return fs::exists(home / "fake-busy"); });
+}
+
+int serve(int count, char** words) {
+  manager::ManagerOptions options;
+  options.paths = resolve_paths();
+  const char* folder = std::getenv("AGENTVM_HOME");
+  if (!folder) throw Error(ErrorCode::usage, "the fake needs AGENTVM_HOME");
+  const fs::path home = folder;
+  // Each process that gets so far leaves a mark: a test counts them.
+  ensure_private_dir(home / "started");
+  open_file(home / "started" / std::to_string(::getpid()), O_CREAT | O_WRONLY);
+  if (const auto reason = read_file_if_exists(home / "fake-never-listen")) {
+    std::cerr << *reason << std::flush;
+    return 9;
+  }
+  if (const auto version = read_file_if_exists(home / "fake-version")) options.version = *version;
+  if (const auto idle = read_file_if_exists(home / "fake-idle-milliseconds"))
+    options.idle = milliseconds(std::stoi(*idle));
+  if (const auto limit = read_file_if_exists(home / "fake-retire-milliseconds"))
+    options.retire_limit = milliseconds(std::stoi(*limit));
+  for (int i = 1; i + 1 < count; ++i)
+    if (std::string_view(words[i]) == "--idle-seconds") options.idle = std::chrono::seconds(std::atoi(words[i + 1]));
+  std::signal(SIGHUP, SIG_IGN);
+  auto lock = manager::acquire_manager_lock(options.paths);
+  log::to_file(options.paths.manager_log());
+  log::set_levels("*:debug");
+  manager::Service service;
+  add_operations(service, home);
+  return manager::run_manager(service, options, std::move(lock));
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  try {
+    return serve(count, words);
+  } catch (const std::exception& problem) {
+    std::cerr << "fake manager: " << problem.what() << "\n";
+    return 3;
+  }
+}

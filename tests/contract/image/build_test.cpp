@@ -1,0 +1,366 @@
+// The whole build on a tree of a few files: everything is real (namespaces, dpkg-deb, depmod, mke2fs, the programs of
+// ours) but the archive: a program named mmdebstrap, first in PATH, stands in for half a gigabyte of downloads. The
+// real archive is the business of the e2e suite.
+
+#include <csignal>
+#include <cstdlib>
+#include <thread>
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "guest/image/images.hpp"
+#include "guest/image/store.hpp"
+#include "vmm/base/error.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/base/process.hpp"
+
+namespace agentvm {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+const char* const stand_in = R"(#!/bin/sh
+# mmdebstrap OPTION... SUITE TREE -
+set -e
+for argument; do [ "$argument" = - ] || tree=$argument; done
+here=$(dirname "$0")
+echo call >> "$here/calls"
+if [ -e "$here/fail" ]; then cat "$here/fail"; exit 1; fi
+cat > "$TMPDIR/sources.list"
+cp "$TMPDIR/sources.list" "$here/sources.seen"
+env > "$here/env.seen"
+(sleep 4321 &) # a daemon that a package starts and forgets
+echo "0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded."
+mkdir -p "$tree/usr/lib" "$tree/etc/ssh" "$tree/etc/skel" "$tree/etc/apt/sources.list.d" "$tree/var/log/apt" "$tree/var/lib/dbus" "$tree/tmp" "$tree/run"
+ln -s usr/lib "$tree/lib"
+printf 'root:x:0:0:root:/root:/bin/bash\n' > "$tree/etc/passwd"
+printf 'root:*:1::::::\n' > "$tree/etc/shadow"
+printf 'root:x:0:\nadm:x:4:\nsudo:x:27:other\n' > "$tree/etc/group"
+printf 'root:*::\nadm:*::\nsudo:*::other\n' > "$tree/etc/gshadow"
+echo canary-host-key > "$tree/etc/ssh/ssh_host_rsa_key"
+echo canary-machine-id > "$tree/etc/machine-id"
+echo canary-resolver > "$tree/etc/resolv.conf"
+echo canary-log > "$tree/var/log/apt/term.log"
+echo third-party > "$tree/etc/apt/sources.list.d/x.list"
+echo alias > "$tree/etc/skel/.bashrc"
+echo "Unpacking one"
+sleep 0.1
+k="$TMPDIR/k"; m="$k/lib/modules/6.1.0-1/kernel"
+mkdir -p "$k/DEBIAN" "$k/boot" "$m"
+printf 'Package: linux-image-6.1.0-1\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n' > "$k/DEBIAN/control"
+echo kernel > "$k/boot/vmlinuz-6.1.0-1"
+for name in ext4 virtio_pci virtio_blk virtio_console virtio_net virtiofs unix; do echo "kernel/$name.ko" ; done > "$m/../modules.builtin"
+touch "$m/../modules.order"
+dpkg-deb -b "$k" "$AGENTVM_KERNEL_FOLDER/k.deb" > /dev/null
+echo "Setting up one"
+sleep 0.1
+)";
+
+std::string static_program(char version) {
+  std::string program(64 + 56, '\0');
+  program.replace(0, 5, "\177ELF\2");
+  program[32] = 64;
+  program[54] = 56;
+  program[56] = 1;
+  program[64] = 1;
+  return program + version;
+}
+
+/// Whether `needle` is in the parts of a sparse file that are not holes.
+bool holds(const fs::path& file, std::string_view needle) {
+  const auto fd = open_file(file, O_RDONLY | O_CLOEXEC);
+  for (off_t at = 0, hole = 0; (at = ::lseek(fd.get(), hole, SEEK_DATA)) >= 0;) {
+    hole = ::lseek(fd.get(), at, SEEK_HOLE);
+    std::string data(static_cast<std::size_t>(hole - at), '\0');
+    if (::pread(fd.get(), data.data(), data.size(), at) != hole - at) throw std::runtime_error("short read");
+    if (data.find(needle) != std::string::npos) return true;
+  }
+  return false;
+}
+
+class ImageBuild : public ::testing::Test {
+ protected:
+  fs::path folder_ = fs::temp_directory_path() / ("image-build-" + random_hex(6));
+  ImageRequest request_{.images = folder_ / "data" / "images",
+                        .cache = folder_ / "data" / "cache",
+                        .libexec = folder_ / "libexec",
+                        .recipe = folder_ / "recipe.yaml",
+                        .apt = folder_ / "apt",
+                        .mode = BuildMode::reuse};
+  std::string path_ = std::getenv("PATH");
+
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "the stand-in tree is made by root; users are covered by the e2e suite";
+    for (const auto* part : {"bin", "data", "libexec", "apt"}) fs::create_directories(folder_ / part);
+    write_file_atomic(folder_ / "bin/mmdebstrap", stand_in, 0755);
+    write_file_atomic(folder_ / "apt/sources.list", "deb http://user:canary@mirror.example/debian bookworm main\n");
+    write_file_atomic(request_.recipe,
+                      "name: tiny\nsuite: bookworm\nkernel: linux-image-cloud-amd64\ndisk: 4G\npackages: [git]\nmask: "
+                      "[fstrim.timer]\n");
+    fs::copy_file(fs::path(AGENTVM_LIBEXEC) / "agentvm-image", folder_ / "libexec/agentvm-image");
+    guest_program('1');
+    ::setenv("PATH", (folder_ / "bin").string().append(":" + path_).c_str(), 1);
+  }
+  void TearDown() override {
+    ::setenv("PATH", path_.c_str(), 1);
+    remove_tree(folder_);
+  }
+
+  void guest_program(char version) {
+    write_file_atomic(folder_ / "libexec/agentvm-guest", static_program(version), 0755);
+  }
+  static Deadline soon() { return Deadline::after(std::chrono::seconds(60)); }
+  Image build() { return ensure_image(request_, no_progress(), soon()); }
+  std::size_t calls() const { return read_file_if_exists(folder_ / "bin/calls").value_or("").size() / 5; }
+
+  std::string debugfs(const Image& image, const std::string& command) const {
+    return run({.argv = {"debugfs", "-R", command, image.root.string()}}, soon()).out;
+  }
+
+  Process start_build(int out) {
+    return Process::spawn({.argv = {(folder_ / "libexec/agentvm-image").string(), "build", "--images",
+                                    request_.images.string(), "--cache", request_.cache.string(), "--apt",
+                                    request_.apt.string(), "--recipe", request_.recipe.string()},
+                           .fds = {{1, out}}});
+  }
+
+  /// Processes that hold a file below our folder open, or run in it: what a killed build must not leave.
+  std::vector<std::string> survivors() const {
+    std::vector<std::string> found;
+    std::error_code ignored;
+    for (const auto& process : fs::directory_iterator("/proc", ignored)) {
+      const auto name = process.path().filename().string();
+      if (name.find_first_not_of("0123456789") != std::string::npos || name == std::to_string(::getpid())) continue;
+      const auto cwd = fs::read_symlink(process.path() / "cwd", ignored).string();
+      if (cwd.starts_with(folder_.string())) found.push_back(name + " in " + cwd);
+    }
+    return found;
+  }
+  void expect_clean() {
+    for (int i = 0; i < 250 && !survivors().empty(); ++i) std::this_thread::sleep_for(milliseconds(20));
+    EXPECT_THAT(survivors(), IsEmpty());
+    EXPECT_THAT(read_file("/proc/self/mounts"), Not(HasSubstr(folder_.string())));
+    EXPECT_THAT(list_images(request_.images), IsEmpty());
+  }
+};
+
+TEST_F(ImageBuild, MakesACompleteImage) {
+  std::vector<std::string> steps;
+  const auto image = ensure_image(
+      request_,
+      [&](const ProgressEvent& event) {
+        if (steps.empty() || steps.back() != event.step) steps.push_back(event.step);
+      },
+      soon());
+  EXPECT_THAT(steps, ElementsAre("image-packages", "image-settings", "image-disk", "image-store"));
+  EXPECT_EQ(image.folder, request_.images / image.digest);
+  EXPECT_EQ(image.name, "tiny");
+  EXPECT_EQ(image.kernel_version, "6.1.0-1");
+  EXPECT_EQ(read_file(image.kernel), "kernel\n");
+  EXPECT_EQ(fs::file_size(image.root), 4ull << 30);
+  EXPECT_LT(image.size_bytes, 64u << 20);
+  EXPECT_THAT(read_file(image.initrd), HasSubstr("lib/agentvm/modules.list"));
+  EXPECT_TRUE(run({.argv = {"e2fsck", "-fn", image.root.string()}}, soon()).status.ok());
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(image.folder)) files.push_back(entry.path().filename().string());
+  EXPECT_THAT(files, ::testing::UnorderedElementsAre("kernel", "initrd", "root.raw", "modules.cpio", "image.json"));
+  EXPECT_THAT(leftovers(request_.images), IsEmpty());
+  EXPECT_THAT(survivors(), IsEmpty());
+}
+
+TEST_F(ImageBuild, TheDiskHasTheAgentAndItsSettings) {
+  const auto image = build();
+  EXPECT_THAT(debugfs(image, "cat /etc/passwd"), HasSubstr("\nagent:x:1000:1000:agent:/home/agent:/bin/bash\n"));
+  EXPECT_THAT(debugfs(image, "cat /etc/shadow"), HasSubstr("\nagent:*:"));
+  EXPECT_THAT(debugfs(image, "cat /etc/group"), HasSubstr("\nsudo:x:27:other,agent\n"));
+  EXPECT_THAT(debugfs(image, "cat /etc/group"), HasSubstr("\nadm:x:4:agent\n"));
+  EXPECT_THAT(debugfs(image, "stat /home/agent/.bashrc"), HasSubstr("User:  1000   Group:  1000"));
+  EXPECT_THAT(debugfs(image, "stat /workspace"), HasSubstr("User:  1000   Group:  1000"));
+  EXPECT_THAT(debugfs(image, "stat /home/agent/.ssh"), HasSubstr("Mode:  0700"));
+  EXPECT_THAT(debugfs(image, "stat /etc/sudoers.d/agent"), HasSubstr("Mode:  0440"));
+  EXPECT_THAT(debugfs(image, "stat /etc/systemd/system/fstrim.timer"), HasSubstr("Fast link dest: \"/dev/null\""));
+  EXPECT_THAT(debugfs(image, "cat /etc/apt/sources.list"),
+              HasSubstr("deb http://mirror.example/debian bookworm main\n"));
+}
+
+TEST_F(ImageBuild, NothingOfTheBuildOrItsHostIsInTheDisk) {
+  const auto image = build();
+  EXPECT_THAT(debugfs(image, "stat /etc/machine-id"), HasSubstr("Size: 0"));
+  EXPECT_THAT(debugfs(image, "ls -p /etc/ssh"), Not(HasSubstr("ssh_host")));
+  EXPECT_THAT(debugfs(image, "ls -p /etc/apt/sources.list.d"), Not(HasSubstr("x.list")));
+  EXPECT_THAT(debugfs(image, "ls -p /var/log/apt"), Not(HasSubstr("term.log")));
+  EXPECT_THAT(debugfs(image, "stat /boot/vmlinuz-6.1.0-1"), Not(HasSubstr("Inode")));
+  // Neither in a file nor in a freed block of the disk, nor in what the package tools were told.
+  EXPECT_TRUE(holds(image.root, "agent:x:1000:1000")) << "the search itself works";
+  for (const auto& file :
+       {image.root, folder_ / "bin/sources.seen", folder_ / "bin/env.seen", image.folder / "image.json"})
+    EXPECT_FALSE(holds(file, "canary")) << file;
+}
+
+TEST_F(ImageBuild, ASecondBuildAnswersAtOnce) {
+  const auto first = build();
+  fs::remove(folder_ / "libexec/agentvm-image");  // not even started
+  EXPECT_EQ(build().digest, first.digest);
+  EXPECT_EQ(calls(), 1u);
+}
+
+TEST_F(ImageBuild, ANewGuestProgramSharesTheDisk) {
+  const auto first = build();
+  guest_program('2');
+  EXPECT_EQ(find_image(request_), std::nullopt);
+  const auto second = build();
+  EXPECT_NE(second.digest, first.digest);
+  EXPECT_EQ(calls(), 1u);
+  EXPECT_TRUE(fs::equivalent(first.root, second.root));
+  EXPECT_NE(read_file(first.initrd), read_file(second.initrd));
+  remove_image(request_.images, first);
+  EXPECT_EQ(find_image(request_)->digest, second.digest);
+  EXPECT_TRUE(fs::exists(second.root));
+}
+
+TEST_F(ImageBuild, ARefreshLeavesTheOldImageToItsSandboxes) {
+  const auto first = build();
+  request_.mode = BuildMode::refresh;
+  const auto second = build();
+  EXPECT_NE(second.digest, first.digest);
+  EXPECT_EQ(calls(), 2u);
+  EXPECT_FALSE(fs::equivalent(first.root, second.root));
+  EXPECT_THAT(list_images(request_.images), SizeIs(2));
+}
+
+TEST_F(ImageBuild, TwoAtOnceBuildOnce) {
+  auto sink = open_file("/dev/null", O_WRONLY);
+  auto one = start_build(sink.get()), two = start_build(sink.get());
+  EXPECT_TRUE(one.wait(soon())->ok());
+  EXPECT_TRUE(two.wait(soon())->ok());
+  EXPECT_EQ(calls(), 1u);
+  EXPECT_THAT(list_images(request_.images), SizeIs(1));
+}
+
+TEST_F(ImageBuild, KilledAtEachStepItLeavesNothingAndTheNextOneWorks) {
+  for (const std::string step : {"image-packages", "image-settings", "image-disk", "image-store"}) {
+    auto pipe = make_pipe();
+    auto child = start_build(pipe.second.get());
+    pipe.second.reset();
+    std::string seen;
+    char buffer[4096];
+    while (seen.find("\"" + step + "\"") == std::string::npos) {
+      const auto count = read_some(pipe.first.get(), buffer, sizeof buffer, soon());
+      ASSERT_GT(count, 0u) << step << " never came: " << seen;
+      seen.append(buffer, count);
+    }
+    child.send_signal(SIGKILL);
+    EXPECT_EQ(child.wait(soon())->signal, SIGKILL) << step;
+    expect_clean();
+  }
+  build();
+  EXPECT_THAT(leftovers(request_.images), IsEmpty());
+}
+
+TEST_F(ImageBuild, KilledAtAnyTimeItLeavesNothing) {
+  auto sink = open_file("/dev/null", O_WRONLY);
+  for (int after = 0; after <= 900; after += 60) {
+    auto child = start_build(sink.get());
+    if (child.wait(Deadline::after(milliseconds(after)))) break;  // quicker than we kill
+    child.send_signal(SIGKILL);
+    child.wait(soon());
+    for (int i = 0; i < 250 && !survivors().empty(); ++i) std::this_thread::sleep_for(milliseconds(20));
+    EXPECT_THAT(survivors(), IsEmpty()) << after;
+    // Either no image, or (killed after its rename) a complete one.
+    for (const auto& image : list_images(request_.images)) {
+      EXPECT_TRUE(run({.argv = {"e2fsck", "-fn", image.root.string()}}, soon()).status.ok());
+      remove_image(request_.images, image);
+    }
+  }
+  build();
+  EXPECT_THAT(leftovers(request_.images), IsEmpty());
+}
+
+TEST_F(ImageBuild, AFailureNamesTheCauseAndLeavesTheLogAlone) {
+  write_file_atomic(folder_ / "bin/fail", "I: installing\nE: Unable to locate package gti\n");
+  try {
+    build();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::operation_failed);
+    EXPECT_THAT(error.message(), HasSubstr("Unable to locate package gti"));
+    EXPECT_THAT(error.hint(), HasSubstr(build_log(request_.images).string()));
+  }
+  EXPECT_THAT(read_file(build_log(request_.images)), HasSubstr("Unable to locate package gti"));
+  EXPECT_THAT(leftovers(request_.images), IsEmpty());
+  expect_clean();
+  fs::remove(folder_ / "bin/fail");
+  build();
+}
+
+TEST_F(ImageBuild, TooLittleSpaceIsSaidBeforeAnythingIsFetched) {
+  if (::mount("tmpfs", (folder_ / "data").c_str(), "tmpfs", 0, "size=64m") != 0)
+    GTEST_SKIP() << "no tmpfs may be mounted here";
+  try {
+    build();
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::host_lacks);
+    EXPECT_THAT(error.message(), HasSubstr("needs 3 GiB"));
+    EXPECT_EQ(error.hint(), "agentvm image prune");
+  }
+  EXPECT_EQ(calls(), 0u);
+  ::umount((folder_ / "data").c_str());
+}
+
+TEST_F(ImageBuild, AUserWithoutSubordinateIdsIsToldTheRemedy) {
+  constexpr uid_t nobody = 65534;
+  if (read_file_if_exists("/etc/subuid").value_or("").find("nobody:") != std::string::npos) GTEST_SKIP();
+  for (const auto& part : {folder_, folder_ / "data", folder_ / "libexec"})
+    ASSERT_EQ(::chown(part.c_str(), nobody, nobody), 0);
+  ::chmod(folder_.c_str(), 0755);
+  for (const auto& entry : fs::recursive_directory_iterator(folder_))
+    fs::permissions(entry.path(), fs::perms(0755), fs::perm_options::add);
+  const auto result = run(
+      {.argv = {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                (folder_ / "libexec/agentvm-image").string(), "build", "--images", request_.images.string(), "--cache",
+                request_.cache.string(), "--apt", request_.apt.string(), "--recipe", request_.recipe.string()}},
+      soon());
+  EXPECT_EQ(result.status.code, exit_code(ErrorCode::host_lacks));
+  EXPECT_THAT(result.out, HasSubstr("has no range of subordinate ids"));
+  EXPECT_THAT(result.out, HasSubstr("sudo usermod --add-subuids"));
+}
+
+TEST_F(ImageBuild, PruneKeepsWhatIsInUse) {
+  const auto first = build();
+  request_.mode = BuildMode::refresh;
+  const auto second = build();
+  fs::create_directories(request_.images / ".building-0123456789abcdef" / "tree");
+  const auto pruned = prune_images(request_.images, request_.libexec, {first.digest});
+  ASSERT_THAT(pruned.images, SizeIs(1));
+  EXPECT_EQ(pruned.images[0].digest, second.digest);
+  EXPECT_GT(pruned.freed_bytes, 0u);
+  EXPECT_THAT(list_images(request_.images), SizeIs(1));
+  EXPECT_THAT(leftovers(request_.images), IsEmpty());
+  EXPECT_EQ(get_image(request_.images, first.digest.substr(0, 8)).digest, first.digest);
+  EXPECT_EQ(get_image(request_.images, "tiny").digest, first.digest);
+  EXPECT_THROW(get_image(request_.images, "absent"), Error);
+}
+
+TEST_F(ImageBuild, ADamagedImageIsNoneAndIsBuiltAgain) {
+  const auto first = build();
+  fs::remove(first.root);
+  EXPECT_EQ(find_image(request_), std::nullopt);
+  const auto second = build();
+  EXPECT_EQ(second.digest, first.digest);
+  EXPECT_TRUE(fs::exists(second.root));
+  write_file_atomic(second.folder / "image.json", "{");
+  EXPECT_EQ(find_image(request_), std::nullopt);
+}
+
+}  // namespace
+}  // namespace agentvm

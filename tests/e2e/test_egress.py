@@ -1,0 +1,104 @@
+"""The only way out is the host's proxy: packages install, other names get 403, and nothing else answers."""
+
+import contextlib
+import http.server
+import threading
+
+import pytest
+
+import harness
+
+NAME = "egress"
+
+
+@pytest.fixture(scope="module")
+def box(agentvm, home):
+    agentvm.start(harness.make_repository(home.folder / "project"), NAME)
+    return NAME
+
+
+@pytest.fixture(scope="module")
+def decoy():
+    """A server on the host's loopback that counts who comes."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # pylint: disable=invalid-name
+            self.server.hits.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    class Counting(http.server.ThreadingHTTPServer):
+        def get_request(self):
+            request = super().get_request()
+            self.hits.append("connection")
+            return request
+
+    server = Counting(("127.0.0.1", 0), Handler)
+    server.hits = []
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    with contextlib.suppress(OSError):
+        server.server_close()
+
+
+def curl(agentvm, box, *arguments):
+    """"code of the proxy's CONNECT/code of the answer", and curl's own exit status."""
+    result = agentvm.run("exec", box, "--", "curl", "-sS", "-o", "/dev/null", "-w", "%{http_connect}/%{http_code}", "--max-time", "20", *arguments,
+                         code=None)
+    return result.stdout.decode(), result.returncode
+
+
+def test_apt_installs(agentvm, box):
+    script = "sudo apt-get -qq update && sudo DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends hello >/dev/null && hello"
+    assert "Hello, world!" in agentvm.exec(box, "sh", "-c", script, timeout=300)
+
+
+def test_npm_installs(agentvm, box):
+    """Node from Debian; npm itself comes from the registry as a tarball, since Debian's npm is some hundred packages."""
+    agentvm.exec(box, "sh", "-c", "sudo DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends nodejs >/dev/null", timeout=600)
+    script = (
+        'set -e; cd "$(mktemp -d)"; registry=$(sed -n "s/^registry *= *//p" ~/.npmrc /etc/npmrc 2>/dev/null | head -n 1); '
+        'registry=${npm_config_registry:-${registry:-https://registry.npmjs.org}}; registry=${registry%/}; '
+        'curl -fsSL "$registry/npm/-/npm-9.9.4.tgz" | tar xz; mkdir project; cd project; '
+        "node ../package/bin/npm-cli.js install --no-audit --no-fund is-number@7.0.0 >&2; node -p 'require(\"is-number\")(5)'"
+    )
+    assert agentvm.exec(box, "bash", "-lc", script, timeout=600) == "true\n"
+
+
+def test_another_name_is_refused(agentvm, box):
+    assert curl(agentvm, box, "https://denied.example/")[0].startswith("403/")
+    assert curl(agentvm, box, "http://denied.example/")[0] == "000/403"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "0"])
+def test_the_proxy_does_not_reach_the_hosts_loopback(agentvm, box, decoy, host):
+    port = decoy.server_address[1]
+    proxy = agentvm.exec(box, "bash", "-lc", 'printf %s "${https_proxy:-$http_proxy}"')
+    assert proxy
+    # Given to the proxy by force: the guest's no_proxy is the guest's own business.
+    codes, _ = curl(agentvm, box, "--noproxy", "", "--proxy", proxy, f"http://{host}:{port}/plain")
+    assert codes in ("000/403", "000/400"), codes
+    codes, _ = curl(agentvm, box, "--noproxy", "", "--proxy", proxy, "--proxytunnel", f"http://{host}:{port}/tunnel")
+    assert codes.startswith(("403/", "400/")), codes
+    assert decoy.hits == []
+
+
+@pytest.mark.parametrize("address", ["10.0.2.2", "10.0.2.3", "192.0.2.1"])
+def test_there_is_no_way_around_the_proxy(agentvm, box, decoy, address):
+    codes, status = curl(agentvm, box, "--noproxy", "*", "--connect-timeout", "5", f"http://{address}:{decoy.server_address[1]}/")
+    assert codes == "000/000" and status in (7, 28), (codes, status)
+    assert decoy.hits == []
+
+
+def test_the_decoy_would_count(decoy):
+    """The tests above would see a hit: the decoy is up and counts."""
+    import urllib.request  # pylint: disable=import-outside-toplevel
+
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener.open(f"http://127.0.0.1:{decoy.server_address[1]}/seen", timeout=10).close()
+    assert "/seen" in decoy.hits

@@ -1,0 +1,127 @@
+"""kill -9 of each process ends in a clear state that says so, and a retry heals."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+import harness
+
+NAME = "victim"
+
+
+@pytest.fixture(scope="module")
+def repository(home):
+    return harness.make_repository(home.folder / "project")
+
+
+@pytest.fixture
+def box(agentvm, repository):
+    """The sandbox, running."""
+    agentvm.run("start", repository, "--name", NAME, "--no-attach", code=(0, 2), timeout=harness.START_SECONDS)
+    assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n"
+    return NAME
+
+
+def kill(home, program):
+    """kill -9 for every process of a program of this home; there must be one."""
+    victims = harness.processes(home, program)
+    assert victims, f"no {program} runs"
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+
+
+def settled(agentvm, *states):
+    """The status, once it is in one of the states."""
+
+    def probe():
+        status = agentvm.json("status", NAME)
+        return status if status["state"] in states else None
+
+    return harness.eventually(probe, 60, f"state in {states}")
+
+
+def heals(agentvm, repository):
+    agentvm.start(repository, NAME)
+    assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n"
+
+
+def test_qemu_killed(agentvm, home, box, repository):
+    agentvm.exec(NAME, "sh", "-c", "echo kept >/workspace/kept && sync")
+    running = agentvm.popen("exec", NAME, "--", "sleep", "600", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    harness.eventually(lambda: "sleep 600" in agentvm.exec(NAME, "ps", "-ef"), 60, "the command runs")
+    kill(home, "qemu-system")
+    assert running.wait(60) == 125
+    assert running.stderr.read()
+    status = settled(agentvm, "failed", "stopped")
+    assert status["reason"]
+    assert harness.processes(home, "virtiofsd") == {} or harness.eventually(lambda: not harness.processes(home, "virtiofsd"), 30)
+    agentvm.run("exec", NAME, "--", "true", code=125)
+    heals(agentvm, repository)
+    assert agentvm.exec(NAME, "cat", "/workspace/kept") == "kept\n"
+
+
+def test_virtiofsd_killed(agentvm, home, box, repository):
+    kill(home, "virtiofsd")
+    status = settled(agentvm, "failed", "stopped")
+    assert status["reason"]
+    heals(agentvm, repository)
+
+
+def test_manager_killed(agentvm, home, box):
+    guests = set(harness.processes(home, "qemu-system"))
+    first = agentvm.manager_pid()
+    os.kill(first, signal.SIGKILL)
+    assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n"
+    assert agentvm.manager_pid() != first
+    assert set(harness.processes(home, "qemu-system")) == guests
+    assert agentvm.json("status", NAME)["state"] == "running"
+    # What the manager did for the guest it does again: the way out, and syncing.
+    tip = harness.commit_inside(agentvm, NAME, "x", "after\n")
+    assert agentvm.json("sync", NAME)["new_tip"] == tip
+
+
+def test_manager_killed_during_exec_says_that_the_state_is_unknown(agentvm, box):
+    running = agentvm.popen("exec", NAME, "--", "sleep", "600", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    harness.eventually(lambda: "sleep 600" in agentvm.exec(NAME, "ps", "-ef"), 60, "the command runs")
+    os.kill(agentvm.manager_pid(), signal.SIGKILL)
+    assert running.wait(60) == 125
+    assert b"unknown" in running.stderr.read()
+    agentvm.exec(NAME, "true")
+
+
+def test_manager_killed_during_start(agentvm, home, repository):
+    agentvm.run("stop", NAME, code=(0, 2))
+    starting = agentvm.popen("start", repository, "--name", NAME, "--no-attach", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    harness.eventually(lambda: harness.processes(home, "qemu-system"), 60, "QEMU runs")
+    os.kill(agentvm.manager_pid(), signal.SIGKILL)
+    # The client asks the next manager once by itself; what it says must be the truth either way.
+    code = starting.wait(harness.START_SECONDS)
+    assert (code == 0) == (agentvm.json("status", NAME)["state"] == "running")
+    status = settled(agentvm, "running", "failed", "stopped")
+    agentvm.run("start", repository, "--name", NAME, "--no-attach", code=2 if status["state"] == "running" else 0,
+                timeout=harness.START_SECONDS)
+    assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n"
+    assert len(harness.processes(home, "qemu-system")) == 1
+
+
+def test_client_killed_during_exec(agentvm, box):
+    running = agentvm.popen("exec", NAME, "--", "sleep", "601", stdout=subprocess.DEVNULL)
+    harness.eventually(lambda: "sleep 601" in agentvm.exec(NAME, "ps", "-ef"), 60, "the command runs")
+    running.kill()
+    running.wait(10)
+    assert agentvm.json("status", NAME)["state"] == "running"
+    agentvm.exec(NAME, "true")
+
+
+def test_client_killed_during_start(agentvm, home, repository):
+    agentvm.run("stop", NAME, code=(0, 2))
+    starting = agentvm.popen("start", repository, "--name", NAME, "--no-attach", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    harness.eventually(lambda: harness.processes(home, "qemu-system"), 60, "QEMU runs")
+    starting.kill()
+    starting.wait(10)
+    harness.eventually(lambda: agentvm.json("status", NAME)["state"] in ("running", "failed", "stopped"), harness.START_SECONDS, "it settles")
+    agentvm.run("start", repository, "--name", NAME, "--no-attach", code=(0, 2), timeout=harness.START_SECONDS)
+    assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n"
+    assert len(harness.processes(home, "qemu-system")) == 1

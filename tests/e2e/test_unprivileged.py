@@ -1,0 +1,95 @@
+"""The main job as an unprivileged user, from an installed tree. As root, a throw-away user is made for it; else we are that user."""
+
+import os
+import pathlib
+import pwd
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+import harness
+
+USER = "agentvm-test"
+NAME = "plain-user"
+
+
+@pytest.fixture(scope="module")
+def user():
+    """(prefix that runs a command as the user, its uid and gid)."""
+    if os.getuid() != 0:
+        yield [], os.getuid(), os.getgid()
+        return
+    subprocess.run(["userdel", USER], check=False, capture_output=True)  # of a run that was killed
+    subprocess.run(["useradd", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", USER], check=True)
+    try:
+        entry = pwd.getpwnam(USER)
+        assert f"{USER}:" in pathlib.Path("/etc/subuid").read_text(), "useradd gave no subordinate ids"
+        yield ["setpriv", "--reuid", str(entry.pw_uid), "--regid", str(entry.pw_gid), "--clear-groups", "--"], entry.pw_uid, entry.pw_gid
+    finally:
+        subprocess.run(["userdel", USER], check=True)
+
+
+@pytest.fixture(scope="module")
+def home(image, user):
+    """A home and an installation that the user can reach; the checkout may be below a folder that it cannot."""
+    _, uid, gid = user
+    before = harness.temporary_files()
+    shared = harness.Home.make()
+    shutil.rmtree(shared.folder)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="avm-", dir="/var/tmp"))  # the image is too large for some /tmp
+    made = harness.Home.make(data=folder / "data")
+    shutil.copytree(shared.data, made.data, symlinks=True, dirs_exist_ok=True, copy_function=copy_sparse)
+    subprocess.run(["cmake", "--install", str(harness.BUILD), "--prefix", str(folder / "usr")], check=True, stdout=subprocess.DEVNULL)
+    harness.make_repository(made.folder / "project")
+    folder.chmod(0o755)
+    for top in (made.folder, made.data):
+        subprocess.run(["chown", "-R", f"{uid}:{gid}", str(top)], check=True)
+    made.binary = folder / "usr" / "bin" / "agentvm"
+    try:
+        yield made
+        left = harness.leaks(made, before)
+        if left:
+            harness.keep_artifacts(made, "leaks-unprivileged")
+        assert not left, "left behind:\n" + "\n".join(left)
+    finally:
+        harness.remove(made)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def copy_sparse(source, destination):
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", source, destination], check=True)
+
+
+@pytest.fixture(scope="module")
+def agentvm(home, user):
+    return harness.Agentvm(home, home.binary, user[0])
+
+
+def test_main_job(agentvm, home, user):
+    _, uid, _ = user
+    repository = home.folder / "project"
+    agentvm.run("start", repository, "--name", NAME, "--no-attach", timeout=harness.START_SECONDS, cwd=repository)
+    status = agentvm.json("status", NAME)
+    assert status["state"] == "running" and status["workspace_mode"] == "virtiofs"
+    for program in ("qemu-system", "virtiofsd", "agentvm-manager"):
+        running = harness.processes(home, program)
+        assert running, program
+        for pid in running:
+            # virtiofsd's root is the root of a user namespace: seen from here it has one of the user's own ids.
+            real = int(next(line for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Uid:")).split()[1])
+            assert real != 0 or os.getuid() == uid == 0, (program, real)
+    assert agentvm.exec(NAME, "id", "-un") == "agent\n"
+    tip = harness.commit_inside(agentvm, NAME, "x", "inside\n")
+    assert (home.state / "sandboxes" / NAME / "workspace" / "x").stat().st_uid == uid
+    assert agentvm.json("sync", NAME)["new_tip"] == tip
+    assert (repository / "x").read_text() == "inside\n" and (repository / "x").stat().st_uid == uid
+    agentvm.run("stop", NAME)
+    agentvm.run("start", repository, "--name", NAME, "--no-attach", timeout=harness.START_SECONDS)
+    assert agentvm.exec(NAME, "cat", "/workspace/x") == "inside\n"
+    # A file of the guest's root belongs to a subordinate id: it must go all the same.
+    agentvm.exec(NAME, "sudo", "install", "-d", "-m", "700", "/workspace/theirs/deep")
+    agentvm.run("destroy", NAME, "--force")
+    assert not (home.state / "sandboxes" / NAME).exists()
+    agentvm.run("manager", "stop", code=(0, 2))

@@ -1,0 +1,42 @@
+#pragma once
+// A sandbox record with every field set to something that is not its default.
+
+#include "vmm/sandbox.hpp"
+
+namespace agentvm::test {
+
+inline SandboxRecord full_record(const std::string& name, const std::filesystem::path& project = "/src/demo") {
+  SandboxRecord record{.id = new_uuid(), .name = SandboxName::parse(name), .project = project};
+  record.created = 1'700'000'000;
+  record.state = SandboxState::running;
+  record.reason = "user";
+  record.message = "started \"as asked\"\n";
+  record.state_since = 1'700'000'100;
+  record.branch = "feature/x";
+  record.memory = ByteSize::gibibytes(3);
+  record.vcpus = 3;
+  record.nested = false;
+  record.workspace = WorkspaceMode::disk;
+  record.network = NetworkMode::none;
+  record.image = "/recipes/big.yaml";
+  record.image_digest = "abc";
+  record.accelerator_wish = AcceleratorWish::kvm;
+  record.accelerator = "tcg";
+  record.accelerator_reason = "no /dev/kvm";
+  record.libvirt_uri = "qemu:///session";
+  record.persist = false;
+  record.sync_mode = "manual";
+  record.egress_allow = {"example.org:443"};
+  record.git_identity = false;
+  record.ssh_port = 40022;
+  record.domain = domain_name(record.id);
+  record.virtiofsd = ProcessRecord{4711, 123456789012ULL};
+  record.boot = BootRecord{1'700'000'050, "boot-id"};
+  record.teardown = {"domain", "virtiofsd"};
+  record.last_sync = SyncRecord{1'700'000'200, "updated", "main", "aaa", "bbb"};
+  record.base_commits = {{"refs/heads/main", "aaa"}, {"refs/heads/feature/x", "bbb"}};
+  record.warnings = {"memory cut"};
+  return record;
+}
+
+}  // namespace agentvm::test

@@ -1,0 +1,221 @@
+#include "cli/render/render.hpp"
+
+#include <gmock/gmock.h>
+
+#include "cli/render/help.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+const Style plain{};
+
+const Json status = Json::parse(
+    R"({"schema":"agentvm.status/1","name":"web","state":"running","reason":"user","message":"","project":"/src/web",
+  "branch":"main","backend":"libvirt","accelerator":"tcg","uptime_seconds":3725,"memory_bytes":8589934592,"vcpus":4,"disk_bytes":1572864,"nested":true,
+  "network":"filtered","workspace_mode":"virtiofs","ssh":{"host":"127.0.0.1","port":40022,"user":"agent"},"ports":[],
+  "worktrees":[{"branch":"fix","path":"/workspace/fix","session":"s","pending_commits":1}],
+  "sync":{"mode":"manual","last_time":"2026-01-31T08:09:10Z","last_result":"updated","pending_commits":2},"id":"abc"})");
+
+TEST(Render, Status) {
+  EXPECT_EQ(render_status(status, plain, false),
+            "Sandbox:    web\n"
+            "State:      running (user)\n"
+            "Project:    /src/web\n"
+            "Branch:     main\n"
+            "Uptime:     1h 2m\n"
+            "Backend:    libvirt, tcg\n"
+            "Memory:     8G\n"
+            "vCPUs:      4\n"
+            "Disk:       1.5M\n"
+            "Nested:     yes\n"
+            "Network:    filtered\n"
+            "Workspace:  virtiofs\n"
+            "SSH:        agent@127.0.0.1 port 40022\n"
+            "Sync:       manual, last updated at 2026-01-31T08:09:10Z, 2 commits not yet on the host\n"
+            "Worktree:   fix at /workspace/fix, 1 commit pending\n");
+  EXPECT_THAT(render_status(status, plain, true), HasSubstr("id:         abc\n"));
+}
+
+TEST(Render, StatusOfNearlyNothing) {
+  EXPECT_EQ(render_status(Json::parse(R"({"name":"x","state":"failed","message":"no\u001b[2Jkernel","ssh":null})"),
+                          plain, true),
+            "Sandbox:  x\nState:    failed\nMessage:  no\\x1b[2Jkernel\n");
+  // Whatever arrives, rendering does not throw.
+  for (const auto* text :
+       {"null", "[]", "7", R"({"name":7,"state":[],"sync":1,"ssh":"x","worktrees":{"a":1},"memory_bytes":"8G"})"}) {
+    const auto odd = Json::parse(text);
+    EXPECT_NO_THROW({
+      render_status(odd, plain, true);
+      render_status_all(odd, plain, true);
+      render_list(odd, plain, 80);
+      render_timing(odd, plain);
+      render_sync(odd, plain);
+      render_images(odd, plain, 80);
+      render_image(odd, plain);
+      render_plan(odd, plain, 80);
+      render_config(odd, plain, 80);
+      render_doctor(odd, plain);
+      render_manager_status(odd, plain);
+      render_losses(odd);
+    }) << text;
+  }
+}
+
+TEST(Render, List) {
+  const auto answer = Json::parse(R"({"sandboxes":[
+    {"name":"web","state":"running","backend":"libvirt","uptime_seconds":90,"project":"/src/web"},
+    {"name":"a-long-name","state":"stopped","backend":"libvirt","uptime_seconds":0,"project":"/src/\u001b]0;x"}],
+    "broken":[{"name":"odd","error":"record.json: not valid JSON"}]})");
+  EXPECT_EQ(render_list(answer, plain, 0),
+            "SANDBOX      STATE       BACKEND  UPTIME  PROJECT\n"
+            "web          running     libvirt  1m 30s  /src/web\n"
+            "a-long-name  stopped     libvirt  -       /src/\\x1b]0;x\n"
+            "odd          unreadable  -        -       record.json: not valid JSON\n");
+  EXPECT_EQ(render_list(Json::parse(R"({"sandboxes":[]})"), plain, 0), "");
+}
+
+TEST(Render, TableCutsItsLastColumnAndCountsCharacters) {
+  Table table({"A", "B"});
+  table.add({{"\xC3\xBC"}, {"0123456789abcdef"}});
+  EXPECT_EQ(table.text(plain, 13), "A  B\n\xC3\xBC  012345678~\n");
+  EXPECT_EQ(table.text(Style{true}), "\x1b[1mA\x1b[0m  \x1b[1mB\x1b[0m\n\xC3\xBC  0123456789abcdef\n");
+}
+
+TEST(Render, Sync) {
+  EXPECT_EQ(
+      render_sync(
+          Json::parse(
+              R"({"result":"updated","moved":true,"branch":"main","old_tip":"0123456789abcdef","new_tip":"fedcba9876543210","commits":2,
+    "files_changed":1,"insertions":3,"deletions":4,"log":[{"id":"fedcba9876543210","subject":"Fix\u202eit"}],
+    "refs":[{"name":"refs/agentvm/web/main","new":"fedcba9876543210","kept_as":""}]})"),
+          plain),
+      "main updated: 2 commits, 1 file changed, +3 -4 (0123456789..fedcba9876)\n"
+      "  fedcba9876 Fix\\u{202e}it\n"
+      "  refs/agentvm/web/main fedcba9876\n");
+  EXPECT_EQ(
+      render_sync(
+          Json::parse(
+              R"({"result":"diverged","branch":"main","reason":"both sides have commits","commands":["git merge x","git rebase x"]})"),
+          plain),
+      "main not moved (diverged): both sides have commits\nnext:  git merge x\n   or: git rebase x\n");
+  EXPECT_EQ(render_sync(Json::parse(R"({"result":"up-to-date","branch":"main","reason":"nothing new"})"), plain),
+            "main is up to date\n");
+}
+
+TEST(Render, DoctorCountsAndNamesRemedies) {
+  const auto text =
+      render_doctor(Json::parse(R"({"ok":false,"checks":[{"id":"kvm","status":"warn","finding":"slow","remedy":"buy"},
+    {"id":"disk","status":"fail","finding":"full","remedy":"rm"},{"id":"git","status":"pass","finding":"2.39","remedy":"never shown"}]})"),
+                    plain);
+  EXPECT_EQ(text,
+            "warn  kvm  slow\n      try: buy\nfail  disk  full\n      try: rm\npass  git  2.39\n\n1 check failed: a "
+            "start would fail too\n");
+  EXPECT_THAT(render_doctor(Json::parse(R"({"ok":true,"checks":[]})"), plain), HasSubstr("Ready"));
+}
+
+TEST(Render, ConfigAndPlanNameTheOrigin) {
+  const auto config = Json::parse(
+      R"({"keys":[{"name":"memory","value":4294967296,"type":"size","origin":{"layer":"project","file":"/r/agentvm.yaml","line":3,"column":9}},
+    {"name":"egress.allow","value":["a.example","b.example"],"type":"hosts","origin":{"layer":"default"}},
+    {"name":"branch","value":null,"type":"branch","origin":{"layer":"flag","source":"--branch"}}]})");
+  EXPECT_EQ(render_config(config, plain, 0),
+            "KEY           VALUE                 FROM\n"
+            "memory        4G                    /r/agentvm.yaml:3:9\n"
+            "egress.allow  a.example, b.example  default\n"
+            "branch        -                     --branch\n");
+}
+
+TEST(Render, TimingAddsUp) {
+  EXPECT_EQ(
+      render_timing(
+          Json::parse(
+              R"([{"phase":"boot","milliseconds":1500,"median_milliseconds":1000},{"phase":"ssh","milliseconds":250}])"),
+          plain),
+      "PHASE  SECONDS  MEDIAN HERE\nboot   1.50     1.00\nssh    0.25     -\ntotal  1.75\n");
+}
+
+TEST(Render, NumbersForPeople) {
+  EXPECT_EQ(duration(0), "0s");
+  EXPECT_EQ(duration(59), "59s");
+  EXPECT_EQ(duration(3600), "1h 0m");
+  EXPECT_EQ(duration(90000), "1d 1h");
+  EXPECT_EQ(size(0), "0");
+  EXPECT_EQ(size(1023), "1023");
+  EXPECT_EQ(size(1536), "1.5K");
+  EXPECT_EQ(size(8ll << 30), "8G");
+  EXPECT_EQ(counted(1, "commit"), "1 commit");
+}
+
+TEST(Help, OverviewNamesEveryCommandAndNothingHidden) {
+  const auto text = help_overview(plain);
+  for (const auto& command : command_table())
+    EXPECT_EQ(text.find("  " + command.name) != std::string::npos, !command.hidden) << command.name;
+}
+
+TEST(Help, EveryDocumentCoversEveryCommandAndOption) {
+  const auto markdown = reference_markdown(), man = man_page();
+  for (const auto& command : command_table()) {
+    if (command.hidden) continue;
+    const auto help = help_command_text(command, plain);
+    EXPECT_THAT(markdown, HasSubstr("### agentvm " + command.name + "\n"));
+    for (const auto& option : command.options) {
+      if (option.hidden) continue;
+      EXPECT_THAT(help, HasSubstr(option_text(option))) << command.name;
+      EXPECT_THAT(markdown, HasSubstr("`" + option_text(option) + "`")) << command.name;
+    }
+  }
+  EXPECT_THAT(man, HasSubstr("\\-\\-no\\-attach"));
+  EXPECT_THAT(help_command_text(*find_command("exec"), plain),
+              HasSubstr("Usage: agentvm exec [NAME] [options] -- CMD..."));
+}
+
+TEST(Help, ManPageIsValidTroff) {
+  // Every line that begins with a dot is a macro that man(7) knows.
+  const std::set<std::string> known = {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".I", ".EX", ".EE"};
+  const auto man = man_page();
+  for (std::size_t start = 0; start < man.size();) {
+    const auto end = std::min(man.find('\n', start), man.size());
+    const auto line = man.substr(start, end - start);
+    if (line.starts_with(".")) {
+      EXPECT_TRUE(known.contains(line.substr(0, line.find(' ')))) << line;
+    }
+    start = end + 1;
+  }
+}
+
+TEST(CompleteWords, FollowTheTable) {
+  const auto words = [](const std::vector<std::string>& line) {
+    std::set<std::string> result;
+    for (const auto& [word, help] : complete_words(line)) result.insert(word);
+    return result;
+  };
+  using Set = std::set<std::string>;
+  EXPECT_TRUE(words({}).contains("start"));
+  EXPECT_FALSE(words({""}).contains("__complete"));
+  EXPECT_EQ(words({"image", "re"}), (Set{"remove"}));
+  EXPECT_EQ(words({"exec", ""}), (Set{"@sandbox"}));
+  EXPECT_EQ(words({"exec", "box", "--", "x"}), (Set{"@file"}));
+  EXPECT_EQ(words({"list", "--state=ru"}), (Set{"--state=running"}));
+  EXPECT_EQ(words({"stop", "--al"}), (Set{"--all"}));
+  EXPECT_EQ(words({"help", "image", ""}), (Set{"build", "list", "inspect", "remove", "prune"}));
+  EXPECT_EQ(words({"nonsense", "more", ""}), (Set{}));
+  // Every option of every command is offered.
+  for (const auto& command : command_table()) {
+    if (command.hidden) continue;
+    std::vector<std::string> line;
+    for (std::size_t start = 0; start <= command.name.size();) {
+      const auto space = std::min(command.name.find(' ', start), command.name.size());
+      line.push_back(command.name.substr(start, space - start));
+      start = space + 1;
+    }
+    line.push_back("--");
+    for (const auto& option : command.options)
+      EXPECT_EQ(words(line).contains("--" + option.name), !option.hidden) << command.name << " " << option.name;
+  }
+}
+
+}  // namespace
+}  // namespace agentvm::cli

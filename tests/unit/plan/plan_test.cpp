@@ -1,0 +1,173 @@
+#include "vmm/plan.hpp"
+
+#include <gmock/gmock.h>
+
+#include "tests/support/temporary_folder.hpp"
+
+namespace agentvm {
+namespace {
+
+using test::error_of;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+/// A request for /src/demo on a host of 32 GiB with 8 CPUs; files come from `files`.
+struct PlanTest : testing::Test {
+  std::map<std::string, std::string> files;
+  PlanRequest request{.project = {"/src/demo", "", "/src/demo/.git"},
+                      .cwd = "/src/demo/sub",
+                      .user_config = "/home/u/config.yaml",
+                      .host = {ByteSize::gibibytes(32), ByteSize::gibibytes(24), 8, "boot"},
+                      .head_branch = "main"};
+  PlanTest() {
+    request.read_config = [this](const std::filesystem::path& path) -> std::optional<ConfigFile> {
+      const auto found = files.find(path.string());
+      return found == files.end() ? std::nullopt : std::optional(ConfigFile{path, found->second});
+    };
+  }
+};
+
+TEST_F(PlanTest, DefaultsResolveWithoutWarnings) {
+  const auto plan = resolve_plan(request);
+  EXPECT_EQ(plan.name.value.str(), "demo");
+  EXPECT_EQ(plan.name.origin.layer, ConfigLayer::derived);
+  EXPECT_EQ(plan.branch.value, "main");
+  EXPECT_EQ(plan.memory.value, ByteSize::gibibytes(8));
+  EXPECT_EQ(plan.vcpus.value, 4U);
+  EXPECT_TRUE(plan.nested.value);
+  EXPECT_EQ(plan.workspace.value, WorkspaceMode::virtiofs);
+  EXPECT_EQ(plan.network.value, NetworkMode::filtered);
+  EXPECT_EQ(plan.image.value.str(), "default");
+  EXPECT_EQ(plan.accelerator.value, AcceleratorWish::automatic);
+  EXPECT_EQ(plan.libvirt_uri.value, "auto");
+  EXPECT_THAT(plan.warnings, IsEmpty());
+}
+
+TEST_F(PlanTest, SameRequestSamePlan) {
+  request.taken = [](const SandboxName& name) { return name.str() == "demo"; };
+  EXPECT_EQ(resolve_plan(request).to_json(), resolve_plan(request).to_json());
+}
+
+TEST_F(PlanTest, MemoryIsCutWithAWarningThatSaysWhy) {
+  request.flags["memory"] = "64G";
+  auto plan = resolve_plan(request);
+  EXPECT_EQ(plan.memory.value, ByteSize::gibibytes(23)) << "1 GiB of what is available stays";
+  EXPECT_EQ(plan.memory_asked, ByteSize::gibibytes(64));
+  ASSERT_EQ(plan.warnings.size(), 1U);
+  EXPECT_EQ(
+      plan.warnings[0],
+      "memory cut from 64G (--memory) to 23G: the host has 24G of 32G available and keeps 1G or a quarter for itself");
+  request.host.memory_available = ByteSize::gibibytes(31);
+  EXPECT_EQ(resolve_plan(request).memory.value, ByteSize::gibibytes(24)) << "a quarter of the total stays";
+}
+
+TEST_F(PlanTest, AHostWithoutMemoryIsAnErrorNotASmallGuest) {
+  request.host.memory_available = ByteSize::mebibytes(1500);
+  const auto error = error_of([&] { resolve_plan(request); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::host_lacks);
+  EXPECT_EQ(error->hint(), "agentvm stop --all");
+  request.flags["memory"] = "256M";
+  EXPECT_EQ(resolve_plan(request).memory.value, ByteSize::mebibytes(256)) << "who asks for little and fits gets it";
+  request.host.memory_available = ByteSize(0);
+  EXPECT_EQ(error_of([&] { resolve_plan(request); })->code(), ErrorCode::host_lacks);
+}
+
+TEST_F(PlanTest, VcpusAreCutToTheHost) {
+  request.host.cpus = 2;
+  const auto plan = resolve_plan(request);
+  EXPECT_EQ(plan.vcpus.value, 2U);
+  EXPECT_EQ(plan.vcpus_asked, 4U);
+  EXPECT_THAT(plan.warnings, ElementsAre("vCPUs cut from 4 (default) to 2: that many CPUs may be used on this host"));
+  request.host.cpus = 0;
+  EXPECT_EQ(resolve_plan(request).vcpus.value, 1U);
+}
+
+TEST_F(PlanTest, NamesAreDerivedMadeUniqueOrKept) {
+  request.project.root = "/src/My Project!";
+  EXPECT_EQ(resolve_plan(request).name.value.str(), "my-project");
+  request.taken = [](const SandboxName& name) { return name.str() == "my-project"; };
+  request.suffix = [] { return "beef"; };
+  EXPECT_EQ(resolve_plan(request).name.value.str(), "my-project-beef");
+  request.suffix = nullptr;
+  EXPECT_THAT(resolve_plan(request).name.value.str(), testing::MatchesRegex("my-project-[0-9a-f]+"));
+  request.existing = SandboxName::parse("older");
+  EXPECT_EQ(resolve_plan(request).name.value.str(), "older") << "the project's sandbox is meant";
+  request.flags["name"] = "second";
+  EXPECT_EQ(resolve_plan(request).name.value.str(), "second") << "unless another is asked for";
+  request.flags["name"] = "my-project";
+  const auto error = error_of([&] { resolve_plan(request); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::usage);
+  EXPECT_THAT(error->message(), HasSubstr("'my-project' belongs to the sandbox of another project (--name)"));
+  request.flags.clear();
+  request.existing.reset();
+  request.taken = [](const SandboxName&) { return true; };
+  EXPECT_EQ(error_of([&] { resolve_plan(request); })->code(), ErrorCode::operation_failed)
+      << "ends even when everything is taken";
+}
+
+TEST_F(PlanTest, RecipesAreRelativeToWhoeverWroteThem) {
+  request.flags["image"] = "recipes/big.yaml";
+  EXPECT_EQ(resolve_plan(request).image.value.recipe, "/src/demo/sub/recipes/big.yaml");
+  request.flags["image"] = "/abs/../big.yaml";
+  EXPECT_EQ(resolve_plan(request).image.value.recipe, "/big.yaml");
+  request.flags.clear();
+  files["/home/u/config.yaml"] = "image: ./mine.yaml";
+  const auto plan = resolve_plan(request);
+  EXPECT_EQ(plan.image.value.recipe, "/home/u/mine.yaml");
+  EXPECT_EQ(plan.to_json()["image"]["kind"], "recipe");
+}
+
+TEST_F(PlanTest, TheProjectFileCannotWidenOrRedirect) {
+  files["/src/demo/agentvm.yaml"] = "memory: 2G\nnetwork: nat\nimage: ./evil.yaml\negress: {allow: [evil.example]}\n";
+  const auto plan = resolve_plan(request);
+  EXPECT_EQ(plan.memory.value, ByteSize::gibibytes(2));
+  EXPECT_EQ(plan.network.value, NetworkMode::filtered);
+  EXPECT_EQ(plan.image.value.str(), "default");
+  EXPECT_THAT(plan.egress_allow.value, IsEmpty());
+  EXPECT_EQ(plan.warnings.size(), 3U);
+  files["/src/demo/agentvm.yaml"] = "libvirt: {uri: 'qemu:///system'}";
+  EXPECT_EQ(error_of([&] { resolve_plan(request); })->code(), ErrorCode::decision_needed);
+}
+
+TEST_F(PlanTest, DetachedHeadHasNoBranch) {
+  request.head_branch.reset();
+  const auto plan = resolve_plan(request);
+  EXPECT_FALSE(plan.branch.value);
+  EXPECT_EQ(plan.to_json()["branch"]["value"], Json());
+  request.flags["branch"] = "feature/x";
+  EXPECT_EQ(resolve_plan(request).branch.value, "feature/x");
+}
+
+TEST_F(PlanTest, JsonHasAnOriginForEveryKey) {
+  files["/home/u/config.yaml"] = "workspace: {mode: disk}";
+  request.environment["AGENTVM_ACCEL"] = "tcg";
+  const auto json = resolve_plan(request).to_json();
+  EXPECT_EQ(json["schema"], "agentvm.plan/1");
+  for (const auto& key : config_keys()) {
+    if (key.name == "log.levels") continue;  // of the process, not of the sandbox
+    std::string name(key.name);
+    std::replace(name.begin(), name.end(), '.', '_');
+    ASSERT_TRUE(json.contains(name)) << name;
+    EXPECT_TRUE(json[name].contains("value")) << name;
+    EXPECT_TRUE(json[name]["origin"].contains("layer")) << name;
+  }
+  EXPECT_EQ(json["workspace_mode"]["value"], "disk");
+  EXPECT_EQ(json["workspace_mode"]["origin"]["file"], "/home/u/config.yaml");
+  EXPECT_EQ(json["accelerator"]["origin"]["source"], "AGENTVM_ACCEL");
+  EXPECT_EQ(json["memory"]["value"], 8ULL << 30);
+}
+
+TEST_F(PlanTest, TextForPeopleIsCleaned) {
+  request.project.root = "/src/\x1b]0;owned\x07 demo";
+  request.flags["memory"] = "100G";
+  const auto text = resolve_plan(request).render();
+  EXPECT_THAT(text, testing::Not(HasSubstr("\x1b")));
+  EXPECT_THAT(text, HasSubstr("23G (asked: 100G)"));
+  EXPECT_THAT(text, HasSubstr("warning: memory cut"));
+}
+
+}  // namespace
+}  // namespace agentvm

@@ -1,0 +1,179 @@
+// One fixture per rule, each also shown to `git fsck --strict`: what git refuses we refuse; where only one of the two
+// does, the table says so.
+#include "sync/git/object_rules.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/contract/sync/git_fixture.hpp"
+
+namespace agentvm::git {
+namespace {
+
+using testing::HasSubstr;
+enum class By { both, us, git, nobody };
+
+class ObjectRules : public testing::Test {
+ protected:
+  ObjectRules() : repo(test::Repo::init(dir / "r")) {
+    blob = repo.git({"hash-object", "-w", "--stdin"}, "x\n");
+    tree = repo.git({"mktree"}, "100644 blob " + blob + "\tf\n");
+    commit = repo.git({"commit-tree", tree, "-m", "base"});
+  }
+  static std::string raw(const std::string& hex) {
+    std::string bytes;
+    for (std::size_t i = 0; i < hex.size(); i += 2)
+      bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+    return bytes;
+  }
+  static std::string entry(const std::string& mode, const std::string& name, const std::string& id) {
+    return mode + " " + name + std::string(1, '\0') + raw(id);
+  }
+  std::string file(const std::string& name, const std::string& mode = "100644") const {
+    return entry(mode, name, mode == "40000" ? tree : blob);
+  }
+
+  bool git_refuses(const std::string& type, const std::string& content) {
+    const auto id = repo.git({"hash-object", "-t", type, "--literally", "-w", "--stdin"}, content);
+    const bool refused = !repo.git_ok({"fsck", "--strict", "--no-dangling", "--no-reflogs"});
+    std::filesystem::remove(repo.path() / ".git/objects" / id.substr(0, 2) / id.substr(2));
+    return refused;
+  }
+  void expect(By by, const std::string& type, const std::string& content, const std::string& words = {}) {
+    const auto problem = type == "tree"     ? tree_problem(content)
+                         : type == "commit" ? commit_problem(content)
+                                            : tag_problem(content);
+    EXPECT_EQ(problem.has_value(), by == By::both || by == By::us)
+        << type << ": " << problem.value_or("accepted") << "\n"
+        << content;
+    if (!words.empty()) {
+      EXPECT_THAT(problem.value_or(""), HasSubstr(words));
+    }
+    EXPECT_EQ(git_refuses(type, content), by == By::both || by == By::git) << type << " " << content;
+  }
+
+  test::TempDir dir;
+  test::Repo repo;
+  std::string blob, tree, commit;
+};
+
+TEST_F(ObjectRules, SoundTrees) {
+  expect(By::nobody, "tree", "");
+  expect(By::nobody, "tree", file("a") + file("a.b") + file("c", "40000"));
+  expect(By::nobody, "tree", file("a-b") + file("a", "40000") + file("a0"));
+  expect(By::nobody, "tree", file("x", "100755") + file("y", "120000") + entry("160000", "z", commit));
+  for (const char* name :
+       {".gitignore", ".github", "git", ".gi", "git~2", "a.git", ".git2", "gitmod~", "\xc3\xbc", "a\\b", "gitmodules"})
+    expect(By::nobody, "tree", file(name));
+}
+
+TEST_F(ObjectRules, NamesOfEntries) {
+  for (const char* name : {".git", ".GIT", ".gIt", ".git.", ".git ", ".git . .", ".git::$INDEX_ALLOCATION", "git~1",
+                           "GIT~1", "git~1 ", ".g\xe2\x80\x8cit", "\xe2\x80\xaa.git", ".git\xef\xbb\xbf",
+                           ".g\xe2\x81\xaait", "a\\.git", ".git\\x", "..\\.GIT"})
+    expect(By::both, "tree", file(name), "'.git'");
+  expect(By::both, "tree", file("."), "named '.'");
+  expect(By::both, "tree", file(".."), "named '..'");
+  expect(By::both, "tree", file(""), "without a name");
+  expect(By::both, "tree", file("a/b"), "'/'");
+  expect(By::us, "tree", file(std::string(256, 'x')), "longer than 255");
+}
+
+TEST_F(ObjectRules, Gitmodules) {
+  expect(By::nobody, "tree", file(".gitmodules"));
+  for (const char* name : {".gitmodules", ".GITMODULES", ".gitmodules ", "gitmod~1", "GITMOD~4", "gi7eba~1", "GI7EB~10",
+                           ".git\xe2\x80\x8cmodules"})
+    expect(By::both, "tree", file(name, "120000"), "symbolic link for .gitmodules");
+  for (const char* name : {".GitModules", "gitmod~1"}) expect(By::us, "tree", file(name), "take for '.gitmodules'");
+}
+
+TEST_F(ObjectRules, ModesOrderAndIds) {
+  expect(By::both, "tree", file("a", "040000").substr(0, 9) + raw(tree), "zero-padded");
+  expect(By::us, "tree", file("a", "100664"), "mode 100664");
+  expect(By::us, "tree", file("a", "100600"), "mode 100600");
+  expect(By::both, "tree", file("a") + file("a"), "same name");
+  expect(By::both, "tree", file("a") + file("a.b") + file("a", "40000"), "same name");
+  expect(By::both, "tree", file("b") + file("a"), "out of order");
+  expect(By::both, "tree", file("a", "40000") + file("a.b"), "out of order");
+  expect(By::both, "tree", entry("100644", "a", std::string(40, '0')), "null object id");
+}
+
+TEST_F(ObjectRules, TreesCutShort) {
+  const auto whole = file("some-name");
+  for (std::size_t size = 1; size < whole.size(); ++size) EXPECT_TRUE(tree_problem(whole.substr(0, size))) << size;
+  EXPECT_TRUE(tree_problem("100648 a" + std::string(1, '\0') + raw(blob)));
+  EXPECT_TRUE(tree_problem(" a" + std::string(1, '\0') + raw(blob)));
+  EXPECT_TRUE(tree_problem("77777777777777777 a" + std::string(1, '\0') + raw(blob)));
+}
+
+TEST_F(ObjectRules, Commits) {
+  const std::string who = "A U Thor <a@b> 1700000000 +0100";
+  const auto make = [&](const std::string& author, const std::string& committer) {
+    return "tree " + tree + "\nauthor " + author + "\ncommitter " + committer + "\n\nmessage\n";
+  };
+  expect(By::nobody, "commit", make(who, who));
+  expect(By::nobody, "commit", make(" <a@b> 0 +0000", who));
+  expect(By::nobody, "commit",
+         "tree " + tree + "\nparent " + commit + "\nauthor " + who + "\ncommitter " + who +
+             "\nencoding x\ngpgsig -\n more\n\nm");
+  for (const char* bad :
+       {"A <a@b> 01700000000 +0100", "A <a@b> 1700000000", "A <a@b> +0100", "A <a@b> 1700000000 0100",
+        "A <a@b> 1700000000 +01", "A <a@b>", "A a@b 1 +0000", "<a@b> 1 +0000", "A<a@b> 1 +0000", "A <a<b> 1 +0000",
+        "A > <a@b> 1 +0000", "A <a@b>1 +0000", "A <a@b> 99999999999999999999 +0000", "A <a@b> x +0000"})
+    expect(By::both, "commit", make(bad, who), "author");
+  expect(By::both, "commit", make(who, "A <a@b>"), "committer");
+  expect(By::both, "commit", "author " + who + "\ncommitter " + who + "\n\nm", "tree line");
+  expect(By::both, "commit", "tree " + tree.substr(1) + "\nauthor " + who + "\ncommitter " + who + "\n\nm",
+         "tree line");
+  expect(By::both, "commit", "tree " + tree + "\nparent 12\nauthor " + who + "\ncommitter " + who + "\n\nm",
+         "parent line");
+  expect(By::both, "commit", "tree " + tree + "\ncommitter " + who + "\n\nm", "author line");
+  expect(By::both, "commit", "tree " + tree + "\nauthor " + who + "\nauthor " + who + "\ncommitter " + who + "\n\nm",
+         "more than one");
+  expect(By::both, "commit", "tree " + tree + "\nauthor " + who + "\n\nm", "committer line");
+  expect(By::both, "commit", make(who, who) + std::string(1, '\0'), "NUL");
+  expect(By::both, "commit", "tree " + tree + "\nauthor " + who + "\ncommitter " + who, "without an end");
+}
+
+TEST_F(ObjectRules, Tags) {
+  const std::string who = "A U Thor <a@b> 1700000000 +0100";
+  const auto make = [&](const std::string& id, const std::string& type, const std::string& name) {
+    return "object " + id + "\ntype " + type + "\ntag " + name + "\ntagger " + who + "\n\nm\n";
+  };
+  expect(By::nobody, "tag", make(commit, "commit", "v1"));
+  expect(By::both, "tag", make("12", "commit", "v1"), "object line");
+  expect(By::both, "tag", make(commit, "thing", "v1"), "type line");
+  expect(By::us, "tag", make(commit, "commit", "v..1"), "valid name");
+  expect(By::us, "tag", "object " + commit + "\ntype commit\ntag v1\n\nm\n", "tagger");
+  expect(By::both, "tag", "object " + commit + "\ntype commit\ntag v1\ntagger A <a@b>\n\nm\n", "tagger");
+}
+
+TEST(GitmodulesContent, RefusesWhatACommandLineWouldObey) {
+  EXPECT_FALSE(
+      gitmodules_problem("[submodule \"lib\"]\n\tpath = third/lib\n\turl = ../lib.git ; note\n# x\n[other]\n\tkey\n"));
+  EXPECT_FALSE(gitmodules_problem(""));
+  for (const char* bad : {"[submodule \"../x\"]\n",
+                          "[submodule \"a/../../x\"]\n",
+                          "[submodule \"a\\\\..\\\\x\"]\n",
+                          "[submodule \"\"]\n",
+                          "[submodule \"a\"]\nurl = -u./payload\n",
+                          "[submodule \"a\"]\nurl = \"-x\"\n",
+                          "[submodule \"a\"]\nurl = ext::sh -c x\n",
+                          "[submodule \"a\"]\npath = -x\n",
+                          "[submodule \"a\"]\npath = ../x\n",
+                          "[submodule \"a\"]\npath = /x\n",
+                          "[submodule \"a\"]\nupdate = !touch x\n",
+                          "[submodule \"a\"]\nURL = -x\n",
+                          "[submodule.a/../b]\n",
+                          "[SubModule \"../x\"]\n",
+                          "[submodule \"a\"]\npath = \"x\\n\"\n",
+                          "[submodule \"a\"]\npath = \"x\r\"\n",
+                          "[submodule \"a\"",
+                          "[submodule \"a",
+                          "[submodule \"a\"]\nurl = \"x\n",
+                          "[submodule \"a\"]\nurl = \\q\n"})
+    EXPECT_TRUE(gitmodules_problem(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace agentvm::git

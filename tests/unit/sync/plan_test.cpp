@@ -1,0 +1,132 @@
+#include "sync/plan.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "sync/land.hpp"
+
+namespace agentvm::sync {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+Observation on_main(Relation relation) {
+  Observation seen;
+  seen.host_branch = "main";
+  seen.host_tip = "h";
+  seen.host_branches = {"main", "feature"};
+  seen.guest_branches = {{"main", "g"}, {"feature", "f"}};
+  seen.guest_head = "main";
+  seen.relation = relation;
+  return seen;
+}
+
+Action action(const Observation& seen, bool changed = true) {
+  return decide(seen, "box", std::nullopt, changed).action;
+}
+
+TEST(Plan, FastForwardsOnlyACleanDescendant) {
+  EXPECT_EQ(action(on_main(Relation::guest_ahead)), Action::fast_forward);
+  EXPECT_EQ(action(on_main(Relation::same)), Action::none);
+  EXPECT_EQ(action(on_main(Relation::host_ahead)), Action::none);
+  EXPECT_EQ(action(on_main(Relation::diverged)), Action::refuse_diverged);
+}
+
+TEST(Plan, AnythingUncommittedStopsAFastForwardAndNothingElse) {
+  for (const auto relation : {Relation::same, Relation::host_ahead, Relation::guest_ahead, Relation::diverged}) {
+    auto dirty = on_main(relation), busy = dirty, blocked = dirty;
+    dirty.host_clean = false;
+    busy.host_operation = "a rebase";
+    blocked.in_the_way = {"x"};
+    for (const auto& seen : {dirty, busy, blocked})
+      EXPECT_EQ(action(seen), relation == Relation::guest_ahead ? Action::refuse_dirty : action(on_main(relation)));
+  }
+}
+
+TEST(Plan, NeverMovesABranchThatIsNotCheckedOut) {
+  for (const auto& host_branch : {"", "other"}) {
+    auto seen = on_main(Relation::guest_ahead);
+    seen.host_branch = host_branch;
+    seen.relation.reset();
+    EXPECT_EQ(action(seen), Action::refs_only);
+    EXPECT_EQ(action(seen, false), Action::none);
+  }
+  auto seen = on_main(Relation::guest_ahead);
+  EXPECT_EQ(decide(seen, "box", "feature", true).action, Action::refs_only);
+}
+
+TEST(Plan, CommandsNeverForce) {
+  auto seen = on_main(Relation::same);
+  seen.guest_head = "feature";
+  EXPECT_THAT(decide(seen, "box", std::nullopt, true).commands,
+              ElementsAre("git switch feature && git merge --ff-only refs/agentvm/box/feature",
+                          "git merge refs/agentvm/box/feature"));
+  seen.host_branches = {"main"};
+  EXPECT_EQ(decide(seen, "box", std::nullopt, true).commands[0], "git switch -c feature refs/agentvm/box/feature");
+}
+
+TEST(Plan, SubjectIsTheHostsBranchWhileItHasNews) {
+  auto seen = on_main(Relation::guest_ahead);
+  seen.guest_head = "feature";
+  EXPECT_EQ(subject_branch(seen, std::nullopt), "main");
+  seen.relation = Relation::same;
+  EXPECT_EQ(subject_branch(seen, std::nullopt), "feature");
+  seen.guest_head.clear();
+  EXPECT_EQ(subject_branch(seen, std::nullopt), "main");
+  seen.guest_branches.clear();
+  EXPECT_EQ(subject_branch(seen, std::nullopt), "");
+  EXPECT_EQ(action(seen), Action::none);
+}
+
+TEST(Plan, UnbornHostBranchTakesEverything) {
+  auto seen = on_main(Relation::same);
+  seen.host_tip.clear();
+  seen.relation.reset();
+  EXPECT_EQ(action(seen), Action::fast_forward);
+  seen.host_clean = false;
+  EXPECT_EQ(action(seen), Action::refuse_dirty);
+}
+
+TEST(ShellWord, QuotesWhatAShellWouldRead) {
+  EXPECT_EQ(shell_word("refs/agentvm/box/a-b.c"), "refs/agentvm/box/a-b.c");
+  EXPECT_EQ(shell_word("a;rm -rf"), "'a;rm -rf'");
+  EXPECT_EQ(shell_word("it's"), "'it'\\''s'");
+  EXPECT_EQ(shell_word("$(x)"), "'$(x)'");
+  EXPECT_EQ(shell_word(""), "''");
+}
+
+const auto always = [](const std::string&, const std::string&) { return true; };
+const auto never = [](const std::string&, const std::string&) { return false; };
+using Refs = std::map<std::string, std::string>;
+
+TEST(Landing, NewForwardAndUnchangedBranches) {
+  const auto plan = plan_landing("box", Refs{{"refs/agentvm/box/a", "1"}, {"refs/agentvm/box/b", "2"}},
+                                 Refs{{"a", "1"}, {"b", "3"}, {"c", "4"}}, "T", always);
+  ASSERT_EQ(plan.changes.size(), 2u);
+  EXPECT_EQ(plan.changes[0].ref, "refs/agentvm/box/b");
+  EXPECT_EQ(plan.changes[0].old_tip, "2");
+  EXPECT_EQ(plan.changes[0].kept_as, "");
+  EXPECT_EQ(plan.changes[1].old_tip, "");
+}
+
+TEST(Landing, RewrittenBranchKeepsItsOldTip) {
+  const auto plan = plan_landing("box", Refs{{"refs/agentvm/box/a", "1"}}, Refs{{"a", "2"}}, "T", never);
+  EXPECT_EQ(plan.changes.at(0).kept_as, "refs/agentvm/box/old/T/a");
+}
+
+TEST(Landing, GoneBranchesStayUnlessTheirNameIsNeeded) {
+  const Refs mirrored = {{"refs/agentvm/box/gone", "1"},
+                         {"refs/agentvm/box/a", "2"},
+                         {"refs/agentvm/box/b/c", "3"},
+                         {"refs/agentvm/box/wip/x", "4"},
+                         {"refs/agentvm/box/old/T0/a", "5"}};
+  const auto plan = plan_landing("box", mirrored, Refs{{"a/x", "6"}, {"b", "7"}}, "T", always);
+  EXPECT_THAT(plan.gone, ElementsAre("gone"));
+  EXPECT_THAT(plan.displaced, ElementsAre(std::pair<std::string, std::string>("refs/agentvm/box/a", "2"),
+                                          std::pair<std::string, std::string>("refs/agentvm/box/b/c", "3")));
+}
+
+}  // namespace
+}  // namespace agentvm::sync

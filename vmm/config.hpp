@@ -1,0 +1,133 @@
+#pragma once
+// Configuration: one table of keys, five layers, and where each value came from.
+//
+// Job: flags > environment > agentvm.yaml at the repository's root > the user's file > defaults, resolved into one
+// `Config` in which every value knows its origin; help, reference, JSON schema and the options of `start` come from the
+// same table. Not its job: deciding on values that depend on the host (`vmm/plan.hpp`), keeping trust. Flow: texts in,
+// `Config` out; nothing here reads a file or the environment except the two functions that say so. The project's file
+// may have been committed by a guest: its text is hostile (quoted cleaned), its widening keys do not count and its
+// host-executing keys are refused. Threads: values and pure functions only.
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/json.hpp"
+#include "vmm/base/sizes.hpp"
+#include "vmm/base/yaml.hpp"
+
+namespace agentvm {
+
+enum class KeyType {
+  text,
+  name,     ///< a sandbox name
+  branch,   ///< a git branch
+  image,    ///< an image's name or the path of a recipe
+  size,     ///< bytes, written 8G
+  count,    ///< a whole number
+  boolean,  ///< true or false; its flag also exists as `--no-<flag>`
+  choice,   ///< one of `choices`
+  hosts,    ///< a list of host[:port]
+  levels,   ///< log levels, `sync:debug,*:info`
+};
+
+/// What a key may do to the host when somebody else writes it.
+enum class KeyClass {
+  harmless,
+  widening,        ///< gives the guest more: ignored in the project's file
+  host_executing,  ///< runs something or picks who does: refused in the project's file
+};
+std::string_view to_string(KeyType type);
+std::string_view to_string(KeyClass key_class);
+
+struct ConfigKey {
+  std::string_view name;  ///< "workspace.mode"; dots are levels in YAML
+  KeyType type;
+  std::string_view default_value;  ///< as text; empty = unset, false or an empty list
+  std::string_view flag;           ///< "--workspace"; empty = none
+  std::string_view variable;       ///< "AGENTVM_MEMORY"; empty = none
+  KeyClass key_class;
+  std::string_view choices;  ///< `choice`: "virtiofs|disk"; `size` and `count`: "lowest|highest"
+  std::string_view help;     ///< one line, no full stop
+};
+
+/// Every key that works, in the order of the reference.
+std::span<const ConfigKey> config_keys();
+/// nullptr for an unknown name.
+const ConfigKey* find_config_key(std::string_view name);
+/// The key whose name is nearest by edit distance; nullptr when none is near enough to be meant.
+const ConfigKey* nearest_config_key(std::string_view name);
+
+enum class ConfigLayer { flag, environment, project, user, default_value, derived };
+std::string_view to_string(ConfigLayer layer);
+
+/// Where a value came from.
+struct Origin {
+  ConfigLayer layer = ConfigLayer::default_value;
+  std::string source;  ///< the flag, the variable, the file, or what it was derived from
+  YamlMark mark;       ///< for files
+  /// "--memory", "AGENTVM_MEMORY", "/repo/agentvm.yaml:3:9", "default".
+  std::string str() const;
+  Json to_json() const;
+};
+
+struct ConfigFile {
+  std::filesystem::path path;
+  std::string text;
+};
+
+/// Everything a configuration is made from.
+struct ConfigInput {
+  std::map<std::string, std::string> flags;        ///< key name -> text, only those given ("true"/"false" for booleans)
+  std::map<std::string, std::string> environment;  ///< variable -> text; empty texts count as unset
+  std::optional<ConfigFile> project, user;
+};
+
+class Config {
+ public:
+  struct Value {
+    Json value;  ///< string, number (sizes in bytes), boolean, array of strings, or null when unset
+    Origin origin;
+  };
+  /// `key` must be in the table.
+  const Value& at(std::string_view key) const;
+  std::string text(std::string_view key) const;  ///< "" when unset
+  ByteSize size(std::string_view key) const;
+  unsigned count(std::string_view key) const;
+  bool enabled(std::string_view key) const;
+  std::vector<std::string> list(std::string_view key) const;
+  /// What was left out and why, for standard error.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+ private:
+  friend class ConfigResolver;
+  std::map<std::string, Value, std::less<>> values_;
+  std::vector<std::string> warnings_;
+};
+
+/// Throws `usage` with "file:line:column" (or the flag's or variable's name) for an unknown key, a wrong type or value;
+/// `decision_needed` for a host-executing key in the project's file.
+Config resolve_config(const ConfigInput& input);
+
+/// Reads a configuration file: nothing when it is absent; throws `usage` when it is no regular file (a pipe would
+/// block) or above 1 MiB.
+std::optional<ConfigFile> read_config_file(const std::filesystem::path& path);
+/// The variables of the table (and AGENTVM_BACKEND) that are set in this process: what a client sends to its manager.
+std::map<std::string, std::string> config_environment();
+
+/// Whether an `image` is the path of a recipe (has a '/' or ends in .yaml or .yml) rather than a name.
+bool image_is_recipe(std::string_view text);
+/// The text of a value as a person writes it: "8G", "true", "a.example, b.example"; "-" when unset.
+std::string config_value_text(const ConfigKey& key, const Json& value);
+/// `{schema: "agentvm.config/1", keys: [{name, value, origin, class, type, default, flag, variable, help}], warnings}`.
+Json config_json(const Config& config);
+/// A JSON Schema (2020-12) of agentvm.yaml and config.yaml.
+Json config_schema();
+/// docs/reference/configuration.md.
+std::string configuration_reference_markdown();
+
+}  // namespace agentvm

@@ -1,0 +1,128 @@
+#include <algorithm>
+
+#include "vmm/base/nearest.hpp"
+#include "vmm/config.hpp"
+
+namespace agentvm {
+namespace {
+
+using enum KeyType;
+using enum KeyClass;
+
+// A key appears here when it works. The reference, the schema and the options of `start` follow by themselves.
+constexpr ConfigKey keys[] = {
+    {"name", name, "", "--name", "", harmless, "", "Sandbox name; unset: derived from the project's folder"},
+    {"memory", size, "8G", "--memory", "AGENTVM_MEMORY", harmless, "256M|16T",
+     "Guest memory; cut to what the host can give"},
+    {"vcpus", count, "4", "--vcpus", "AGENTVM_VCPUS", harmless, "1|256", "Virtual CPUs; cut to the host's"},
+    {"nested", boolean, "true", "--nested", "", harmless, "", "Let the guest run virtual machines of its own"},
+    {"workspace.mode", choice, "virtiofs", "--workspace", "", harmless, "virtiofs|disk",
+     "How /workspace gets into the guest: a shared folder or the guest's disk"},
+    {"network", choice, "filtered", "--network", "AGENTVM_NETWORK", widening, "filtered|nat|none",
+     "What the guest reaches: allowed names through the host, everything, or nothing"},
+    {"image", image, "default", "--image", "", widening, "",
+     "Name of an image, or the path of a recipe (has a '/' or ends in .yaml)"},
+    {"branch", branch, "", "--branch", "", harmless, "",
+     "Branch checked out in the guest; unset: the project's current one"},
+    {"accelerator", choice, "auto", "--accel", "AGENTVM_ACCEL", harmless, "auto|kvm|tcg",
+     "auto takes KVM only if a trial proves that it works; tcg is emulation"},
+    {"libvirt.uri", choice, "auto", "", "AGENTVM_LIBVIRT_URI", host_executing, "auto|qemu:///session|qemu:///system",
+     "Who runs the machines; auto is the driver embedded in the manager"},
+    {"persist", boolean, "true", "", "", harmless, "",
+     "Keep the sandbox when it stops; false destroys it then, after its work is rescued"},
+    {"sync.mode", choice, "manual", "--sync-mode", "AGENTVM_SYNC_MODE", widening, "manual",
+     "When commits come to the host: on 'agentvm sync' only"},
+    {"egress.allow", hosts, "", "", "", widening, "",
+     "Hosts (exact names, optional :port) the guest may reach besides package sources"},
+    {"git_identity", boolean, "true", "", "", harmless, "",
+     "Use your git user.name and user.email for commits made in the guest"},
+    {"log.levels", levels, "", "", "AGENTVM_LOG", harmless, "",
+     "Log levels per area, as in sync:debug,*:info; unset: warnings, and info in the manager's log"},
+};
+
+}  // namespace
+
+std::span<const ConfigKey> config_keys() {
+  return keys;
+}
+
+const ConfigKey* find_config_key(std::string_view wanted) {
+  const auto found =
+      std::find_if(std::begin(keys), std::end(keys), [&](const ConfigKey& key) { return key.name == wanted; });
+  return found == std::end(keys) ? nullptr : &*found;
+}
+
+const ConfigKey* nearest_config_key(std::string_view wanted) {
+  constexpr std::size_t longest_worth_comparing = 64;  // the text is foreign: the work stays bounded
+  if (wanted.size() > longest_worth_comparing) return nullptr;
+  const ConfigKey* best = nullptr;
+  std::size_t best_distance = std::max<std::size_t>(2, wanted.size() / 2) + 1;
+  for (const auto& key : keys) {
+    // The last part alone counts too: someone who writes `mode` means `workspace.mode`.
+    const auto last = key.name.substr(key.name.rfind('.') + 1);
+    const auto distance = std::min(edit_distance(wanted, key.name), edit_distance(wanted, last) + 1);
+    if (distance < best_distance) {
+      best = &key;
+      best_distance = distance;
+    }
+  }
+  return best;
+}
+
+std::string_view to_string(KeyType type) {
+  switch (type) {
+    case text:
+      return "text";
+    case name:
+      return "name";
+    case branch:
+      return "branch";
+    case image:
+      return "image";
+    case size:
+      return "size";
+    case count:
+      return "count";
+    case boolean:
+      return "boolean";
+    case choice:
+      return "choice";
+    case hosts:
+      return "hosts";
+    case levels:
+      return "levels";
+  }
+  return "text";
+}
+
+std::string_view to_string(KeyClass key_class) {
+  switch (key_class) {
+    case harmless:
+      return "harmless";
+    case widening:
+      return "widening";
+    case host_executing:
+      return "host-executing";
+  }
+  return "host-executing";
+}
+
+std::string_view to_string(ConfigLayer layer) {
+  switch (layer) {
+    case ConfigLayer::flag:
+      return "flag";
+    case ConfigLayer::environment:
+      return "environment";
+    case ConfigLayer::project:
+      return "project";
+    case ConfigLayer::user:
+      return "user";
+    case ConfigLayer::default_value:
+      return "default";
+    case ConfigLayer::derived:
+      return "derived";
+  }
+  return "default";
+}
+
+}  // namespace agentvm

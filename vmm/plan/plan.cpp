@@ -1,0 +1,163 @@
+#include "vmm/plan.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "vmm/base/digest.hpp"
+#include "vmm/base/text.hpp"
+
+namespace agentvm {
+namespace {
+
+constexpr std::uint64_t headroom_bytes = 1ULL << 30;
+constexpr auto smallest_guest = ByteSize::mebibytes(512);
+
+template <class T>
+Planned<T> planned(const Config& config, std::string_view key, T value) {
+  return {std::move(value), config.at(key).origin};
+}
+
+SandboxName unique_name(const PlanRequest& request, const SandboxName& wanted) {
+  if (!request.taken || !request.taken(wanted)) return wanted;
+  const auto digest = sha256_hex(request.project.root.string());
+  constexpr std::size_t suffix_digits = 4;
+  constexpr int attempts = 15;  // 15 x 4 of the digest's 64 digits
+  for (int i = 0; i < attempts; ++i) {
+    const auto suffix =
+        request.suffix ? request.suffix() : digest.substr(static_cast<std::size_t>(i) * suffix_digits, suffix_digits);
+    if (const auto name = wanted.with_suffix(suffix); !request.taken(name)) return name;
+  }
+  throw Error(ErrorCode::operation_failed, fmt::format("no free name like '{}' was found", wanted.str()),
+              "agentvm start --name NAME");
+}
+
+Planned<SandboxName> plan_name(const PlanRequest& request, const Config& config) {
+  if (const auto& asked = config.at("name"); asked.value.is_string()) {
+    auto name = SandboxName::parse(config.text("name"));
+    if (request.taken && request.taken(name))
+      throw Error(
+          ErrorCode::usage,
+          fmt::format("the name '{}' belongs to the sandbox of another project ({})", name.str(), asked.origin.str()),
+          "agentvm list");
+    return {std::move(name), asked.origin};
+  }
+  if (request.existing) return {*request.existing, {ConfigLayer::derived, "the project's sandbox", {}}};
+  return {unique_name(request, SandboxName::derive(request.project.root.filename().string())),
+          {ConfigLayer::derived, "the project's folder", {}}};
+}
+
+Planned<std::optional<std::string>> plan_branch(const PlanRequest& request, const Config& config) {
+  if (const auto branch = config.text("branch"); !branch.empty()) return {branch, config.at("branch").origin};
+  return {request.head_branch,
+          {ConfigLayer::derived, request.head_branch ? "the checked-out branch" : "HEAD, which is detached", {}}};
+}
+
+Planned<ImageRef> plan_image(const PlanRequest& request, const Config& config) {
+  const auto text = config.text("image");
+  const auto& origin = config.at("image").origin;
+  if (!image_is_recipe(text)) return {{text, {}}, origin};
+  const bool in_file = origin.layer == ConfigLayer::user || origin.layer == ConfigLayer::project;
+  const auto base = in_file ? std::filesystem::path(origin.source).parent_path() : request.cwd;
+  return {{"", (base / text).lexically_normal()}, origin};
+}
+
+void cut_memory(const PlanRequest& request, Plan& plan) {
+  plan.memory_asked = plan.memory.value;
+  const auto ceiling = memory_ceiling(request.host);
+  if (plan.memory.value <= ceiling) return;
+  if (ceiling < smallest_guest)
+    throw Error(ErrorCode::host_lacks,
+                fmt::format("not enough memory for a guest: {} of {} are available, and the host keeps 1G or a quarter "
+                            "for itself; a guest needs {}",
+                            request.host.memory_available.str(), request.host.memory_total.str(), smallest_guest.str()),
+                "agentvm stop --all");
+  plan.memory.value = ceiling;
+  plan.warnings.push_back(
+      fmt::format("memory cut from {} ({}) to {}: the host has {} of {} available and keeps 1G or a quarter for itself",
+                  plan.memory_asked.str(), plan.memory.origin.str(), ceiling.str(), request.host.memory_available.str(),
+                  request.host.memory_total.str()));
+}
+
+void cut_vcpus(const PlanRequest& request, Plan& plan) {
+  plan.vcpus_asked = plan.vcpus.value;
+  const auto most = std::max(1U, request.host.cpus);
+  if (plan.vcpus.value <= most) return;
+  plan.vcpus.value = most;
+  plan.warnings.push_back(fmt::format("vCPUs cut from {} ({}) to {}: that many CPUs may be used on this host",
+                                      plan.vcpus_asked, plan.vcpus.origin.str(), most));
+}
+
+template <class Enum, std::size_t N>
+std::string_view name_in(const std::pair<std::string_view, Enum> (&rows)[N], Enum value) {
+  for (const auto& [name, row] : rows)
+    if (row == value) return name;
+  return "";
+}
+template <class Enum, std::size_t N>
+Enum value_in(const std::pair<std::string_view, Enum> (&rows)[N], std::string_view text, std::string_view what) {
+  for (const auto& [name, row] : rows)
+    if (name == text) return row;
+  throw Error(ErrorCode::operation_failed, fmt::format("unknown {} '{}'", what, clean_guest_text(text)));
+}
+constexpr std::pair<std::string_view, WorkspaceMode> workspace_modes[] = {{"virtiofs", WorkspaceMode::virtiofs},
+                                                                          {"disk", WorkspaceMode::disk}};
+constexpr std::pair<std::string_view, AcceleratorWish> accelerator_wishes[] = {
+    {"auto", AcceleratorWish::automatic}, {"kvm", AcceleratorWish::kvm}, {"tcg", AcceleratorWish::tcg}};
+constexpr std::pair<std::string_view, NetworkMode> network_modes[] = {
+    {"filtered", NetworkMode::filtered}, {"nat", NetworkMode::nat}, {"none", NetworkMode::none}};
+
+}  // namespace
+
+std::string_view to_string(WorkspaceMode mode) {
+  return name_in(workspace_modes, mode);
+}
+std::string_view to_string(AcceleratorWish wish) {
+  return name_in(accelerator_wishes, wish);
+}
+std::string_view to_string(NetworkMode mode) {
+  return name_in(network_modes, mode);
+}
+WorkspaceMode workspace_mode_from(std::string_view text) {
+  return value_in(workspace_modes, text, "workspace mode");
+}
+AcceleratorWish accelerator_wish_from(std::string_view text) {
+  return value_in(accelerator_wishes, text, "accelerator");
+}
+NetworkMode network_mode_from(std::string_view text) {
+  return value_in(network_modes, text, "network mode");
+}
+
+ByteSize memory_ceiling(const HostFacts& host) {
+  const auto left = host.memory_available.bytes() - std::min(host.memory_available.bytes(), headroom_bytes);
+  const auto bytes = std::min(host.memory_total.bytes() / 4 * 3, left);
+  return ByteSize::mebibytes(bytes >> 20);  // whole MiB: QEMU rounds otherwise, and people read it
+}
+
+Plan resolve_plan(const PlanRequest& request) {
+  const auto read = request.read_config ? request.read_config : read_config_file;
+  ConfigInput input{request.flags, request.environment, read(request.project.root / "agentvm.yaml"),
+                    request.user_config.empty() ? std::nullopt : read(request.user_config)};
+  const auto config = resolve_config(input);
+  Plan plan{.name = plan_name(request, config),
+            .project = request.project,
+            .branch = plan_branch(request, config),
+            .memory = planned(config, "memory", config.size("memory")),
+            .vcpus = planned(config, "vcpus", config.count("vcpus")),
+            .nested = planned(config, "nested", config.enabled("nested")),
+            .workspace = planned(config, "workspace.mode", workspace_mode_from(config.text("workspace.mode"))),
+            .network = planned(config, "network", network_mode_from(config.text("network"))),
+            .image = plan_image(request, config),
+            .accelerator = planned(config, "accelerator", accelerator_wish_from(config.text("accelerator"))),
+            .libvirt_uri = planned(config, "libvirt.uri", config.text("libvirt.uri")),
+            .persist = planned(config, "persist", config.enabled("persist")),
+            .sync_mode = planned(config, "sync.mode", config.text("sync.mode")),
+            .egress_allow = planned(config, "egress.allow", config.list("egress.allow")),
+            .git_identity = planned(config, "git_identity", config.enabled("git_identity")),
+            .warnings = config.warnings()};
+  cut_memory(request, plan);
+  cut_vcpus(request, plan);
+  return plan;
+}
+
+}  // namespace agentvm

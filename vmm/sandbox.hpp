@@ -1,0 +1,106 @@
+#pragma once
+// What is known about one sandbox: the record that outlives every process.
+//
+// Every field is enough for a restart, a reconcile or a resumed teardown by a manager that knows nothing else. JSON
+// keys are the fields' names; sizes in bytes, times in seconds since 1970 here and RFC 3339 in the file. Value types:
+// copy freely, share nothing.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/base/json.hpp"
+#include "vmm/base/names.hpp"
+#include "vmm/lifecycle.hpp"
+#include "vmm/plan.hpp"
+
+namespace agentvm {
+
+/// A process of ours that outlives the manager: the pid alone may be somebody else's by now.
+struct ProcessRecord {
+  int pid = 0;
+  unsigned long long start_ticks = 0;  ///< see `process_start_ticks`
+  bool operator==(const ProcessRecord&) const = default;
+};
+
+/// One life of the machine.
+struct BootRecord {
+  std::int64_t started_at = 0;
+  std::string boot_id;  ///< the host's: a machine recorded under another one is gone
+  bool operator==(const BootRecord&) const = default;
+};
+
+struct SyncRecord {
+  std::int64_t time = 0;
+  std::string result;  ///< updated, up-to-date, gated, diverged, conflict, dirty
+  std::string branch, old_tip, new_tip;
+  bool operator==(const SyncRecord&) const = default;
+};
+
+struct SandboxRecord {
+  std::string id;  ///< UUID; never reused
+  SandboxName name;
+  std::filesystem::path project;
+  std::int64_t created = 0;
+
+  SandboxState state = SandboxState::defined;
+  std::string reason;   ///< one kebab-case word: user, idle, crash, guest-shutdown, start-failed ...
+  std::string message;  ///< for people; may be empty
+  std::int64_t state_since = 0;
+
+  std::string branch;  ///< that /workspace started on; empty: a detached HEAD
+  ByteSize memory;
+  unsigned vcpus = 1;
+  bool nested = true;
+  WorkspaceMode workspace = WorkspaceMode::virtiofs;
+  NetworkMode network = NetworkMode::filtered;
+  std::string image;         ///< as asked for: a name or a recipe's path
+  std::string image_digest;  ///< of the image that the disk stands on; empty before `prepared`
+  AcceleratorWish accelerator_wish = AcceleratorWish::automatic;
+  std::string accelerator;         ///< in use: "kvm" or "tcg"; empty before `starting`
+  std::string accelerator_reason;  ///< why not KVM; empty with KVM
+  std::string libvirt_uri;         ///< resolved: where reconciling looks
+  bool persist = true;
+  std::string sync_mode;
+  std::vector<std::string> egress_allow;
+  bool git_identity = true;
+
+  std::uint16_t ssh_port = 0;  ///< on 127.0.0.1; 0 before the first start
+  std::string domain;          ///< see `domain_name`
+  std::optional<ProcessRecord> virtiofsd;
+  std::optional<BootRecord> boot;
+  /// What is left of a teardown, next step first; not empty only in `stopping`, `failed` and `destroying`.
+  std::vector<std::string> teardown;
+  std::optional<SyncRecord> last_sync;
+  /// Guest ref -> commit that both sides had at the last sync or population.
+  std::map<std::string, std::string> base_commits;
+  std::vector<std::string> warnings;
+
+  /// Keys of the file that this version does not know: they are written back as they were.
+  Json unknown = Json::object();
+};
+
+/// "avm-" and the first 8 hex digits of the id: short, because it becomes part of socket paths.
+std::string domain_name(const std::string& id);
+/// A random (version 4) UUID.
+std::string new_uuid();
+
+/// A record for a sandbox that does not exist yet, in `defined`, with the plan's values.
+SandboxRecord record_from_plan(const Plan& plan, std::int64_t now);
+/// Takes the plan's values over into a stopped sandbox's record; keeps identity, project, workspace mode and history.
+/// What the disk already fixes (workspace mode) and the plan wants otherwise is told in `warnings`.
+void apply_plan(SandboxRecord& record, const Plan& plan);
+
+/// Moves the state by `event` and sets reason, message and time; throws `wrong_state` and changes nothing where the
+/// table has no such cell.
+void apply_event(SandboxRecord& record, SandboxEvent event, std::string reason, std::string message, std::int64_t now);
+
+inline constexpr int record_schema = 1;
+Json record_to_json(const SandboxRecord& record);
+/// Throws `operation_failed` naming the missing or wrong key, or the newer format.
+SandboxRecord record_from_json(const Json& json);
+
+}  // namespace agentvm

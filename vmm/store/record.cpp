@@ -1,0 +1,210 @@
+#include <fmt/format.h>
+
+#include "vmm/base/clock.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/sandbox.hpp"
+
+namespace agentvm {
+
+std::string domain_name(const std::string& id) {
+  return "avm-" + id.substr(0, 8);
+}
+
+std::string new_uuid() {
+  auto hex = random_hex(16);
+  hex[12] = '4';                                                             // version: random
+  hex[16] = "89ab"[std::string_view("0123456789abcdef").find(hex[16]) % 4];  // variant: RFC 4122
+  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4), hex.substr(16, 4),
+                     hex.substr(20));
+}
+
+namespace {
+/// The values that a later start may change.
+void take_changeable(SandboxRecord& record, const Plan& plan) {
+  record.memory = plan.memory.value;
+  record.vcpus = plan.vcpus.value;
+  record.nested = plan.nested.value;
+  record.network = plan.network.value;
+  record.accelerator_wish = plan.accelerator.value;
+  record.persist = plan.persist.value;
+  record.sync_mode = plan.sync_mode.value;
+  record.egress_allow = plan.egress_allow.value;
+  record.git_identity = plan.git_identity.value;
+  record.warnings = plan.warnings;
+}
+}  // namespace
+
+SandboxRecord record_from_plan(const Plan& plan, std::int64_t now) {
+  SandboxRecord record{.id = new_uuid(), .name = plan.name.value, .project = plan.project.root};
+  record.created = record.state_since = now;
+  record.domain = domain_name(record.id);
+  record.branch = plan.branch.value.value_or("");
+  record.workspace = plan.workspace.value;
+  record.image = plan.image.value.str();
+  record.libvirt_uri = plan.libvirt_uri.value;
+  take_changeable(record, plan);
+  return record;
+}
+
+void apply_plan(SandboxRecord& record, const Plan& plan) {
+  take_changeable(record, plan);
+  const auto kept = [&](std::string_view what, std::string_view old_value, std::string_view new_value) {
+    if (old_value != new_value)
+      record.warnings.push_back(fmt::format(
+          "{} stays {}: the sandbox was made with it; '{}' needs a new one (agentvm destroy {}, then start)", what,
+          old_value, new_value, record.name.str()));
+  };
+  kept("workspace mode", to_string(record.workspace), to_string(plan.workspace.value));
+  kept("image", record.image, plan.image.value.str());
+  kept("libvirt uri", record.libvirt_uri, plan.libvirt_uri.value);
+}
+
+void apply_event(SandboxRecord& record, SandboxEvent event, std::string reason, std::string message, std::int64_t now) {
+  const auto state = next(record.state, event, record.name.str());
+  if (state != record.state) record.state_since = now;
+  record.state = state;
+  record.reason = std::move(reason);
+  record.message = std::move(message);
+}
+
+Json record_to_json(const SandboxRecord& record) {
+  Json json{{"schema", record_schema}};
+  json["id"] = record.id;
+  json["name"] = record.name.str();
+  json["project"] = record.project.string();
+  json["created"] = format_time(record.created);
+  json["state"] = to_string(record.state);
+  json["reason"] = record.reason;
+  json["message"] = record.message;
+  json["state_since"] = format_time(record.state_since);
+  json["branch"] = record.branch;
+  json["memory"] = record.memory.bytes();
+  json["vcpus"] = record.vcpus;
+  json["nested"] = record.nested;
+  json["workspace_mode"] = to_string(record.workspace);
+  json["network"] = to_string(record.network);
+  json["image"] = record.image;
+  json["image_digest"] = record.image_digest;
+  json["accelerator_wish"] = to_string(record.accelerator_wish);
+  json["accelerator"] = record.accelerator;
+  json["accelerator_reason"] = record.accelerator_reason;
+  json["libvirt_uri"] = record.libvirt_uri;
+  json["persist"] = record.persist;
+  json["sync_mode"] = record.sync_mode;
+  json["egress_allow"] = record.egress_allow;
+  json["git_identity"] = record.git_identity;
+  json["ssh_port"] = record.ssh_port;
+  json["domain"] = record.domain;
+  json["virtiofsd"] =
+      record.virtiofsd ? Json{{"pid", record.virtiofsd->pid}, {"start_ticks", record.virtiofsd->start_ticks}} : Json();
+  json["boot"] = record.boot
+                     ? Json{{"started_at", format_time(record.boot->started_at)}, {"boot_id", record.boot->boot_id}}
+                     : Json();
+  json["teardown"] = record.teardown;
+  json["last_sync"] = Json();
+  if (const auto& sync = record.last_sync)
+    json["last_sync"] = {{"time", format_time(sync->time)},
+                         {"result", sync->result},
+                         {"branch", sync->branch},
+                         {"old_tip", sync->old_tip},
+                         {"new_tip", sync->new_tip}};
+  json["base_commits"] = Json::object();
+  for (const auto& [ref, commit] : record.base_commits) json["base_commits"][ref] = commit;
+  json["warnings"] = record.warnings;
+  // Below the top level too: what a newer version put into an object of ours stays there.
+  const auto keep = [](auto&& self, Json& into, const Json& from) -> void {
+    for (const auto& [key, value] : from.items()) {
+      if (!into.contains(key))
+        into[key] = value;
+      else if (into[key].is_object() && value.is_object())
+        self(self, into[key], value);
+    }
+  };
+  keep(keep, json, record.unknown);
+  return json;
+}
+
+namespace {
+
+/// What `json` holds and a record made from it would not write: compared with the keys that we write.
+Json unknown_keys(const Json& json, const Json& known) {
+  auto rest = Json::object();
+  for (const auto& [key, value] : json.items()) {
+    if (!known.contains(key)) {
+      rest[key] = value;
+    } else if (key != "base_commits" && value.is_object() && known[key].is_object()) {
+      if (auto inner = unknown_keys(value, known[key]); !inner.empty()) rest[key] = std::move(inner);
+    }
+  }
+  return rest;
+}
+
+std::int64_t time_of(const Json& json, const std::string& key) {
+  return parse_time(require<std::string>(json, key));
+}
+
+const Json* object_of(const Json& json, const std::string& key) {
+  const auto found = json.find(key);
+  if (found == json.end() || found->is_null()) return nullptr;
+  if (!found->is_object()) throw Error(ErrorCode::operation_failed, fmt::format("key '{}' has the wrong type", key));
+  return &*found;
+}
+
+void read_history(const Json& json, SandboxRecord& record) {
+  if (const auto* process = object_of(json, "virtiofsd"))
+    record.virtiofsd =
+        ProcessRecord{require<int>(*process, "pid"), require<unsigned long long>(*process, "start_ticks")};
+  if (const auto* boot = object_of(json, "boot"))
+    record.boot = BootRecord{time_of(*boot, "started_at"), require<std::string>(*boot, "boot_id")};
+  if (const auto* sync = object_of(json, "last_sync"))
+    record.last_sync = SyncRecord{
+        time_of(*sync, "time"), require<std::string>(*sync, "result"), value_or<std::string>(*sync, "branch", ""),
+        value_or<std::string>(*sync, "old_tip", ""), value_or<std::string>(*sync, "new_tip", "")};
+  if (const auto* commits = object_of(json, "base_commits"))
+    for (const auto& [ref, commit] : commits->items()) record.base_commits[ref] = require<std::string>(*commits, ref);
+  record.teardown = value_or(json, "teardown", std::vector<std::string>{});
+  record.warnings = value_or(json, "warnings", std::vector<std::string>{});
+}
+
+}  // namespace
+
+SandboxRecord record_from_json(const Json& json) {
+  const auto schema = require<int>(json, "schema");
+  if (schema > record_schema)
+    throw Error(ErrorCode::operation_failed,
+                fmt::format("the record has format {}, written by a newer agentvm; this one reads up to {}", schema,
+                            record_schema),
+                "agentvm --version");
+  if (schema < 1) throw Error(ErrorCode::operation_failed, fmt::format("the record has the unknown format {}", schema));
+  SandboxRecord record{.id = require<std::string>(json, "id"),
+                       .name = SandboxName::parse(require<std::string>(json, "name")),
+                       .project = require<std::string>(json, "project")};
+  record.created = time_of(json, "created");
+  record.state = sandbox_state_from(require<std::string>(json, "state"));
+  record.reason = value_or<std::string>(json, "reason", "");
+  record.message = value_or<std::string>(json, "message", "");
+  record.state_since = json.contains("state_since") ? time_of(json, "state_since") : record.created;
+  record.branch = value_or<std::string>(json, "branch", "");
+  record.memory = ByteSize(require<std::uint64_t>(json, "memory"));
+  record.vcpus = require<unsigned>(json, "vcpus");
+  record.nested = require<bool>(json, "nested");
+  record.workspace = workspace_mode_from(require<std::string>(json, "workspace_mode"));
+  record.network = network_mode_from(require<std::string>(json, "network"));
+  record.image = require<std::string>(json, "image");
+  record.image_digest = value_or<std::string>(json, "image_digest", "");
+  record.accelerator_wish = accelerator_wish_from(require<std::string>(json, "accelerator_wish"));
+  record.accelerator = value_or<std::string>(json, "accelerator", "");
+  record.accelerator_reason = value_or<std::string>(json, "accelerator_reason", "");
+  record.libvirt_uri = require<std::string>(json, "libvirt_uri");
+  record.persist = value_or(json, "persist", true);
+  record.sync_mode = value_or<std::string>(json, "sync_mode", "manual");
+  record.egress_allow = value_or(json, "egress_allow", std::vector<std::string>{});
+  record.git_identity = value_or(json, "git_identity", true);
+  record.ssh_port = value_or<std::uint16_t>(json, "ssh_port", 0);
+  record.domain = value_or<std::string>(json, "domain", domain_name(record.id));
+  read_history(json, record);
+  record.unknown = unknown_keys(json, record_to_json(record));
+  return record;
+}
+
+}  // namespace agentvm
