@@ -46,7 +46,7 @@ std::vector<std::string> trial_arguments(const MachinePlatform& platform, Accele
           "-initrd",
           image.initrd.string(),
           "-append",
-          fmt::format("console=ttyS0 quiet panic=-1 agentvm.trial={}", nonce),
+          fmt::format("console=ttyS0 quiet panic=-1 no_timer_check agentvm.trial={}", nonce),
           "-chardev",
           "file,id=serial,path=/dev/fd/1",
           "-serial",

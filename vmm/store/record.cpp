@@ -56,7 +56,8 @@ void apply_plan(SandboxRecord& record, const Plan& plan) {
   };
   kept("workspace mode", to_string(record.workspace), to_string(plan.workspace.value));
   kept("image", record.image, plan.image.value.str());
-  kept("libvirt uri", record.libvirt_uri, plan.libvirt_uri.value);
+  // "auto" is whatever the first boot pinned.
+  if (plan.libvirt_uri.value != "auto") kept("libvirt uri", record.libvirt_uri, plan.libvirt_uri.value);
 }
 
 void apply_event(SandboxRecord& record, SandboxEvent event, std::string reason, std::string message, std::int64_t now) {

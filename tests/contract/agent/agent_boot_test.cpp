@@ -94,7 +94,7 @@ class Machine {
                  "-initrd",
                  base / "initrd",
                  "-append",
-                 "console=ttyS0 quiet panic=-1 net.ifnames=0 " + arguments,
+                 "console=ttyS0 quiet panic=-1 no_timer_check net.ifnames=0 " + arguments,
                  "-drive",
                  "if=none,id=root,format=raw,snapshot=on,file=" + (base / "root.raw").string(),
                  "-device",

@@ -58,7 +58,7 @@ MachineSpec probe_machine(const fs::path& folder, const std::string& domain, con
   spec.memory = ByteSize::mebibytes(256);
   spec.kernel = folder / "kernel";
   spec.initrd = folder / "initrd";
-  spec.cmdline = "console=ttyS0 quiet panic=-1 rdinit=/agentvm-probe probe.mode=" + mode;
+  spec.cmdline = "console=ttyS0 quiet panic=-1 no_timer_check rdinit=/agentvm-probe probe.mode=" + mode;
   spec.serial_socket = folder / (domain + ".serial");
   spec.agent_socket = folder / (domain + ".agent");
   // Only ports of other tests at the same time could collide; below the range that the system hands out.

@@ -155,5 +155,15 @@ TEST(Record, ALaterPlanChangesWhatCanChangeAndTellsTheRest) {
   EXPECT_THAT(record.warnings[1], HasSubstr("agentvm destroy demo"));
 }
 
+TEST(Record, AutoIsTheHypervisorThatTheFirstBootPinned) {
+  auto record = record_from_plan(plan_with({}), 1);
+  record.libvirt_uri = "qemu:///embed?root=/state/libvirt";
+  apply_plan(record, plan_with({{"libvirt.uri", "auto"}}));
+  EXPECT_THAT(record.warnings, testing::IsEmpty());
+  apply_plan(record, plan_with({{"libvirt.uri", "qemu:///session"}}));
+  ASSERT_EQ(record.warnings.size(), 1U);
+  EXPECT_THAT(record.warnings[0], HasSubstr("libvirt uri stays qemu:///embed"));
+}
+
 }  // namespace
 }  // namespace agentvm
