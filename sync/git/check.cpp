@@ -13,7 +13,11 @@ namespace {
 
 constexpr std::size_t structure_limit_bytes = 64u << 20;  ///< a commit, tag or tree: held in memory while it is read
 constexpr std::size_t gitmodules_limit_bytes = 1u << 20;
+constexpr std::size_t gitattributes_limit_bytes = 16u << 20;
 constexpr std::size_t path_limit_bytes = 4095;  ///< PATH_MAX without its end
+
+/// Changed files that need no new object each: moved and copied folders. A tree of a dozen objects can name milliards.
+constexpr std::uint64_t repeated_paths_limit = 1'000'000;
 
 struct OidHash {
   std::size_t operator()(const git_oid& oid) const {
@@ -65,8 +69,9 @@ int collect(const git_oid* oid, void* payload) noexcept {
 
 class PackChecker {
  public:
-  PackChecker(const std::string& index_path, git_odb* everything, const sync::SyncLimits& limits, Deadline deadline)
-      : everything_(everything), limits_(limits), deadline_(deadline) {
+  PackChecker(const std::string& index_path, git_odb* everything, const std::vector<git_oid>& host_tips,
+              const sync::SyncLimits& limits, Deadline deadline)
+      : everything_(everything), host_tips_(host_tips), limits_(limits), deadline_(deadline) {
     git_odb* odb = nullptr;
     check_git(git_odb_new(&odb), "opening the pack");
     odb_.reset(odb);
@@ -93,7 +98,9 @@ class PackChecker {
       if (type != GIT_OBJECT_BLOB) check_structure(oids[i], type, size);
     }
     for (const auto& [oid, expected] : links_) check_link(oid, expected);
-    for (const auto& oid : gitmodules_) check_gitmodules(oid);
+    for (const auto& oid : gitmodules_) check_special(oid, ".gitmodules", gitmodules_limit_bytes, gitmodules_problem);
+    for (const auto& oid : gitattributes_)
+      check_special(oid, ".gitattributes", gitattributes_limit_bytes, gitattributes_problem);
   }
 
  private:
@@ -114,7 +121,8 @@ class PackChecker {
       for (const auto& entry : *entries) {
         if (entry.is_submodule()) continue;
         expect(raw_oid(entry.raw_oid), entry.is_tree() ? GIT_OBJECT_TREE : GIT_OBJECT_BLOB);
-        if (!entry.is_tree() && is_dotgitmodules(entry.name)) gitmodules_.insert(raw_oid(entry.raw_oid));
+        if (is_dotgitmodules(entry.name)) gitmodules_.insert(raw_oid(entry.raw_oid));
+        if (is_dotgitattributes(entry.name) && !entry.is_symlink()) gitattributes_.insert(raw_oid(entry.raw_oid));
       }
     } else {
       const auto link = tag_link(text);
@@ -140,31 +148,47 @@ class PackChecker {
              fmt::format("stands where a {} must be", git_object_type2string(expected)));
   }
 
-  void check_gitmodules(const git_oid& oid) {
-    // A file that the host has already is not ours to judge.
-    if (!git_odb_exists(odb_.get(), &oid)) return;
+  /// Content that this guest sent earlier under a harmless name is at the host already: it is judged all the same.
+  void check_special(const git_oid& oid, std::string_view name, std::size_t limit,
+                     std::optional<std::string> (*problem_of)(std::string_view)) {
     std::size_t size = 0;
     git_object_t type = GIT_OBJECT_INVALID;
-    check_git(git_odb_read_header(&size, &type, odb_.get(), &oid), "reading object " + hex(oid));
-    if (type != GIT_OBJECT_BLOB) refuse("object", oid, "is named .gitmodules but is no file");
-    if (size > gitmodules_limit_bytes) refuse("blob", oid, "is a .gitmodules file that is too large");
-    if (const auto problem = gitmodules_problem(content(read_object(odb_.get(), oid)))) refuse("blob", oid, *problem);
+    check_git(git_odb_read_header(&size, &type, everything_, &oid), "reading object " + hex(oid));
+    auto problem = size > limit ? std::optional(fmt::format("is a {} file that is too large", name))
+                                : problem_of(content(read_object(everything_, oid)));
+    if (problem && !types_.contains(oid) && host_has_it_as(oid, name)) return;
+    if (problem) refuse("blob", oid, *problem);
+  }
+
+  /// Whether the user's own history has this very file at its root: then it is not the guest who brought it.
+  bool host_has_it_as(const git_oid& oid, std::string_view name) {
+    for (const auto& tip : host_tips_) {
+      check_time(deadline_);
+      const auto commit = read_object(everything_, tip);
+      const auto tree = read_object(everything_, parse_oid(commit_links(content(commit)).tree));
+      const auto entries = parse_tree(content(tree));
+      if (!entries) continue;
+      for (const auto& entry : *entries)
+        if (entry.name == name && OidEqual()(raw_oid(entry.raw_oid), oid)) return true;
+    }
+    return false;
   }
 
   git_odb* everything_;
+  const std::vector<git_oid>& host_tips_;
   const sync::SyncLimits& limits_;
   Deadline deadline_;
   OdbHandle odb_;  ///< the pack alone
   OidMap types_;   ///< what the pack holds
   OidMap links_;   ///< what its objects name, and as which type
-  OidSet gitmodules_;
+  OidSet gitmodules_, gitattributes_;
 };
 
 /// Proves that everything below a tip is there.
 class ConnectivityWalk {
  public:
-  ConnectivityWalk(git_odb* odb, const std::vector<git_oid>& host_tips, Deadline deadline)
-      : odb_(odb), proven_tips_(host_tips), deadline_(deadline) {
+  ConnectivityWalk(git_odb* odb, const std::vector<git_oid>& host_tips, std::uint64_t new_objects, Deadline deadline)
+      : odb_(odb), proven_tips_(host_tips), deadline_(deadline), paths_limit_(repeated_paths_limit + 4 * new_objects) {
     git_repository* repository = nullptr;
     check_git(git_repository_wrap_odb(&repository, odb), "opening the object store");
     repository_.reset(repository);
@@ -180,21 +204,24 @@ class ConnectivityWalk {
     check_git(git_revwalk_push(raw, &tip), "walking history");
     git_oid oid;
     int result = 0;
+    paths_ = 0;
     try {
       while ((result = git_revwalk_next(&oid, raw)) == 0) prove_commit(oid);
       if (result != GIT_ITEROVER) check_git(result, "walking history");
     } catch (...) {
-      seen_.clear();  // what this walk saw may hang below something that is missing
+      whole_.clear();  // what this walk saw may hang below something that is missing
+      changed_.clear();
+      blobs_.clear();
       throw;
     }
     proven_tips_.push_back(tip);
   }
 
  private:
-  struct Pending {
-    git_oid tree;
-    std::vector<git_oid> known;  ///< trees at the same path that are proven: what they share need not be looked at
-    std::size_t path_bytes = 0;
+  /// What a folder is, all of it: for one that no parent has at the same path.
+  struct Extent {
+    std::uint64_t paths = 0;        ///< files and folders below it that differ from the parents'
+    std::size_t longest_bytes = 0;  ///< the longest path from here down
   };
 
   void expect_type(const git_oid& oid, git_object_t expected) {
@@ -208,6 +235,8 @@ class ConnectivityWalk {
                               git_object_type2string(expected)));
   }
 
+  static constexpr std::size_t known_limit = 8;
+
   CommitLinks links_of(const git_oid& oid) {
     const auto object = read_object(odb_, oid);
     if (git_odb_object_type(object.get()) != GIT_OBJECT_COMMIT)
@@ -219,36 +248,52 @@ class ConnectivityWalk {
     check_time(deadline_);
     const auto links = links_of(oid);
     std::vector<git_oid> known;
-    for (const auto& parent : links.parents) known.push_back(parse_oid(links_of(parse_oid(parent)).tree));
-    std::vector<Pending> stack;
-    push(stack, parse_oid(links.tree), std::move(known), 0);
-    while (!stack.empty()) {
-      auto next = std::move(stack.back());
-      stack.pop_back();
-      prove_tree(next, stack);
+    for (const auto& parent : links.parents) {
+      // They only save work. Thousands of them (an octopus that was made for it) would multiply it.
+      if (known.size() == known_limit) break;
+      known.push_back(parse_oid(links_of(parse_oid(parent)).tree));
     }
+    changed_.clear();
+    count(prove_tree(parse_oid(links.tree), known, 0).paths);
   }
 
-  void push(std::vector<Pending>& stack, const git_oid& tree, std::vector<git_oid> known, std::size_t path_bytes) {
+  void count(std::uint64_t paths) {
+    if ((paths_ += paths) > paths_limit_)
+      throw Error(ErrorCode::operation_failed,
+                  fmt::format("its commits change more than {} files: folders that repeat themselves", paths_limit_));
+  }
+
+  /// `known`: trees at the same path in the parents, which are proven: what they share need not be looked at.
+  /// Every folder is read once, however many paths lead to it.
+  Extent prove_tree(const git_oid& tree, const std::vector<git_oid>& known, std::size_t path_bytes) {
+    check_time(deadline_);
     for (const auto& other : known)
-      if (git_oid_equal(&other, &tree)) return;
-    if (path_bytes > path_limit_bytes) throw Error(ErrorCode::operation_failed, "a path is longer than 4095 bytes");
-    if (seen_.insert(tree).second) stack.push_back({tree, std::move(known), path_bytes});
+      if (git_oid_equal(&other, &tree)) return {};
+    std::string key(reinterpret_cast<const char*>(tree.id), sizeof tree.id);
+    for (const auto& other : known) key.append(reinterpret_cast<const char*>(other.id), sizeof other.id);
+    auto& memory = known.empty() ? whole_ : changed_;
+    const auto found = memory.find(key);
+    const auto extent = found != memory.end() ? found->second : read_tree(tree, known, path_bytes);
+    if (path_bytes + extent.longest_bytes > path_limit_bytes)
+      throw Error(ErrorCode::operation_failed, "a path is longer than 4095 bytes");
+    if (found == memory.end()) memory.emplace(std::move(key), extent);
+    return extent;
   }
 
-  void prove_tree(const Pending& item, std::vector<Pending>& stack) {
-    expect_type(item.tree, GIT_OBJECT_TREE);
-    const auto object = read_object(odb_, item.tree);
+  Extent read_tree(const git_oid& tree, const std::vector<git_oid>& known, std::size_t path_bytes) {
+    expect_type(tree, GIT_OBJECT_TREE);
+    const auto object = read_object(odb_, tree);
     const auto entries = parse_tree(content(object));
-    if (!entries) throw Error(ErrorCode::operation_failed, fmt::format("tree {} is malformed", hex(item.tree)));
-    // name -> ids of what the known trees have there
+    if (!entries) throw Error(ErrorCode::operation_failed, fmt::format("tree {} is malformed", hex(tree)));
+    // name -> what the known trees have there
     std::vector<ObjectHandle> known_objects;
     std::unordered_multimap<std::string_view, TreeEntry> known_entries;
-    for (const auto& known : item.known) {
-      known_objects.push_back(read_object(odb_, known));
+    for (const auto& other : known) {
+      known_objects.push_back(read_object(odb_, other));
       if (const auto list = parse_tree(content(known_objects.back())))
         for (const auto& entry : *list) known_entries.emplace(entry.name, entry);
     }
+    Extent extent;
     for (const auto& entry : *entries) {
       if (entry.is_submodule()) continue;
       std::vector<git_oid> below;
@@ -261,32 +306,43 @@ class ConnectivityWalk {
       }
       if (same) continue;
       const auto oid = raw_oid(entry.raw_oid);
+      // Bounds the recursion, too: a level takes two bytes at least.
+      if (path_bytes + entry.name.size() > path_limit_bytes)
+        throw Error(ErrorCode::operation_failed, "a path is longer than 4095 bytes");
+      Extent inner;
       if (entry.is_tree())
-        push(stack, oid, std::move(below), item.path_bytes + entry.name.size() + 1);
-      else if (seen_.insert(oid).second)
+        inner = prove_tree(oid, below, path_bytes + entry.name.size() + 1);
+      else if (blobs_.insert(oid).second)
         expect_type(oid, GIT_OBJECT_BLOB);
+      extent.paths = std::min(extent.paths + inner.paths + 1, std::uint64_t{1} << 62);
+      extent.longest_bytes =
+          std::max(extent.longest_bytes, entry.name.size() + (entry.is_tree() ? 1 : 0) + inner.longest_bytes);
     }
+    return extent;
   }
 
   git_odb* odb_;
   std::vector<git_oid> proven_tips_;
   Deadline deadline_;
   RepositoryHandle repository_;
-  OidSet seen_;
+  std::unordered_map<std::string, Extent> whole_;    ///< folders read without a parent's beside it
+  std::unordered_map<std::string, Extent> changed_;  ///< with; of one commit
+  OidSet blobs_;
+  std::uint64_t paths_ = 0, paths_limit_;
 };
 
 }  // namespace
 
-void check_pack_objects(const std::string& index_path, git_odb* odb, const sync::SyncLimits& limits,
-                        Deadline deadline) {
-  PackChecker(index_path, odb, limits, deadline).run();
+void check_pack_objects(const std::string& index_path, git_odb* odb, const std::vector<git_oid>& host_tips,
+                        const sync::SyncLimits& limits, Deadline deadline) {
+  PackChecker(index_path, odb, host_tips, limits, deadline).run();
 }
 
-void check_connectivity(git_odb* odb, const std::vector<git_oid>& host_tips,
+void check_connectivity(git_odb* odb, const std::vector<git_oid>& host_tips, std::uint64_t new_objects,
                         std::map<std::string, std::string>& branches, std::vector<sync::RejectedRef>& rejected,
                         Deadline deadline) {
   OidSet host(host_tips.begin(), host_tips.end());
-  ConnectivityWalk walk(odb, host_tips, deadline);
+  ConnectivityWalk walk(odb, host_tips, new_objects, deadline);
   for (auto entry = branches.begin(); entry != branches.end();) {
     const auto tip = parse_oid(entry->second);
     try {

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "sync/git/pack_walk.hpp"
 #include "vmm/base/text.hpp"
 
 namespace agentvm::git {
@@ -11,10 +12,11 @@ namespace {
 
 constexpr std::uint64_t progress_limit_bytes =
     1 << 20;  ///< upload-pack says nothing at all with no-progress; this is for remarks
+constexpr std::uint64_t empty_limit =
+    10'000;  ///< upload-pack keeps a slow connection alive with an empty packet per 5 s
 constexpr std::size_t first_batch = 32, batch_limit = 1024;
 constexpr std::size_t vain_limit = 4096;  ///< haves offered since the last one the guest knew
 constexpr std::size_t haves_limit = 65536;
-constexpr std::size_t pack_header_bytes = 12;
 
 enum class Reply { nak, ack, common, ready };
 
@@ -69,36 +71,38 @@ class HaveWalk {
   std::size_t given_ = 0;
 };
 
-/// Reads answers up to the NAK that ends a batch. Sets `common` when the guest knew one, and returns true when it knows
-/// enough.
-bool read_batch_answers(PktStream& stream, bool detailed, bool& common) {
-  for (;;) {
-    const auto packet = stream.next();
-    if (packet.kind != Pkt::Kind::data)
-      throw Error(ErrorCode::operation_failed, "the guest's git broke off the negotiation");
-    const auto answer = parse_answer(packet.payload);
-    if (answer.kind == Reply::nak) return false;
-    common = true;
-    if (answer.kind == Reply::ack || !detailed) return true;
-    if (answer.kind == Reply::ready) {
+/// Reads the answers of the negotiation, at most so many of them: git acknowledges a have once.
+class Answers {
+ public:
+  explicit Answers(PktStream& stream) : stream_(stream) {}
+
+  /// Up to the NAK that ends a batch. Sets `common` when the guest knew one, and returns true when it knows enough.
+  bool of_batch(bool detailed, bool& common) {
+    for (bool ready = false;;) {
+      const auto answer = next();
+      if (answer.kind == Reply::nak) return ready;
+      common = true;
+      if (answer.kind == Reply::ack || !detailed) return true;
       // The NAK of this batch is still to come: git sends it after the acknowledgements.
-      bool ignored = false;
-      read_batch_answers(stream, detailed, ignored);
-      return true;
+      ready = ready || answer.kind == Reply::ready;
     }
   }
-}
-
-/// After "done": acknowledgements, then NAK or a plain ACK, then the pack.
-void read_final_answer(PktStream& stream) {
-  for (;;) {
-    const auto packet = stream.next();
-    if (packet.kind != Pkt::Kind::data)
-      throw Error(ErrorCode::operation_failed, "the guest's git broke off the negotiation");
-    const auto answer = parse_answer(packet.payload);
-    if (answer.kind == Reply::nak || answer.kind == Reply::ack) return;
+  /// After "done": acknowledgements, then NAK or a plain ACK, then the pack.
+  void final() {
+    for (;;)
+      if (const auto answer = next(); answer.kind == Reply::nak || answer.kind == Reply::ack) return;
   }
-}
+
+ private:
+  Answer next() {
+    const auto packet = stream_.next();
+    if (packet.kind != Pkt::Kind::data || ++count_ > 4 * haves_limit)
+      throw Error(ErrorCode::operation_failed, "the guest's git broke off the negotiation");
+    return parse_answer(packet.payload);
+  }
+  PktStream& stream_;
+  std::size_t count_ = 0;
+};
 
 }  // namespace
 
@@ -128,6 +132,7 @@ void negotiate(PktStream& stream, const Advertisement& advertisement, const std:
     data += pkt(fmt::format("want {}{}\n", hex(wants[i]), i == 0 ? capabilities : ""));
   data += flush_pkt;
   HaveWalk walk(haves, odb);
+  Answers answers(stream);
   std::size_t offered = 0, since_common = 0;
   bool enough = false, more = true;
   for (std::size_t batch = first_batch; more && !enough && since_common < vain_limit && offered < haves_limit;
@@ -142,12 +147,12 @@ void negotiate(PktStream& stream, const Advertisement& advertisement, const std:
     stream.send(data);
     data.clear();
     bool common = false;
-    enough = read_batch_answers(stream, detailed, common);
+    enough = answers.of_batch(detailed, common);
     if (common) since_common = 0;
   }
   data += pkt("done\n");
   stream.send(data);
-  read_final_answer(stream);
+  answers.final();
 }
 
 ReceivedPack receive_pack(PktStream& stream, const Advertisement&, const std::string& pack_dir, git_odb* odb,
@@ -157,8 +162,9 @@ ReceivedPack receive_pack(PktStream& stream, const Advertisement&, const std::st
   check_git(git_indexer_new(&raw, pack_dir.c_str(), 0444, odb, &options), "storing the pack");
   IndexerHandle indexer(raw);
   git_indexer_progress stats{};
-  std::string header;
-  std::uint64_t remarks = 0;
+  PackWalk walk(limits);
+  bool any = false;
+  std::uint64_t remarks = 0, empty = 0;
   for (;;) {
     const auto packet = stream.next();
     if (packet.kind == Pkt::Kind::flush) break;
@@ -173,22 +179,17 @@ ReceivedPack receive_pack(PktStream& stream, const Advertisement&, const std::st
       continue;
     }
     if (band != 1) throw Error(ErrorCode::operation_failed, "the guest's git used an unknown side band");
-    if (header.size() < pack_header_bytes) {
-      header.append(data.substr(0, pack_header_bytes - header.size()));
-      if (header.size() == pack_header_bytes) {
-        if (!header.starts_with("PACK"))
-          throw Error(ErrorCode::operation_failed, "the guest's git sent something that is no pack");
-        std::uint64_t count = 0;
-        for (std::size_t i = 8; i < pack_header_bytes; ++i) count = count << 8 | static_cast<unsigned char>(header[i]);
-        if (count > limits.objects)
-          throw Error(
-              ErrorCode::operation_failed,
-              fmt::format("the guest announced {} objects, more than {} (sync.limits.objects)", count, limits.objects));
-      }
+    if (data.empty()) {
+      if (++empty > empty_limit)
+        throw Error(ErrorCode::operation_failed, "the guest's git sent endless empty packets instead of a pack");
+      continue;
     }
+    any = true;
+    walk.feed(data);
     check_git(git_indexer_append(indexer.get(), data.data(), data.size(), &stats), "reading the pack");
   }
-  if (header.size() < pack_header_bytes) throw Error(ErrorCode::operation_failed, "the guest's git sent no pack");
+  if (!any) throw Error(ErrorCode::operation_failed, "the guest's git sent no pack");
+  walk.finish();
   check_git(git_indexer_commit(indexer.get(), &stats), "finishing the pack");
   return {hex(*git_indexer_hash(indexer.get())), stats.total_objects};
 }

@@ -124,6 +124,48 @@ bool read_value(Reader& in, std::string& value) {
   }
 }
 
+int hex_digit(char c) {
+  return c >= '0' && c <= '9'   ? c - '0'
+         : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                : -1;
+}
+
+/// What an address that is decoded later turns into; credential helpers read it line by line (CVE-2020-5260).
+bool decodes_to_control(std::string_view url) {
+  for (std::size_t i = 0; i + 2 < url.size(); ++i) {
+    if (url[i] != '%') continue;
+    const int high = hex_digit(url[i + 1]), low = hex_digit(url[i + 2]);
+    if (high >= 0 && low >= 0 && (high * 16 + low < 0x20 || high * 16 + low == 0x7F)) return true;
+  }
+  return false;
+}
+
+/// An address of a kind that asks credential helpers, without a host: they would answer for any (CVE-2020-11008).
+bool has_no_host(std::string_view url) {
+  for (const char* prefix : {"http::", "https::", "ftp::", "ftps::"})
+    if (lower_case(url.substr(0, std::string_view(prefix).size())) == prefix) {
+      url.remove_prefix(std::string_view(prefix).size());
+      if (url.find("://") == std::string_view::npos) return true;
+      break;
+    }
+  // Relative ones lose a folder per "../"; what then begins with ':' or '/' eats the host of the address it is joined
+  // to.
+  if (url.starts_with("./") || url.starts_with("../") || url.starts_with(".\\") || url.starts_with("..\\")) {
+    while (url.starts_with("./") || url.starts_with("../") || url.starts_with(".\\") || url.starts_with("..\\"))
+      url.remove_prefix(url[1] == '.' ? 3 : 2);
+    return url.starts_with(':') || url.starts_with('/');
+  }
+  const auto mark = url.find("://");
+  if (mark == std::string_view::npos) return false;
+  const auto scheme = lower_case(url.substr(0, mark));
+  if (scheme != "http" && scheme != "https" && scheme != "ftp" && scheme != "ftps") return false;
+  auto host = url.substr(mark + 3);
+  host = host.substr(0, host.find_first_of("/?#"));
+  if (const auto at = host.rfind('@'); at != std::string_view::npos) host.remove_prefix(at + 1);
+  return host.empty() || host.front() == ':';
+}
+
 Problem setting_problem(const std::string& name, const std::string& key, const std::string& value) {
   if (name.empty() || leaves_its_folder(name)) return "names a submodule outside of its folder: " + shown(name);
   if (has_control(name) || has_control(value)) return "has a control character in submodule " + shown(name);
@@ -131,6 +173,9 @@ Problem setting_problem(const std::string& name, const std::string& key, const s
     return "has a submodule address that looks like an option: " + shown(value);
   if (key == "url" && lower_case(value).starts_with("ext::"))
     return "has a submodule address that runs a command: " + shown(value);
+  if (key == "url" && decodes_to_control(value))
+    return "has a submodule address with an encoded control character: " + shown(value);
+  if (key == "url" && has_no_host(value)) return "has a submodule address without a host: " + shown(value);
   if (key == "path" && (value.starts_with('-') || value.starts_with('/') || leaves_its_folder(value)))
     return "has a submodule path that leaves the tree or looks like an option: " + shown(value);
   if (key == "update" && value.starts_with('!'))

@@ -99,4 +99,9 @@ bool is_dotgitmodules(std::string_view name) {
   return any_part(name, [](std::string_view part) { return ntfs_names(part, ".gitmodules", "gitmod", "gi7eba"); });
 }
 
+bool is_dotgitattributes(std::string_view name) {
+  if (hfs_fold(name) == ".gitattributes") return true;
+  return any_part(name, [](std::string_view part) { return ntfs_names(part, ".gitattributes", "gitatt", "gi7d29"); });
+}
+
 }  // namespace agentvm::git

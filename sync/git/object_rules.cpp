@@ -39,6 +39,10 @@ Problem entry_problem(const TreeEntry& entry) {
   if (name.size() > name_limit_bytes) return "has an entry with a name longer than 255 bytes";
   if (is_dotgit(name)) return "has an entry that some file systems take for '.git': " + shown(name);
   if (entry.is_symlink() && is_dotgitmodules(name)) return "has a symbolic link for .gitmodules: " + shown(name);
+  if (is_dotgitmodules(name) && (entry.is_tree() || entry.is_submodule()))
+    return "has a folder or submodule for .gitmodules: " + shown(name);
+  if (is_dotgitattributes(name) && (entry.is_tree() || entry.is_submodule()))
+    return "has a folder or submodule for .gitattributes: " + shown(name);
   if (is_dotgitmodules(name) && name != ".gitmodules")
     return "has an entry that some file systems take for '.gitmodules': " + shown(name);
   if (std::all_of(entry.raw_oid.begin(), entry.raw_oid.end(), [](char c) { return c == 0; }))
@@ -179,6 +183,16 @@ Problem tag_problem(std::string_view tag) {
   const auto tagger = header.take("tagger");
   if (!tagger) return "has no tagger line";
   return ident_problem(*tagger, "tagger");
+}
+
+Problem gitattributes_problem(std::string_view content) {
+  constexpr std::size_t line_limit_bytes = 2048;  // git fsck's
+  while (!content.empty()) {
+    const auto end = std::min(content.find('\n'), content.size());
+    if (end >= line_limit_bytes) return "is a .gitattributes file with a line longer than 2048 bytes";
+    content.remove_prefix(std::min(end + 1, content.size()));
+  }
+  return std::nullopt;
 }
 
 CommitLinks commit_links(std::string_view commit) {

@@ -29,6 +29,8 @@ std::optional<std::string> commit_problem(std::string_view commit);
 std::optional<std::string> tag_problem(std::string_view tag);
 /// The content of a file called .gitmodules.
 std::optional<std::string> gitmodules_problem(std::string_view content);
+/// The content of a file called .gitattributes: lines and sizes that have overflown readers (CVE-2022-23521).
+std::optional<std::string> gitattributes_problem(std::string_view content);
 
 /// The ids a commit names. Precondition: `commit_problem` found nothing.
 struct CommitLinks {
@@ -47,5 +49,7 @@ TagLink tag_link(std::string_view tag);
 bool is_dotgit(std::string_view name);
 /// The same for ".gitmodules".
 bool is_dotgitmodules(std::string_view name);
+/// The same for ".gitattributes".
+bool is_dotgitattributes(std::string_view name);
 
 }  // namespace agentvm::git

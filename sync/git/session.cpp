@@ -69,10 +69,11 @@ sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
     verdict.pack = pack.name;
     verdict.objects = pack.objects;
     odb = open_odb();  // with the pack in it
-    check_pack_objects(fmt::format("{}/pack-{}.idx", pack_dir, pack.name), odb.get(), request.limits, deadline);
+    check_pack_objects(fmt::format("{}/pack-{}.idx", pack_dir, pack.name), odb.get(), haves.tips, request.limits,
+                       deadline);
   }
   verdict.bytes = stream.received_bytes();
-  check_connectivity(odb.get(), haves.tips, selection.branches, verdict.rejected, deadline);
+  check_connectivity(odb.get(), haves.tips, verdict.objects, selection.branches, verdict.rejected, deadline);
   verdict.branches = std::move(selection.branches);
   return verdict;
 }

@@ -84,7 +84,28 @@ TEST_F(ObjectRules, Gitmodules) {
   for (const char* name : {".gitmodules", ".GITMODULES", ".gitmodules ", "gitmod~1", "GITMOD~4", "gi7eba~1", "GI7EB~10",
                            ".git\xe2\x80\x8cmodules"})
     expect(By::both, "tree", file(name, "120000"), "symbolic link for .gitmodules");
+  for (const char* name : {".gitmodules", ".GITMODULES", "gitmod~1"})
+    expect(By::both, "tree", file(name, "40000"), "folder or submodule for .gitmodules");
+  expect(By::both, "tree", entry("160000", ".gitmodules", commit), "folder or submodule for .gitmodules");
   for (const char* name : {".GitModules", "gitmod~1"}) expect(By::us, "tree", file(name), "take for '.gitmodules'");
+}
+
+TEST_F(ObjectRules, Gitattributes) {
+  expect(By::nobody, "tree", file(".gitattributes"));
+  expect(By::nobody, "tree", file(".gitattributes", "120000"));  // git reads none through a link
+  for (const char* name : {".gitattributes", ".GitAttributes", "gitatt~1", "GI7D29~1",
+                           ".git\xe2\x80\x8c"
+                           "attributes"})
+    expect(By::both, "tree", file(name, "40000"), "folder or submodule for .gitattributes");
+  EXPECT_FALSE(gitattributes_problem("* text\n" + std::string(2047, 'a') + "\n"));
+  // What git says to the same content, as a file of that name in a tree.
+  for (const std::size_t length : {2047, 2048, 5000}) {
+    const auto text = "x " + std::string(length - 2, 'a') + "\n";
+    const auto id = repo.git({"hash-object", "-w", "--stdin"}, text);
+    EXPECT_EQ(gitattributes_problem(text).has_value(), git_refuses("tree", entry("100644", ".gitattributes", id)))
+        << length;
+    EXPECT_EQ(gitattributes_problem(text).has_value(), length >= 2048);
+  }
 }
 
 TEST_F(ObjectRules, ModesOrderAndIds) {
@@ -152,6 +173,9 @@ TEST(GitmodulesContent, RefusesWhatACommandLineWouldObey) {
   EXPECT_FALSE(
       gitmodules_problem("[submodule \"lib\"]\n\tpath = third/lib\n\turl = ../lib.git ; note\n# x\n[other]\n\tkey\n"));
   EXPECT_FALSE(gitmodules_problem(""));
+  for (const char* url : {"https://example.org/a.git", "https://u:p@example.org:8443/a%20b", "../lib", "./lib",
+                          "git@h:x", "ssh://h/x", "/srv/x.git", "file:///srv/x"})
+    EXPECT_FALSE(gitmodules_problem("[submodule \"a\"]\n\tpath = a\n\turl = " + std::string(url) + "\n")) << url;
   for (const char* bad : {"[submodule \"../x\"]\n",
                           "[submodule \"a/../../x\"]\n",
                           "[submodule \"a\\\\..\\\\x\"]\n",
@@ -159,6 +183,14 @@ TEST(GitmodulesContent, RefusesWhatACommandLineWouldObey) {
                           "[submodule \"a\"]\nurl = -u./payload\n",
                           "[submodule \"a\"]\nurl = \"-x\"\n",
                           "[submodule \"a\"]\nurl = ext::sh -c x\n",
+                          "[submodule \"a\"]\nurl = https://example.org/%0ahost=other.example\n",
+                          "[submodule \"a\"]\nurl = git://example.org/x%0Dy\n",
+                          "[submodule \"a\"]\nurl = https:///x\n",
+                          "[submodule \"a\"]\nurl = http::///x\n",
+                          "[submodule \"a\"]\nurl = http::x\n",
+                          "[submodule \"a\"]\nurl = https://user@/x\n",
+                          "[submodule \"a\"]\nurl = ../../../../:localhost:8080/foo.git\n",
+                          "[submodule \"a\"]\nurl = ..//example.org/foo.git\n",
                           "[submodule \"a\"]\npath = -x\n",
                           "[submodule \"a\"]\npath = ../x\n",
                           "[submodule \"a\"]\npath = /x\n",

@@ -1,0 +1,12 @@
+"""A path that a command line takes for an option.
+
+Reference: CVE-2018-17456"""
+
+from wire import oid, tree_entry
+
+EXPECT = r"leaves the tree or looks like an option"
+
+
+def serve(server):
+    text = b"[submodule \"a\"]\n\tpath = -u./payload\n\turl = x\n"
+    server.offer_tree(tree_entry("100644", ".gitmodules", oid("blob", text)), [text])

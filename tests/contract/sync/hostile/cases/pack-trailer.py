@@ -1,0 +1,11 @@
+"""A wrong checksum at the end.
+
+Reference: gitformat-pack(5)"""
+
+from wire import BLOB, entry, make_pack
+
+EXPECT = r"the pack|no pack|pack"
+
+
+def serve(server):
+    server.offer(make_pack([entry(BLOB, b"x")], trailer=bytes(20)))

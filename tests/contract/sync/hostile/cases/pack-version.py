@@ -1,0 +1,11 @@
+"""A pack of a version that does not exist.
+
+Reference: gitformat-pack(5)"""
+
+from wire import BLOB, entry, make_pack
+
+EXPECT = r"the pack|no pack|pack"
+
+
+def serve(server):
+    server.offer(make_pack([entry(BLOB, b"x")], version=77))
