@@ -56,6 +56,27 @@ void refuse_unsuitable(const HostGit& git, const std::string& format, const std:
 
 }  // namespace
 
+HostRepository open_object_store(const fs::path& git_dir, Deadline deadline) {
+  std::error_code problem;
+  if (!fs::is_directory(git_dir, problem))
+    throw Error(ErrorCode::not_found, fmt::format("{} is not a folder", git_dir.string()));
+  HostGit git(git_dir);
+  const auto lines = split_lines(git.output({"rev-parse", "--absolute-git-dir", "--show-object-format",
+                                             "--is-shallow-repository", "--path-format=absolute", "--git-common-dir"},
+                                            deadline));
+  // Asked from inside of it: git must not have found another repository further up.
+  if (lines.size() != 4 || !fs::equivalent(lines[0], git_dir, problem))
+    throw Error(ErrorCode::not_found, fmt::format("{} is not a git repository", git_dir.string()));
+  refuse_unsuitable(git, lines[1], lines[2], deadline);
+  HostRepository repository;
+  repository.worktree = repository.git_dir = lines[0];
+  repository.common_dir = lines[3];
+  add_object_dirs(repository.common_dir / "objects", 0, repository.object_dirs);
+  if (repository.object_dirs.empty())
+    throw Error(ErrorCode::operation_failed, fmt::format("the objects of {} cannot be read", git_dir.string()));
+  return repository;
+}
+
 HostRepository open_host_repository(const fs::path& path, Deadline deadline) {
   std::error_code problem;
   if (!fs::is_directory(path, problem))

@@ -23,6 +23,10 @@ struct HostRepository {
 /// with the reason and the command that helps when it is bare, shallow, partial or does not use SHA-1.
 HostRepository open_host_repository(const fs::path& path, Deadline deadline);
 
+/// The object store and references of the repository with this .git folder (a bare one, a fresh clone); work tree and
+/// HEAD stay empty, `worktree` is the folder itself. Throws as `open_host_repository` does.
+HostRepository open_object_store(const fs::path& git_dir, Deadline deadline);
+
 /// All references: full name -> object id.
 std::map<std::string, std::string> list_refs(const HostGit& git, const std::string& prefix, Deadline deadline);
 

@@ -43,6 +43,8 @@ class LandedPack {
   ~LandedPack();
   LandedPack(const LandedPack&) = delete;
   LandedPack& operator=(const LandedPack&) = delete;
+  /// Leaves the .keep file in place and names it: its remover is somebody else. Empty when another one keeps this pack.
+  fs::path release() { return std::exchange(keep_, {}); }
 
  private:
   fs::path keep_;

@@ -112,15 +112,16 @@ Quarantine::Quarantine(const fs::path& scratch, const HostRepository& host, cons
     ensure_private_dir(folder_);
     ensure_private_dir(objects() / "info");
     ensure_private_dir(objects() / "pack");
-    std::string alternates;
-    FetchRequest request;
-    request.limits = limits;
-    for (const auto& dir : host.object_dirs) request.object_dirs.push_back(dir.string());
+    request_.limits = limits;
+    for (const auto& dir : host.object_dirs) request_.object_dirs.push_back(dir.string());
+    if (host.object_dirs.empty()) {
+      write_file_atomic(folder_ / haves_file, "");
+      return;
+    }
     if (host.object_dirs.front().string().find('\n') != std::string::npos)
       throw Error(ErrorCode::operation_failed, "the repository's path has a newline in it");
     write_file_atomic(objects() / "info/alternates", host.object_dirs.front().string() + "\n");
-    request.preferred_haves = write_haves(folder_ / haves_file, host, mirror_prefix, deadline);
-    write_file_atomic(folder_ / request_file, dump_json(to_json(request)));
+    request_.preferred_haves = write_haves(folder_ / haves_file, host, mirror_prefix, deadline);
   } catch (...) {
     discard(folder_);
     throw;
@@ -131,10 +132,24 @@ Quarantine::~Quarantine() {
   discard(folder_);
 }
 
+FetchVerdict Quarantine::list(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
+                              const Progress& progress, Deadline deadline) {
+  report(progress, "sync-fetch", "asking the sandbox for its branches");
+  request_.list_only = true;
+  return converse(streams, guest_path, libexec, deadline);
+}
+
 FetchVerdict Quarantine::fetch(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
                                const Progress& progress, Deadline deadline) {
-  deadline = deadline.sooner(Deadline::after(std::chrono::seconds(limits_.seconds + 2)));
   report(progress, "sync-fetch", "fetching from the sandbox");
+  request_.list_only = false;
+  return converse(streams, guest_path, libexec, deadline);
+}
+
+FetchVerdict Quarantine::converse(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
+                                  Deadline deadline) {
+  write_file_atomic(folder_ / request_file, dump_json(to_json(request_)));
+  deadline = deadline.sooner(Deadline::after(std::chrono::seconds(limits_.seconds + 2)));
   guest::ExecSpec spec;
   // libgit2's era: protocol v0. A GIT_PROTOCOL from the guest's login environment would change the answer's form.
   spec.argv = {"env", "-u", "GIT_PROTOCOL", "git-upload-pack", guest_path};

@@ -14,7 +14,8 @@ namespace agentvm::sync {
 
 class Quarantine {
  public:
-  /// Creates `scratch`/quarantine-<random>, with the host's objects as alternates and its commits as haves.
+  /// Creates `scratch`/quarantine-<random>, with the host's objects as alternates and its commits as haves (a host
+  /// without object folders: none).
   /// `mirror_prefix` names this sandbox's own references: their tips are offered first. Folders that a killed sync left
   /// in `scratch` are removed before: the caller holds the lock on `scratch`.
   Quarantine(const fs::path& scratch, const HostRepository& host, const std::string& mirror_prefix,
@@ -28,10 +29,18 @@ class Quarantine {
   FetchVerdict fetch(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
                      const Progress& progress, Deadline deadline);
 
+  /// The same up to the advertisement: its names, and nothing fetched.
+  FetchVerdict list(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
+                    const Progress& progress, Deadline deadline);
+
   fs::path objects() const { return folder_ / objects_dir; }
 
  private:
+  FetchVerdict converse(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
+                        Deadline deadline);
+
   fs::path folder_;
+  FetchRequest request_;
   SyncLimits limits_;
 };
 

@@ -29,6 +29,7 @@ SyncLimits limits_from_json(const Json& json) {
 Json to_json(const FetchRequest& request) {
   return {{"limits", to_json(request.limits)},
           {"object_dirs", request.object_dirs},
+          {"list_only", request.list_only},
           {"preferred_haves", request.preferred_haves}};
 }
 
@@ -36,6 +37,7 @@ FetchRequest request_from_json(const Json& json) {
   FetchRequest request;
   request.limits = limits_from_json(require<Json>(json, "limits"));
   request.object_dirs = require<std::vector<std::string>>(json, "object_dirs");
+  request.list_only = require<bool>(json, "list_only");
   request.preferred_haves = require<std::size_t>(json, "preferred_haves");
   return request;
 }

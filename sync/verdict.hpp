@@ -23,7 +23,8 @@ inline constexpr int verdict_fd = 3;
 struct FetchRequest {
   SyncLimits limits;
   std::vector<std::string>
-      object_dirs;  ///< the host's object stores (alternates included): the only other thing the child may read
+      object_dirs;         ///< the host's object stores (alternates included): the only other thing the child may read
+  bool list_only = false;  ///< only the advertisement: names are checked, nothing is fetched
   std::size_t preferred_haves = 0;  ///< so many first lines of the haves file are offered before anything else
 };
 Json to_json(const FetchRequest& request);

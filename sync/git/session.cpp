@@ -51,6 +51,12 @@ sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
   sync::FetchVerdict verdict;
   verdict.head_branch = advertisement.head_branch();
   verdict.rejected = std::move(selection.rejected);
+  if (request.list_only) {
+    stream.send(flush_pkt);
+    verdict.bytes = stream.received_bytes();
+    verdict.branches = std::move(selection.branches);
+    return verdict;
+  }
   const auto haves = read_haves(request);
   auto odb = open_odb();
   std::set<std::string> wanted;

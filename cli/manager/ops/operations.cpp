@@ -5,6 +5,7 @@
 #include "cli/manager/ops/core.hpp"
 #include "cli/manager/ops/doctor.hpp"
 #include "cli/manager/ops/image_ops.hpp"
+#include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/running.hpp"
@@ -52,6 +53,7 @@ Json run_sync(Core& core, CallContext& call, const Json& params) {
                             .sandbox = record.name,
                             .libexec = core.paths().libexec,
                             .scratch = core.store().folder(record.name) / "sync"};
+  request.limits = sync_limits(core, record, value_or<std::map<std::string, std::string>>(params, "env", {}));
   request.dry_run = value_or<bool>(params, "dry_run", false);
   request.branch = optional_text(params, "branch");
   const auto session = live->session(Session::control, deadline);
@@ -237,6 +239,10 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
               [core](CallContext& call, const Json& params) { return destroy_sandbox(*core, call, params); });
   service.add("sync", Lane::sandbox,
               [core](CallContext& call, const Json& params) { return run_sync(*core, call, params); });
+  service.add("remote.list", Lane::work,
+              [core](CallContext& call, const Json& params) { return list_remote(*core, call, params); });
+  service.add("remote.fetch", Lane::work,
+              [core](CallContext& call, const Json& params) { return fetch_remote(*core, call, params); });
   service.add_async("exec", Lane::work, [core](const std::shared_ptr<Responder>& call, const Json& params) {
     exec_in_guest(*core, call, params);
   });

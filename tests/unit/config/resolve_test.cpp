@@ -151,6 +151,11 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"libvirt.uri", "qemu:///system"},
                                                        {"persist", "false"},
                                                        {"sync.mode", "manual"},
+                                                       {"sync.limits.bytes", "1T"},
+                                                       {"sync.limits.objects", "1000000000"},
+                                                       {"sync.limits.refs", "10000000"},
+                                                       {"sync.limits.memory", "1T"},
+                                                       {"sync.limits.seconds", "86400"},
                                                        {"egress.allow", "[evil.example]"},
                                                        {"git_identity", "false"},
                                                        {"log.levels", "debug"}};

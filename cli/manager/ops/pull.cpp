@@ -1,0 +1,91 @@
+#include "cli/manager/ops/pull.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/requests.hpp"
+#include "cli/manager/ops/sessions.hpp"
+#include "sync/remote.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/config.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds fetch_limit{20 * 60'000};
+constexpr milliseconds list_limit{60'000};
+
+sync::RemoteRequest remote_request(Core& core, const SandboxRecord& record, const Json& params, const char* scratch) {
+  sync::RemoteRequest request;
+  request.libexec = core.paths().libexec;
+  // A folder of its own: a sync sweeps what it finds in the one it has locked.
+  request.scratch = core.store().folder(record.name) / scratch;
+  request.limits = sync_limits(core, record, value_or<std::map<std::string, std::string>>(params, "env", {}));
+  return request;
+}
+
+Json branches_json(const sync::FetchVerdict& verdict) {
+  auto branches = Json::array(), rejected = Json::array();
+  for (const auto& [branch, tip] : verdict.branches) branches.push_back({{"branch", branch}, {"tip", tip}});
+  for (const auto& ref : verdict.rejected)
+    rejected.push_back({{"name", clean_guest_text(ref.name)}, {"reason", clean_guest_text(ref.reason)}});
+  return {{"head_branch", verdict.head_branch}, {"branches", branches}, {"rejected", rejected}};
+}
+
+/// A repository that a guest can write is none of the host's: its configuration would run programs here.
+void refuse_guest_repository(Core& core, const fs::path& git_dir) {
+  const auto real = fs::weakly_canonical(git_dir).string(), state = fs::weakly_canonical(core.paths().state).string();
+  if (real == state || real.starts_with(state + "/"))
+    throw Error(ErrorCode::operation_failed,
+                fmt::format("{} belongs to agentvm and may be written by a guest; fetch into a repository of your own",
+                            git_dir.string()));
+}
+
+}  // namespace
+
+sync::SyncLimits sync_limits(Core& core, const SandboxRecord& record,
+                             const std::map<std::string, std::string>& environment) {
+  ConfigInput input;
+  input.environment = environment;
+  input.user = read_config_file(core.paths().config_file);
+  input.project = read_config_file(record.project / "agentvm.yaml");
+  const auto config = resolve_config(input);
+  sync::SyncLimits limits;
+  limits.bytes = config.size("sync.limits.bytes").bytes();
+  limits.objects = config.count("sync.limits.objects");
+  limits.refs = config.count("sync.limits.refs");
+  limits.memory = config.size("sync.limits.memory").bytes();
+  limits.seconds = config.count("sync.limits.seconds");
+  limits.expanded_bytes = limits.bytes * 8;
+  limits.object_bytes = limits.bytes * 2;
+  return limits;
+}
+
+Json list_remote(Core& core, CallContext& call, const Json& params) {
+  const auto [record, live] = running_sandbox(core, params);
+  const auto deadline = Deadline::after(list_limit);
+  const auto session = live->session(Session::control, deadline);
+  auto result = branches_json(sync::list_remote(remote_request(core, record, params, "remote-list"), *session,
+                                                call.progress_function(), deadline));
+  result["schema"] = "agentvm.remote-list/1";
+  result["name"] = record.name.str();
+  return result;
+}
+
+Json fetch_remote(Core& core, CallContext& call, const Json& params) {
+  const auto [record, live] = running_sandbox(core, params);
+  const fs::path git_dir = require<std::string>(params, "git_dir");
+  if (!git_dir.is_absolute()) throw Error(ErrorCode::usage, "the repository's folder is not absolute");
+  refuse_guest_repository(core, git_dir);
+  const auto deadline = Deadline::after(fetch_limit);
+  const auto session = live->session(Session::control, deadline);
+  const auto delivery = sync::deliver_remote(remote_request(core, record, params, "remote-fetch"), git_dir, *session,
+                                             call.progress_function(), deadline);
+  auto result = branches_json(delivery.verdict);
+  result["schema"] = "agentvm.remote-fetch/1";
+  result["name"] = record.name.str();
+  result["keep"] = delivery.keep.string();
+  result["objects"] = delivery.verdict.objects;
+  return result;
+}
+
+}  // namespace agentvm::manager

@@ -1,0 +1,102 @@
+// What git-remote-agentvm asks for: a listing that fetches nothing, and checked objects in any repository of the host.
+#include "sync/remote.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/contract/sync/git_fixture.hpp"
+#include "tests/contract/sync/hostile_server.hpp"
+#include "vmm/base/files.hpp"
+
+namespace agentvm::sync {
+namespace {
+
+using namespace test;
+using testing::HasSubstr;
+
+class RemoteTest : public testing::Test {
+ protected:
+  RemoteTest() : guest(Repo::init(dir / "guest")) {
+    first = guest.commit("a.txt", "one\n", "first");
+    guest.git({"branch", "side"});
+    tip = guest.commit("b.txt", "two\n", "second");
+    request = {.guest_path = guest.path().string(), .libexec = AGENTVM_TEST_LIBEXEC, .scratch = dir / "scratch"};
+  }
+  ~RemoteTest() override {
+    if (!fs::exists(dir / "scratch")) return;
+    for (const auto& entry : fs::directory_iterator(dir / "scratch")) EXPECT_EQ(entry.path().filename(), "sync.lock");
+  }
+  Delivery deliver(const fs::path& git_dir) {
+    return deliver_remote(request, git_dir, streams, no_progress(), Deadline::after(std::chrono::seconds(60)));
+  }
+  std::string refusal(const fs::path& git_dir) {
+    try {
+      deliver(git_dir);
+    } catch (const Error& error) {
+      return std::string(error.what()) + " | " + error.hint();
+    }
+    return "delivered";
+  }
+
+  TempDir dir;
+  Repo guest;
+  std::string first, tip;
+  RemoteRequest request;
+  FakeStreams streams;
+};
+
+TEST_F(RemoteTest, ListingNamesBranchesAndFetchesNothing) {
+  const auto verdict = list_remote(request, streams, no_progress(), Deadline::after(std::chrono::seconds(30)));
+  EXPECT_EQ(verdict.branches, (std::map<std::string, std::string>{{"main", tip}, {"side", first}}));
+  EXPECT_EQ(verdict.head_branch, "main");
+  EXPECT_EQ(verdict.objects, 0u);
+}
+
+TEST_F(RemoteTest, ObjectsComeWithAKeepFileAndWithoutAReference) {
+  const auto clone = Repo::init(dir / "clone");
+  const auto delivery = deliver(clone.path() / ".git");
+  EXPECT_EQ(delivery.verdict.branches.at("main"), tip);
+  EXPECT_TRUE(fs::exists(delivery.keep)) << delivery.keep;
+  EXPECT_EQ(clone.refs(), "");
+  clone.git({"branch", "got", tip});
+  clone.fsck();
+  // Again: everything is there.
+  EXPECT_EQ(deliver(clone.path() / ".git").keep, "");
+}
+
+TEST_F(RemoteTest, BareAndLinkedRepositoriesAreFine) {
+  const auto bare = Repo::init(dir / "bare.git");
+  bare.git({"config", "core.bare", "true"});
+  EXPECT_NE(deliver(bare.path() / ".git").keep, "");
+  auto user = Repo::init(dir / "user");
+  user.commit("x", "x\n");
+  user.git({"worktree", "add", "--quiet", "-b", "w", (dir / "linked").string()});
+  EXPECT_NE(deliver(user.path() / ".git/worktrees/linked").keep, "");
+  EXPECT_TRUE(user.git_ok({"cat-file", "-e", tip}));
+}
+
+TEST_F(RemoteTest, WhatIsNoWholeRepositoryIsRefused) {
+  fs::create_directories(dir / "user/.git/sub");
+  EXPECT_THAT(refusal(dir / "user/.git/sub"), HasSubstr("is not a git repository"));
+  const auto user = Repo::init(dir / "user");
+  user.commit("x", "x\n");
+  // Git would find the repository above: that is not the one that was named.
+  EXPECT_THAT(refusal(user.path()), HasSubstr("is not a git repository"));
+  guest.git({"clone", "--quiet", "--depth=1", "file://" + guest.path().string(), (dir / "shallow").string()});
+  EXPECT_THAT(refusal(dir / "shallow/.git"), HasSubstr("fetch --unshallow"));
+}
+
+TEST_F(RemoteTest, ARejectedBranchStaysBehindAndAMalformedPackIsRefused) {
+  const auto clone = Repo::init(dir / "clone");
+  FakeStreams lying([&](const guest::ExecSpec&) {
+    return serve(advertisement({{std::string(40, 'a'), "refs/heads/x"}}),
+                 band(1, make_pack({pack_entry(PackType::tree, "40000 .git")})) + "0000");
+  });
+  EXPECT_THROW(
+      deliver_remote(request, clone.path() / ".git", lying, no_progress(), Deadline::after(std::chrono::seconds(30))),
+      Error);
+  EXPECT_FALSE(fs::exists(clone.path() / ".git/objects/pack") && !fs::is_empty(clone.path() / ".git/objects/pack"));
+}
+
+}  // namespace
+}  // namespace agentvm::sync
