@@ -161,32 +161,32 @@ complete -F _agentvm agentvm
 )sh";
 }
 
+// clang-format off: it takes this one for C++ and breaks it
 std::string zsh_completion() {
   return R"sh(#compdef agentvm
 # zsh completion for agentvm; made by: agentvm completion zsh
 _agentvm() {
   local line value text
   local -a described
-  for line in ${(f)" $(${words[1]} __complete-- "${(@)words[2,CURRENT]}" 2 > / dev / null) "}; do
-         value = ${line % % $ '\t' * } text = $ {
-    line #* $ '\t'
-  }
-  case $value in:file) _files ;
-    ;
-      :directory) _files -/ ;
-      ;
-      *) described+=("${value//:/\\:}:$text") ;
-      ;
-      esac done((${#described})) && _describe - V agentvm described
+  for line in ${(f)"$(${words[1]} __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)"}; do
+    value=${line%%$'\t'*}
+    text=${line#*$'\t'}
+    case $value in
+      :file) _files ;;
+      :directory) _files -/ ;;
+      *) described+=("${value//:/\\:}:$text") ;;
+    esac
+  done
+  ((${#described})) && _describe -V agentvm described
 }
-if
-  [[$zsh_eval_context [-1] == loadautofunc]]; then
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
   _agentvm "$@"
 else
   compdef _agentvm agentvm
 fi
 )sh";
 }
+// clang-format on
 
 std::string fish_completion() {
   return R"sh(# fish completion for agentvm; made by: agentvm completion fish
