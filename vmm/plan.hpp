@@ -88,6 +88,12 @@ struct Plan {
   Planned<std::string> libvirt_uri;
   Planned<bool> persist;
   Planned<std::string> sync_mode;
+  struct SyncLimits {
+    Planned<ByteSize> bytes;
+    Planned<unsigned> objects, refs;
+    Planned<ByteSize> memory;
+    Planned<unsigned> seconds;
+  } sync_limits;
   Planned<std::vector<std::string>> egress_allow;
   Planned<bool> git_identity;
   std::vector<std::string> warnings;  ///< for standard error, before the start

@@ -152,6 +152,11 @@ Plan resolve_plan(const PlanRequest& request) {
             .libvirt_uri = planned(config, "libvirt.uri", config.text("libvirt.uri")),
             .persist = planned(config, "persist", config.enabled("persist")),
             .sync_mode = planned(config, "sync.mode", config.text("sync.mode")),
+            .sync_limits = {.bytes = planned(config, "sync.limits.bytes", config.size("sync.limits.bytes")),
+                            .objects = planned(config, "sync.limits.objects", config.count("sync.limits.objects")),
+                            .refs = planned(config, "sync.limits.refs", config.count("sync.limits.refs")),
+                            .memory = planned(config, "sync.limits.memory", config.size("sync.limits.memory")),
+                            .seconds = planned(config, "sync.limits.seconds", config.count("sync.limits.seconds"))},
             .egress_allow = planned(config, "egress.allow", config.list("egress.allow")),
             .git_identity = planned(config, "git_identity", config.enabled("git_identity")),
             .warnings = config.warnings()};

@@ -32,6 +32,11 @@ Json Plan::to_json() const {
   json["libvirt_uri"] = entry(libvirt_uri.value, libvirt_uri.origin);
   json["persist"] = entry(persist.value, persist.origin);
   json["sync_mode"] = entry(sync_mode.value, sync_mode.origin);
+  json["sync_limits_bytes"] = entry(sync_limits.bytes.value.bytes(), sync_limits.bytes.origin);
+  json["sync_limits_objects"] = entry(sync_limits.objects.value, sync_limits.objects.origin);
+  json["sync_limits_refs"] = entry(sync_limits.refs.value, sync_limits.refs.origin);
+  json["sync_limits_memory"] = entry(sync_limits.memory.value.bytes(), sync_limits.memory.origin);
+  json["sync_limits_seconds"] = entry(sync_limits.seconds.value, sync_limits.seconds.origin);
   json["egress_allow"] = entry(egress_allow.value, egress_allow.origin);
   json["git_identity"] = entry(git_identity.value, git_identity.origin);
   json["warnings"] = warnings;
@@ -66,6 +71,11 @@ std::string Plan::render() const {
   line("accelerator", to_string(accelerator.value), accelerator.origin.str());
   line("libvirt", libvirt_uri.value, libvirt_uri.origin.str());
   line("sync", sync_mode.value, sync_mode.origin.str());
+  line("sync size", sync_limits.bytes.value.str(), sync_limits.bytes.origin.str());
+  line("sync objects", fmt::format("{}", sync_limits.objects.value), sync_limits.objects.origin.str());
+  line("sync refs", fmt::format("{}", sync_limits.refs.value), sync_limits.refs.origin.str());
+  line("sync memory", sync_limits.memory.value.str(), sync_limits.memory.origin.str());
+  line("sync time", fmt::format("{} s", sync_limits.seconds.value), sync_limits.seconds.origin.str());
   line("persist", on(persist.value), persist.origin.str());
   line("git identity", on(git_identity.value), git_identity.origin.str());
   for (const auto& warning : warnings) text += fmt::format("warning: {}\n", clean_guest_text(warning));
