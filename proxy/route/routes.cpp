@@ -1,0 +1,38 @@
+#include "proxy/route/routes.hpp"
+
+#include <algorithm>
+
+namespace agentvm::proxy {
+
+RouteSnapshot RouteTable::snapshot() const {
+  const std::lock_guard lock(mutex_);
+  return routes_;
+}
+
+void RouteTable::change(const std::function<void(Routes&)>& edit) {
+  const std::lock_guard editing(editing_);
+  auto copy = std::make_shared<Routes>(*snapshot());
+  edit(*copy);
+  RouteSnapshot next = std::move(copy);
+  const std::lock_guard lock(mutex_);
+  routes_.swap(next);
+}
+
+RouteDecision decide(const Routes& routes, const Site& site, std::string_view host) {
+  using Kind = RouteDecision::Kind;
+  const auto name = site.parse(host);
+  if (name.kind == HostName::Kind::index) return {.kind = Kind::index};
+  const auto found = name.kind == HostName::Kind::sandbox ? routes.find(name.sandbox) : routes.end();
+  if (found == routes.end()) return {};
+  const SandboxRoute& route = found->second;
+  RouteDecision decision{.kind = Kind::not_running, .sandbox = name.sandbox, .route = &route};
+  if (route.state != SandboxRoute::State::running) return decision;
+  decision.port = name.port != 0 ? name.port : route.primary;
+  const auto listens = std::find_if(route.ports.begin(), route.ports.end(),
+                                    [&](const Port& port) { return port.number == decision.port; });
+  decision.kind = listens == route.ports.end() ? Kind::no_server : Kind::forward;
+  if (decision.kind == Kind::forward) decision.address = listens->address;
+  return decision;
+}
+
+}  // namespace agentvm::proxy

@@ -1,0 +1,71 @@
+#include "proxy/route/site.hpp"
+
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "vmm/base/error.hpp"
+#include "vmm/base/names.hpp"
+
+namespace agentvm::proxy {
+namespace {
+
+constexpr std::uint16_t http_port = 80;
+
+bool is_sandbox_name(std::string_view text) {
+  try {
+    SandboxName::parse(text);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+/// 0 unless `text` is a port as we would write it.
+std::uint16_t canonical_port(std::string_view text) {
+  std::uint16_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool good = error == std::errc() && end == text.data() + text.size() && text.front() != '0';
+  return good ? value : std::uint16_t{0};
+}
+
+}  // namespace
+
+HostName Site::parse(std::string_view host) const {
+  const HostName unknown;
+  const auto colon = host.find(':');
+  const auto name = host.substr(0, colon);
+  const auto port_given = colon == host.npos ? http_port : canonical_port(host.substr(colon + 1));
+  if (port_given != port) return unknown;
+  if (name == domain) return {HostName::Kind::index, {}, 0};
+  if (name.size() <= domain.size() + 1 || !name.ends_with(domain) || name[name.size() - domain.size() - 1] != '.')
+    return unknown;
+  auto labels = name.substr(0, name.size() - domain.size() - 1);
+  HostName result{HostName::Kind::sandbox, {}, 0};
+  if (const auto dot = labels.find('.'); dot != labels.npos) {
+    result.port = canonical_port(labels.substr(0, dot));
+    if (result.port == 0) return unknown;
+    labels.remove_prefix(dot + 1);
+  }
+  if (!is_sandbox_name(labels)) return unknown;
+  result.sandbox = labels;
+  return result;
+}
+
+std::string Site::url(std::string_view sandbox, std::uint16_t guest_port) const {
+  std::string result = "http://";
+  if (guest_port != 0) result += fmt::format("{}.", guest_port);
+  if (!sandbox.empty()) result += fmt::format("{}.", sandbox);
+  result += domain;
+  if (port != http_port) result += fmt::format(":{}", port);
+  return result + "/";
+}
+
+bool Site::same_sandbox(std::string_view origin, std::string_view sandbox) const {
+  constexpr std::string_view scheme = "http://";
+  if (!origin.starts_with(scheme)) return false;
+  const auto from = parse(origin.substr(scheme.size()));
+  return from.kind == HostName::Kind::sandbox && from.sandbox == sandbox;
+}
+
+}  // namespace agentvm::proxy

@@ -1,0 +1,83 @@
+#include "proxy/route/site.hpp"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+namespace agentvm::proxy {
+namespace {
+
+using Kind = HostName::Kind;
+const Site site{"localhost", 8080};
+
+TEST(Site, KnowsTheNamesThatItWrites) {
+  EXPECT_EQ(site.parse("localhost:8080"), (HostName{Kind::index, "", 0}));
+  EXPECT_EQ(site.parse("box.localhost:8080"), (HostName{Kind::sandbox, "box", 0}));
+  EXPECT_EQ(site.parse("3000.box.localhost:8080"), (HostName{Kind::sandbox, "box", 3000}));
+  EXPECT_EQ(site.parse("65535.3000.localhost:8080"), (HostName{Kind::sandbox, "3000", 65535}));
+  EXPECT_EQ(site.url("box", 3000), "http://3000.box.localhost:8080/");
+  EXPECT_EQ(site.url("box"), "http://box.localhost:8080/");
+  EXPECT_EQ(site.url(), "http://localhost:8080/");
+  const Site other{"sandbox.local", 80};
+  EXPECT_EQ(other.parse("box.sandbox.local"), (HostName{Kind::sandbox, "box", 0}));
+  EXPECT_EQ(other.parse("box.sandbox.local:80"), (HostName{Kind::sandbox, "box", 0}));
+  EXPECT_EQ(other.parse("sandbox.local").kind, Kind::index);
+  EXPECT_EQ(other.url("box", 5173), "http://5173.box.sandbox.local/");
+}
+
+/// DNS rebinding and its relatives: whatever resolves to us is not thereby ours.
+TEST(Site, KnowsNothingElse) {
+  for (const char* host : {"",
+                           ":8080",
+                           "evil.example:8080",
+                           "evil.example",
+                           "localhost",
+                           "box.localhost",
+                           "box.localhost:80",
+                           "box.localhost:08080",
+                           "box.localhost:8081",
+                           "box.localhost:",
+                           "box.localhost:8080:8080",
+                           "box.localhost.:8080",
+                           "localhost.:8080",
+                           "box..localhost:8080",
+                           ".box.localhost:8080",
+                           ".localhost:8080",
+                           "boxlocalhost:8080",
+                           "box.localhost.evil.example:8080",
+                           "127.0.0.1:8080",
+                           "[::1]:8080",
+                           "2130706433:8080",
+                           "0x7f.1:8080",
+                           "03000.box.localhost:8080",
+                           "0.box.localhost:8080",
+                           "65536.box.localhost:8080",
+                           "99999.box.localhost:8080",
+                           "+3000.box.localhost:8080",
+                           "-1.box.localhost:8080",
+                           "x.box.localhost:8080",
+                           "3000.3000.box.localhost:8080",
+                           "-box.localhost:8080",
+                           "box-.localhost:8080",
+                           "b[ox.localhost:8080",
+                           "xn--box.localhost.example:8080",
+                           "localhost:8080.evil.example",
+                           "box.local:8080"})
+    EXPECT_EQ(site.parse(host).kind, Kind::unknown) << host;
+  EXPECT_EQ(site.parse(fmt::format("{}.localhost:8080", std::string(41, 'a'))).kind, Kind::unknown);
+  EXPECT_EQ(site.parse(fmt::format("{}.localhost:8080", std::string(40, 'a'))).kind, Kind::sandbox);
+}
+
+TEST(Site, AWebsocketComesFromAPageOfTheSameSandbox) {
+  EXPECT_TRUE(site.same_sandbox("http://box.localhost:8080", "box"));
+  EXPECT_TRUE(site.same_sandbox("http://3000.box.localhost:8080", "box"));
+  for (const char* origin :
+       {"", "null", "http://", "https://box.localhost:8080", "http://box.localhost", "http://box.localhost:8081",
+        "http://other.localhost:8080", "http://box.other.localhost:8080", "http://localhost:8080",
+        "http://evil.example", "http://box.localhost:8080.evil.example", "http://box.localhost:8080/",
+        "http://evil.example#http://box.localhost:8080", "http://user@box.localhost:8080", "HTTP://box.localhost:8080",
+        "file://", "http://box.localhost:8080 http://evil.example"})
+    EXPECT_FALSE(site.same_sandbox(origin, "box")) << origin;
+}
+
+}  // namespace
+}  // namespace agentvm::proxy
