@@ -37,7 +37,9 @@ std::string operation_in_progress(const fs::path& git_dir) {
   return {};
 }
 
-void refuse_unsuitable(const HostGit& git, const std::string& format, const std::string& shallow, Deadline deadline) {
+/// Throws for what a sync cannot work with; returns how references are kept.
+std::string refuse_unsuitable(const HostGit& git, const std::string& format, const std::string& shallow,
+                              Deadline deadline) {
   const auto where = git.folder().string();
   if (format != "sha1")
     throw Error(
@@ -48,10 +50,17 @@ void refuse_unsuitable(const HostGit& git, const std::string& format, const std:
         ErrorCode::operation_failed,
         fmt::format("{} is a shallow clone: what comes back from a sandbox could not be proven complete", where),
         fmt::format("git -C {} fetch --unshallow", where));
-  if (const auto partial = git.try_line({"config", "--get", "extensions.partialClone"}, deadline);
-      partial && !partial->empty())
-    throw Error(ErrorCode::operation_failed, fmt::format("{} is a partial clone: objects are missing from it", where),
-                fmt::format("git clone --no-filter $(git -C {} remote get-url {}) FULL_CLONE", where, *partial));
+  std::string ref_format = "files";
+  const auto extensions = git.run({"config", "--get-regexp", "^extensions\\.(partialclone|refstorage)$"}, deadline).out;
+  for (const auto& line : split_lines(extensions)) {
+    const auto value = line.substr(std::min(line.find(' '), line.size() - 1) + 1);
+    if (line.starts_with("extensions.refstorage "))
+      ref_format = value;
+    else if (line.starts_with("extensions.partialclone ") && !value.empty())
+      throw Error(ErrorCode::operation_failed, fmt::format("{} is a partial clone: objects are missing from it", where),
+                  fmt::format("git clone --no-filter $(git -C {} remote get-url {}) FULL_CLONE", where, value));
+  }
+  return ref_format;
 }
 
 }  // namespace
@@ -67,8 +76,8 @@ HostRepository open_object_store(const fs::path& git_dir, Deadline deadline) {
   // Asked from inside of it: git must not have found another repository further up.
   if (lines.size() != 4 || !fs::equivalent(lines[0], git_dir, problem))
     throw Error(ErrorCode::not_found, fmt::format("{} is not a git repository", git_dir.string()));
-  refuse_unsuitable(git, lines[1], lines[2], deadline);
   HostRepository repository;
+  repository.ref_format = refuse_unsuitable(git, lines[1], lines[2], deadline);
   repository.worktree = repository.git_dir = lines[0];
   repository.common_dir = lines[3];
   add_object_dirs(repository.common_dir / "objects", 0, repository.object_dirs);
@@ -95,8 +104,8 @@ HostRepository open_host_repository(const fs::path& path, Deadline deadline) {
   if (lines[1] != "true")
     throw Error(ErrorCode::operation_failed,
                 fmt::format("{} is inside a repository's own folder, not in its work tree", path.string()));
-  refuse_unsuitable(git, lines[2], lines[3], deadline);
   HostRepository repository;
+  repository.ref_format = refuse_unsuitable(git, lines[2], lines[3], deadline);
   repository.git_dir = lines[4];
   repository.common_dir = lines[5];
   repository.worktree = git.line({"rev-parse", "--show-toplevel"}, deadline);

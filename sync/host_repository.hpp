@@ -16,6 +16,7 @@ struct HostRepository {
   std::vector<fs::path> object_dirs;  ///< objects, and its alternates, and theirs
   std::string head_branch;            ///< empty when detached
   std::string head;                   ///< commit id; empty when the branch is unborn
+  std::string ref_format = "files";   ///< how references are kept: "files", "reftable"
   std::string operation;              ///< "a merge", "a rebase" ... in progress; else empty
 };
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sync/ref_writer.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/process.hpp"
 
@@ -15,6 +16,19 @@ namespace agentvm::sync {
 namespace {
 
 constexpr std::string_view keep_mark = "agentvm-sync ";
+constexpr std::string_view draft_prefix = "tmp_agentvm_";  // git gc removes old tmp_* files
+
+fs::path draft_name(const fs::path& folder) {
+  return folder / fmt::format("{}{}_{}_{}", draft_prefix, ::getpid(), process_start_ticks(::getpid()), random_hex(6));
+}
+
+/// "PID TICKS" or "PID_TICKS_...": of a process that is no more.
+bool is_of_the_dead(const std::string& text) {
+  int pid = 0;
+  unsigned long long ticks = 0;
+  if (std::sscanf(text.c_str(), "%d%*[ _]%llu", &pid, &ticks) != 2) return true;
+  return process_start_ticks(pid) != ticks;
+}
 
 /// Links or copies `from` to `to` without ever replacing anything; the result is synced. An existing `to` is success:
 /// the name is the digest.
@@ -24,8 +38,7 @@ void place_file(const fs::path& from, const fs::path& to) {
   const auto source = open_file(from, O_RDONLY | O_NOFOLLOW);
   check_errno(::fsync(source.get()), from.string());
   if (::link(from.c_str(), to.c_str()) == 0 || errno == EEXIST) return;
-  const fs::path temporary =
-      to.parent_path() / fmt::format("tmp_agentvm_{}", random_hex(6));  // git gc removes old tmp_* files
+  const auto temporary = draft_name(to.parent_path());
   try {
     const auto target = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0444);
     for (;;) {
@@ -53,35 +66,31 @@ void place_file(const fs::path& from, const fs::path& to) {
   }
 }
 
-/// .keep files of syncs that were killed: ours by their first words, dead by their process.
-void sweep_keeps(const fs::path& pack_dir) {
+}  // namespace
+
+void sweep_keeps(const HostRepository& host) {
+  const auto pack_dir = host.common_dir / "objects/pack";
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(pack_dir, ignored)) {
-    if (entry.path().extension() != ".keep") continue;
-    const auto text = read_tail(entry.path(), 200);
-    if (!text.starts_with(keep_mark)) continue;
-    int pid = 0;
-    unsigned long long ticks = 0;
-    if (std::sscanf(text.c_str() + keep_mark.size(), "%d %llu", &pid, &ticks) == 2 && process_start_ticks(pid) == ticks)
+    const auto name = entry.path().filename().string();
+    std::string owner;
+    if (name.starts_with(draft_prefix)) {
+      owner = name.substr(draft_prefix.size());
+    } else if (name.ends_with(".keep")) {
+      const auto text = read_tail(entry.path(), 200);
+      if (!text.starts_with(keep_mark)) continue;
+      owner = text.substr(keep_mark.size());
+    } else {
       continue;
-    fs::remove(entry.path(), ignored);
+    }
+    if (is_of_the_dead(owner)) ::unlink(entry.path().c_str());
   }
 }
 
+namespace {
+
 std::string branch_of(const std::string& sandbox, const std::string& ref) {
   return ref.substr(mirror_ref(sandbox, "").size());
-}
-
-void transact(const HostGit& git, const std::string& commands, Deadline deadline) {
-  if (commands.empty()) return;
-  git.output(
-      {"-c", "core.logAllRefUpdates=false", "update-ref", "--no-deref", "--stdin", "-z"}, deadline,
-      "start" + std::string(1, '\0') + commands + "prepare" + std::string(1, '\0') + "commit" + std::string(1, '\0'));
-}
-
-std::string update_command(const std::string& ref, const std::string& to, const std::string& from) {
-  const std::string zero(1, '\0');
-  return "update " + ref + zero + to + zero + (from.empty() ? std::string(oid_hex_length, '0') : from) + zero;
 }
 
 }  // namespace
@@ -118,17 +127,24 @@ LandedPack::LandedPack(const HostRepository& host, const fs::path& quarantine_ob
   const auto pack_dir = host.common_dir / "objects/pack";
   std::error_code ignored;
   fs::create_directory(pack_dir, ignored);
-  sweep_keeps(pack_dir);
+  sweep_keeps(host);
   const auto stem = "pack-" + name;
   keep_ = pack_dir / (stem + ".keep");
-  UniqueFd keep(::open(keep_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (keep)
-    write_all(keep.get(), fmt::format("{}{} {}\n", keep_mark, ::getpid(), process_start_ticks(::getpid())),
+  // Whole or not at all: an empty one, left by a kill, could as well be the user's.
+  const auto draft = draft_name(pack_dir);
+  try {
+    const auto file = open_file(draft, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    write_all(file.get(), fmt::format("{}{} {}\n", keep_mark, ::getpid(), process_start_ticks(::getpid())),
               Deadline::never());
-  else if (errno == EEXIST)
-    keep_.clear();  // somebody keeps this very pack already
-  else
-    throw_errno("writing into " + pack_dir.string());
+    if (::link(draft.c_str(), keep_.c_str()) < 0) {
+      if (errno != EEXIST) throw_errno("writing into " + pack_dir.string());
+      keep_.clear();  // somebody keeps this very pack already
+    }
+  } catch (...) {
+    ::unlink(draft.c_str());
+    throw;
+  }
+  ::unlink(draft.c_str());
   try {
     place_file(quarantine_objects / "pack" / (stem + ".pack"), pack_dir / (stem + ".pack"));
     place_file(quarantine_objects / "pack" / (stem + ".idx"), pack_dir / (stem + ".idx"));
@@ -143,21 +159,21 @@ LandedPack::~LandedPack() {
   if (!keep_.empty()) ::unlink(keep_.c_str());
 }
 
-void update_refs(const HostGit& git, const std::string& sandbox, const LandingPlan& plan, const std::string& stamp,
-                 Deadline deadline) {
-  std::string keep, free, move;
-  const std::string zero(1, '\0');
+void update_refs(const HostRepository& host, const HostGit& git, const std::string& sandbox, const LandingPlan& plan,
+                 const std::string& stamp, Deadline deadline) {
+  std::vector<RefEdit> keep, free, move;
   for (const auto& [ref, tip] : plan.displaced) {
-    keep += update_command(old_ref(sandbox, stamp, branch_of(sandbox, ref)), tip, "");
-    free += "delete " + ref + zero + tip + zero;
+    keep.push_back({old_ref(sandbox, stamp, branch_of(sandbox, ref)), tip, ""});
+    free.push_back({ref, "", tip});
   }
   for (const auto& change : plan.changes) {
-    if (!change.kept_as.empty()) keep += update_command(change.kept_as, change.old_tip, "");
-    move += update_command(change.ref, change.new_tip, change.old_tip);
+    if (!change.kept_as.empty()) keep.push_back({change.kept_as, change.old_tip, ""});
+    move.push_back({change.ref, change.new_tip, change.old_tip});
   }
-  transact(git, keep, deadline);
-  transact(git, free, deadline);
-  transact(git, move, deadline);
+  RefWriter writer(host, git, deadline);
+  writer.apply(keep);
+  writer.apply(free);
+  writer.apply(move);
 }
 
 }  // namespace agentvm::sync

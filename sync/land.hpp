@@ -50,10 +50,13 @@ class LandedPack {
   fs::path keep_;
 };
 
+/// Removes .keep files and drafts of syncs that were killed: ours by their first words, dead by their process.
+void sweep_keeps(const HostRepository& host);
+
 /// Makes the reference changes in transactions that check every old value. Killed between two of them, nothing is lost:
 /// old tips are kept first, names are freed second, branches move last. Throws `operation_failed` when somebody else
 /// moved a reference meanwhile.
-void update_refs(const HostGit& git, const std::string& sandbox, const LandingPlan& plan, const std::string& stamp,
-                 Deadline deadline);
+void update_refs(const HostRepository& host, const HostGit& git, const std::string& sandbox, const LandingPlan& plan,
+                 const std::string& stamp, Deadline deadline);
 
 }  // namespace agentvm::sync

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "sync/land.hpp"
+#include "sync/ref_writer.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/text.hpp"
@@ -118,6 +120,8 @@ Quarantine::Quarantine(const fs::path& scratch, const HostRepository& host, cons
       write_file_atomic(folder_ / haves_file, "");
       return;
     }
+    recover_references(host, deadline);
+    sweep_keeps(host);
     if (host.object_dirs.front().string().find('\n') != std::string::npos)
       throw Error(ErrorCode::operation_failed, "the repository's path has a newline in it");
     write_file_atomic(objects() / "info/alternates", host.object_dirs.front().string() + "\n");
@@ -173,6 +177,12 @@ FetchVerdict Quarantine::converse(guest::Streams& streams, const std::string& gu
   if (!status) child.terminate(milliseconds(0));
   if (talk.verdict.empty()) {
     const auto how = status ? status->describe() : "it did not end";
+    // The pack is written through a mapping: where no block can be had for it, the kernel says so by this signal.
+    if (status && status->signal == SIGBUS)
+      throw Error(
+          ErrorCode::operation_failed,
+          fmt::format("there is no space left for what the sandbox sent, in {}", folder_.parent_path().string()),
+          fmt::format("df -h {}", folder_.parent_path().string()));
     throw Error(ErrorCode::operation_failed,
                 with_remarks(fmt::format("the fetch ended without a verdict: {}", how), talk.remarks), "agentvm sync");
   }

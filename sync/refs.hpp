@@ -10,6 +10,7 @@
 namespace agentvm::sync {
 
 inline constexpr std::string_view branch_prefix = "refs/heads/";
+inline constexpr std::string_view own_prefix = "refs/agentvm/";
 inline constexpr std::size_t oid_hex_length = 40;
 
 /// 40 lower-case hex digits.

@@ -75,7 +75,7 @@ class Run {
            fmt::format("storing {} objects, {} references", verdict_.objects, plan.changes.size()));
     std::optional<LandedPack> pack;
     if (!verdict_.pack.empty() && !plan.changes.empty()) pack.emplace(host_, quarantine.objects(), verdict_.pack);
-    update_refs(git_, sandbox, plan, stamp, deadline_);
+    update_refs(host_, git_, sandbox, plan, stamp, deadline_);
   }
 
   Relation relation(const std::string& host, const std::string& guest) {

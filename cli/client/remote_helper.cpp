@@ -62,8 +62,19 @@ class Helper {
     return result;
   }
 
+  /// The repository git works in: it says so where there is one.
+  static std::optional<std::string> repository() {
+    const char* git_dir = std::getenv("GIT_DIR");
+    std::error_code problem;
+    const auto folder = std::filesystem::canonical(git_dir && *git_dir ? git_dir : ".git", problem);
+    if (problem) return std::nullopt;
+    return folder.string();
+  }
+
   void list() {
-    const auto result = call("remote.list", request_params());
+    auto params = request_params();
+    if (const auto folder = repository()) params["git_dir"] = *folder;
+    const auto result = call("remote.list", params);
     const auto head = require<std::string>(result, "head_branch");
     std::string text;
     for (const auto& ref : require<Json>(result, "branches")) {
@@ -81,12 +92,10 @@ class Helper {
       const auto id = line.substr(6, 40);
       wanted[id] = line.size() > 47 ? line.substr(47) : "";
     } while (std::getline(std::cin, line) && line.starts_with("fetch "));
-    const char* git_dir = std::getenv("GIT_DIR");
-    std::error_code problem;
-    const auto folder = std::filesystem::canonical(git_dir && *git_dir ? git_dir : ".git", problem);
-    if (problem) throw Error(ErrorCode::not_found, "git did not say which repository to fetch into");
+    const auto folder = repository();
+    if (!folder) throw Error(ErrorCode::not_found, "git did not say which repository to fetch into");
     auto params = request_params();
-    params["git_dir"] = folder.string();
+    params["git_dir"] = *folder;
     const auto result = call("remote.fetch", params);
     for (const auto& ref : require<Json>(result, "branches")) wanted.erase(require<std::string>(ref, "tip"));
     const auto keep = require<std::string>(result, "keep");

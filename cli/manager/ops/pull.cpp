@@ -33,6 +33,7 @@ Json branches_json(const sync::FetchVerdict& verdict) {
 
 /// A repository that a guest can write is none of the host's: its configuration would run programs here.
 void refuse_guest_repository(Core& core, const fs::path& git_dir) {
+  if (git_dir.empty()) return;
   const auto real = fs::weakly_canonical(git_dir).string(), state = fs::weakly_canonical(core.paths().state).string();
   if (real == state || real.starts_with(state + "/"))
     throw Error(ErrorCode::operation_failed,
@@ -61,6 +62,8 @@ sync::SyncLimits sync_limits(Core& core, const SandboxRecord& record,
 }
 
 Json list_remote(Core& core, CallContext& call, const Json& params) {
+  // Here already: git fetches nothing where it has all objects, and such a repository may have them.
+  refuse_guest_repository(core, value_or<std::string>(params, "git_dir", ""));
   const auto [record, live] = running_sandbox(core, params);
   const auto deadline = Deadline::after(list_limit);
   const auto session = live->session(Session::control, deadline);

@@ -11,7 +11,7 @@ namespace agentvm::manager {
 sync::SyncLimits sync_limits(Core& core, const SandboxRecord& record,
                              const std::map<std::string, std::string>& environment = {});
 
-/// `remote.list` {name}: the guest's branches.
+/// `remote.list` {name, git_dir}: the guest's branches.
 Json list_remote(Core& core, CallContext& call, const Json& params);
 /// `remote.fetch` {name, git_dir}: checked objects into that repository.
 Json fetch_remote(Core& core, CallContext& call, const Json& params);
