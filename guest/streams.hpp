@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "vmm/base/clock.hpp"
+#include "vmm/base/error.hpp"
 #include "vmm/base/fd.hpp"
 
 namespace agentvm::guest {
@@ -73,6 +74,11 @@ class Streams {
   virtual bool alive() const = 0;
   /// TCP from inside the guest (its own loopback for "127.0.0.1" and "::1"). Throws `operation_failed` when refused.
   virtual UniqueFd dial(const std::string& host, std::uint16_t port, Deadline deadline) = 0;
+  /// Exactly one of both: the connection, or why there is none.
+  using Dialled = std::function<void(UniqueFd connection, const Error* error)>;
+  /// As `dial`, without waiting and without throwing: `callback` is called exactly once, on an unspecified thread
+  /// (maybe within this call), and must not block.
+  virtual void dial_async(const std::string& host, std::uint16_t port, Deadline deadline, Dialled callback) = 0;
   /// Listens on 127.0.0.1:`port` in the guest; `on_connection` gets each connection, on an unspecified thread, and must
   /// not block.
   virtual std::unique_ptr<Listener> accept(std::uint16_t port, std::function<void(UniqueFd)> on_connection,

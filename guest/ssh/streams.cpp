@@ -113,6 +113,9 @@ class SshStreams final : public Streams {
     // Where both loopbacks are meant, "localhost" lets the guest pick the one that answers.
     return std::move(loop_->dial(host, port, deadline).io);
   }
+  void dial_async(const std::string& host, std::uint16_t port, Deadline deadline, Dialled callback) override {
+    loop_->dial_async(host, port, deadline, std::move(callback));
+  }
 
   std::unique_ptr<Listener> accept(std::uint16_t port, std::function<void(UniqueFd)> on_connection,
                                    Deadline deadline) override {

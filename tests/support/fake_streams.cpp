@@ -173,6 +173,16 @@ UniqueFd FakeStreams::dial(const std::string& host, std::uint16_t port, Deadline
   return fd;
 }
 
+void FakeStreams::dial_async(const std::string& host, std::uint16_t port, Deadline deadline, Dialled callback) {
+  UniqueFd connection;
+  try {
+    connection = dial(host, port, deadline);
+  } catch (const Error& error) {
+    return callback({}, &error);
+  }
+  callback(std::move(connection), nullptr);
+}
+
 std::unique_ptr<guest::Listener> FakeStreams::accept(std::uint16_t port, std::function<void(UniqueFd)> on_connection,
                                                      Deadline) {
   std::lock_guard lock(mutex_);

@@ -25,6 +25,7 @@ class FakeStreams : public guest::Streams {
   bool alive() const override;
   /// Connects to this machine's loopback.
   UniqueFd dial(const std::string& host, std::uint16_t port, Deadline deadline) override;
+  void dial_async(const std::string& host, std::uint16_t port, Deadline deadline, Dialled callback) override;
   /// `connect_to` below plays the guest's side.
   std::unique_ptr<guest::Listener> accept(std::uint16_t port, std::function<void(UniqueFd)> on_connection,
                                           Deadline deadline) override;

@@ -52,6 +52,8 @@ class Loop : public std::enable_shared_from_this<Loop> {
   };
   Opened open_process(ProcessRequest request, Deadline deadline);
   Opened dial(const std::string& host, std::uint16_t port, Deadline deadline);
+  void dial_async(const std::string& host, std::uint16_t port, Deadline deadline,
+                  std::function<void(UniqueFd, const Error*)> callback);
   void listen(std::uint16_t port, std::function<void(UniqueFd)> on_connection, Deadline deadline);
   // These return at once; a channel or port that is gone is ignored.
   void unlisten(std::uint16_t port);
@@ -90,6 +92,8 @@ class Loop : public std::enable_shared_from_this<Loop> {
   void begin_open(Pump::Kind kind, std::function<Steps(Pump&)> steps, std::shared_ptr<Answer<Opened>> answer,
                   std::string what, Deadline deadline);
   void post_or_fail(std::function<void()> task);
+  std::function<void()> dial_task(const std::string& host, std::uint16_t port, std::shared_ptr<Answer<Opened>> answer,
+                                  Deadline deadline);
   Error lost_error() const;
   Pump* find(std::uint64_t id);
 

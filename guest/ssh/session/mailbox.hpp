@@ -34,20 +34,40 @@ class Mailbox {
   bool closed_ = false;                       // guarded by mutex_
 };
 
-/// One answer from the session's thread to one waiting caller. When the last task that could answer is gone, `wait`
-/// must not hang: whoever drops such a task calls `fail`.
+/// One answer from the session's thread to one waiting caller, or to a callback. When the last task that could answer
+/// is gone, `wait` must not hang: whoever drops such a task calls `fail`. A callback is told then by itself.
 template <class T>
 class Answer {
  public:
+  using Callback = std::function<void(T value, const Error* error)>;
+  Answer() = default;
+  /// Nobody waits: `callback` gets the answer, once, on the thread that gives it.
+  explicit Answer(Callback callback) : callback_(std::move(callback)) {}
+  Answer(const Answer&) = delete;
+  Answer& operator=(const Answer&) = delete;
+  ~Answer() {
+    if (!callback_) return;
+    const Error error(ErrorCode::operation_failed, "the connection to the guest ended");
+    callback_(T{}, &error);
+  }
+
   void set(T value) {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (error_ || value_) return;
+    if (const auto callback = std::exchange(callback_, nullptr)) {
+      lock.unlock();
+      return callback(std::move(value), nullptr);
+    }
     value_ = std::move(value);
     ready_.notify_all();
   }
   void fail(Error error) {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (error_ || value_) return;
+    if (const auto callback = std::exchange(callback_, nullptr)) {
+      lock.unlock();
+      return callback(T{}, &error);
+    }
     error_ = std::move(error);
     ready_.notify_all();
   }
@@ -66,6 +86,7 @@ class Answer {
  private:
   std::mutex mutex_;
   std::condition_variable ready_;
+  Callback callback_;           // guarded by mutex_
   std::optional<T> value_;      // guarded by mutex_
   std::optional<Error> error_;  // guarded by mutex_
 };

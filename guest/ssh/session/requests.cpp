@@ -95,16 +95,36 @@ Opened Loop::open_process(ProcessRequest request, Deadline deadline) {
   return wait_opened(answer, what, deadline);
 }
 
-Opened Loop::dial(const std::string& host, std::uint16_t port, Deadline deadline) {
-  const std::string what = fmt::format("connecting to {}:{} in sandbox {}", host, port, endpoint_.name);
-  auto answer = std::make_shared<Answer<Opened>>();
+std::function<void()> Loop::dial_task(const std::string& host, std::uint16_t port,
+                                      std::shared_ptr<Answer<Opened>> answer, Deadline deadline) {
   const auto steps = [host, port](Pump& pump) {
     return Steps{[channel = pump.channel(), host, port] {
       return ssh_channel_open_forward(channel, host.c_str(), port, "127.0.0.1", 0);
     }};
   };
-  post_or_fail([this, steps, answer, what, deadline] { begin_open(Pump::Kind::tcp, steps, answer, what, deadline); });
-  return wait_opened(answer, what, deadline);
+  return [this, steps, answer = std::move(answer), deadline,
+          what = fmt::format("connecting to {}:{} in sandbox {}", host, port, endpoint_.name)] {
+    begin_open(Pump::Kind::tcp, steps, answer, what, deadline);
+  };
+}
+
+Opened Loop::dial(const std::string& host, std::uint16_t port, Deadline deadline) {
+  auto answer = std::make_shared<Answer<Opened>>();
+  post_or_fail(dial_task(host, port, answer, deadline));
+  return wait_opened(answer, fmt::format("connecting to {}:{} in sandbox {}", host, port, endpoint_.name), deadline);
+}
+
+void Loop::dial_async(const std::string& host, std::uint16_t port, Deadline deadline,
+                      std::function<void(UniqueFd, const Error*)> callback) {
+  const auto answer = std::make_shared<Answer<Opened>>(
+      [callback = std::move(callback)](Opened opened, const Error* error) { callback(std::move(opened.io), error); });
+  try {
+    check_alive();
+  } catch (const Error& error) {
+    return answer->fail(error);
+  }
+  // A mailbox that has just closed drops the task, and the answer with it.
+  mailbox_.post(dial_task(host, port, answer, deadline));
 }
 
 void Loop::listen(std::uint16_t port, std::function<void(UniqueFd)> on_connection, Deadline deadline) {

@@ -199,6 +199,60 @@ TEST(SshStreams, MixingTheStreamsDoesNotGatherOneInMemory) {
   EXPECT_EQ(streams->exec({.argv = {"true"}}, soon())->wait(soon())->code, 0);
 }
 
+/// What a dial without waiting came to.
+struct Dialling {
+  void begin(Streams& streams, std::uint16_t port, Deadline deadline) {
+    streams.dial_async("127.0.0.1", port, deadline, [this](UniqueFd fd, const Error* error) {
+      const std::lock_guard lock(mutex);
+      ++calls;
+      connection = std::move(fd);
+      if (error) text = error->message();
+      told.notify_all();
+    });
+  }
+  void wait() {
+    std::unique_lock lock(mutex);
+    EXPECT_TRUE(told.wait_until(lock, soon().at(), [this] { return calls > 0; }));
+    EXPECT_EQ(calls, 1);
+  }
+  std::mutex mutex;
+  std::condition_variable told;
+  int calls = 0;
+  UniqueFd connection;
+  std::string text;
+};
+
+TEST(SshStreams, DialsWithoutWaiting) {
+  Sshd sshd;
+  const auto streams = connect(sshd);
+  Server server([](int fd) { write_all(fd, "got " + read_to_end(fd, soon()), soon()); });
+  Dialling good, refused, late, lost;
+  good.begin(*streams, server.port, soon());
+  refused.begin(*streams, free_port(), soon());
+  good.wait();
+  refused.wait();
+  ASSERT_TRUE(good.connection);
+  write_all(good.connection.get(), "it", soon());
+  ::shutdown(good.connection.get(), SHUT_WR);
+  EXPECT_EQ(read_to_end(good.connection.get(), soon()), "got it");
+  EXPECT_FALSE(refused.connection);
+  EXPECT_THAT(refused.text, HasSubstr("refused"));
+  sshd.freeze();
+  late.begin(*streams, server.port, Deadline::after(milliseconds(50)));
+  late.wait();
+  EXPECT_FALSE(late.connection);
+  EXPECT_THAT(late.text, HasSubstr("in time"));
+  Dialling waiting;
+  waiting.begin(*streams, server.port, soon());
+  sshd.kill();
+  waiting.wait();
+  EXPECT_FALSE(waiting.connection);
+  lost.begin(*streams, server.port, soon());
+  lost.wait();
+  EXPECT_FALSE(lost.connection);
+  EXPECT_THAT(lost.text, HasSubstr("gone"));
+}
+
 TEST(SshStreams, DialReachesTheGuestsLoopbackAndSaysWhenItCannot) {
   const Sshd sshd;
   const auto streams = connect(sshd);
