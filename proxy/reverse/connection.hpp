@@ -1,0 +1,83 @@
+#pragma once
+// One client: its requests, one after the other, and the upstream connection that belongs to it. Private; lives on its
+// worker's thread.
+
+#include "proxy/http/body.hpp"
+#include "proxy/http/rewrite.hpp"
+#include "proxy/reverse/pages.hpp"
+#include "proxy/reverse/worker.hpp"
+
+namespace agentvm::proxy {
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(Worker& worker, Socket client, http::Forwarding forwarding);
+  /// Serves until either side has enough.
+  static awaitable<void> run(std::shared_ptr<Connection> self);
+  /// Ends what is past its deadline or leads into a machine that is gone.
+  void look(SteadyTime now, const Routes& routes);
+  void close();
+
+ private:
+  enum class Next { request, end };
+  enum class Attempt { done, repeat };
+  struct Upstream {
+    std::string sandbox;
+    std::uint64_t machine = 0;
+    std::uint16_t port = 0;
+    bool operator==(const Upstream&) const = default;
+  };
+
+  // connection.cpp: the client's side
+  awaitable<void> serve();
+  awaitable<bool> read_head();
+  awaitable<Next> respond();
+  awaitable<Next> forward(const RouteDecision& decision);
+  awaitable<Next> reply(Page page);
+  awaitable<void> farewell();
+
+  // upstream.cpp: a connection into the guest
+  awaitable<std::optional<Page>> connect(const RouteDecision& decision, bool fresh);
+  bool reusable() const;
+  void drop_upstream();
+
+  // exchange.cpp: one request and its answer
+  awaitable<Attempt> exchange(bool may_repeat);
+  awaitable<bool> read_response();
+  awaitable<bool> send_body_down(const http::Response& response, const http::Framing& framing);
+  awaitable<void> send_answer();
+  awaitable<void> tunnel();
+  awaitable<void> relay(Socket& from, Socket& to);
+  static awaitable<void> upload(std::shared_ptr<Connection> self);
+  awaitable<void> send_body_up();
+  awaitable<void> end_upload();
+
+  awaitable<bool> send(Socket& to, std::string_view data);
+  /// More of `from` at the end of `buffer`; `asio::error::eof` at its orderly end.
+  awaitable<error_code> receive(Socket& from, std::string& buffer);
+  /// A reset: nobody takes what was sent for whole.
+  void break_off();
+  void due_in(milliseconds span) { due_ = std::chrono::steady_clock::now() + span; }
+
+  Worker& worker_;
+  const http::Forwarding forwarding_;
+  Socket client_, upstream_;
+  std::optional<Upstream> upstream_for_;
+  asio::steady_timer wake_, upload_ended_;
+  SteadyTime due_;
+  std::string in_, back_;  // read from the client, from the upstream, and not used yet
+  http::Request request_;
+  http::Response response_;
+  std::optional<http::Fault> fault_;  // of what the client sends
+  std::string problem_;               // of what the server sends
+  bool ended_ = false;
+  bool uploading_ = false, upload_stop_ = false;
+  bool body_read_ = true;  // all of the request: what comes next on the connection is another one
+  bool answered_ = false;  // something of the final answer has been sent
+  bool upstream_keeps_ = false;
+};
+
+inline constexpr std::size_t buffer_bytes = 32 * 1024;
+inline constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+
+}  // namespace agentvm::proxy

@@ -1,0 +1,35 @@
+#pragma once
+// What the proxy itself says: small pages for people, the error object for programs. Pure.
+
+#include <string>
+
+#include "proxy/http/head.hpp"
+#include "proxy/route/routes.hpp"
+
+namespace agentvm::proxy {
+
+struct Page {
+  int status = 200;
+  std::string html, json;
+  unsigned refresh_seconds = 0;  ///< 0: stays as it is
+
+  /// Status line and headers for one of both bodies.
+  std::string head(bool as_json, bool keep_alive) const;
+};
+
+/// Whether the request prefers JSON: Accept names it, and not HTML.
+bool wants_json(const http::Request& request);
+
+Page refused_page(const http::Fault& fault);                                       ///< 400 and the like
+Page foreign_origin_page(const std::string& sandbox);                              ///< 403
+Page unknown_page(const Site& site, const std::string& host);                      ///< 421
+Page not_running_page(const RouteDecision& decision);                              ///< 503
+Page no_server_page(const RouteDecision& decision, const Site& site);              ///< 503
+Page crowded_page(const RouteDecision& decision);                                  ///< 503
+Page unreachable_page(const RouteDecision& decision, const std::string& problem);  ///< 502
+Page bad_answer_page(const RouteDecision& decision, const std::string& problem);   ///< 502
+Page timeout_page(const RouteDecision& decision);                                  ///< 504
+/// Every sandbox and port; 404 for another path than "/".
+Page index_page(const Routes& routes, const Site& site, std::string_view target);
+
+}  // namespace agentvm::proxy

@@ -1,0 +1,58 @@
+#pragma once
+// Dev servers by name: the reverse proxy. See README.md.
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "proxy/route/routes.hpp"
+#include "vmm/base/clock.hpp"
+#include "vmm/base/fd.hpp"
+
+namespace agentvm::proxy {
+
+struct Limits {
+  std::size_t connections = 4096;  ///< of clients; less where the process may open few descriptors
+  std::size_t upstreams_per_sandbox = 512;
+  milliseconds head{15'000};        ///< from its first byte (or the accepted connection) to its end
+  milliseconds keep_alive{75'000};  ///< between two requests
+  milliseconds dial{15'000};
+  milliseconds quiet{600'000};      ///< without a byte while a request is on its way
+  milliseconds tunnel{86'400'000};  ///< without a byte in a websocket
+};
+
+struct Options {
+  Site site;             ///< port 0: one that is free
+  unsigned workers = 0;  ///< 0: one per core, at most 8
+  Limits limits;
+  /// Opens a connection to `address`:`port` inside `sandbox`. Calls back once, from any thread, with it or with why
+  /// there is none. Must neither block nor throw.
+  using Dialled = std::function<void(UniqueFd connection, const std::string& problem)>;
+  std::function<void(const std::string& sandbox, const std::string& address, std::uint16_t port, Deadline deadline,
+                     Dialled callback)>
+      dial;
+};
+
+/// Thread-safe.
+class ReverseProxy {
+ public:
+  /// Listens on 127.0.0.1 and, where there is one, ::1. Throws `host_lacks` when the port is taken or not allowed.
+  explicit ReverseProxy(Options options);
+  ~ReverseProxy();  ///< `stop` with two seconds
+
+  /// What requests are judged by from now on; those on their way keep what they began with, unless their machine is
+  /// gone.
+  RouteTable& routes();
+  /// With the port that was taken.
+  const Site& site() const;
+  std::size_t connection_count() const;
+  /// Ends every connection and thread.
+  void stop(Deadline deadline);
+
+  class Core;  ///< private to the library
+
+ private:
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace agentvm::proxy
