@@ -92,7 +92,7 @@ class Copy:
         if cases:
             environment |= {"GTEST_FILTER": cases, "PYTEST_ADDOPTS": f"-k '{cases}'"}
         result = subprocess.run(["ctest", "--output-on-failure", "--no-tests=error", "-R", pattern], cwd=self.build, env=environment,
-                                capture_output=True, text=True, check=False)
+                                capture_output=True, encoding="utf-8", errors="replace", check=False)  # what a test prints may be any bytes
         verdicts = dict(re.findall(r"^ *\d+/\d+ Test +#\d+: (\S+) \.*(.*)$", result.stdout, re.MULTILINE))
         # A test whose fixture failed says nothing about the defence.
         return [test for test in tests if test in verdicts and "Passed" not in verdicts[test] and "Not Run" not in verdicts[test]], result.stdout

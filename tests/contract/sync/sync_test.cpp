@@ -311,5 +311,19 @@ TEST_F(SyncTest, HooksAndConfigOfTheGuestCloneRunNothing) {
   EXPECT_FALSE(fs::exists(canary));
 }
 
+/// Whatever the host's git would obey there: it never looks.
+TEST_F(SyncTest, ConfigurationOfTheGuestsCloneRunsNothingHere) {
+  const auto canary = (dir / "canary").string();
+  for (const char* key : {"core.fsmonitor", "core.sshCommand", "core.pager", "core.editor", "core.askPass",
+                          "filter.evil.clean", "filter.evil.process", "diff.external", "gpg.program"})
+    guest.git({"config", key, "touch " + canary + ";"});
+  guest.write(".git/info/attributes", "* filter=evil diff=evil\n");
+  guest.write(".git/hooks/reference-transaction", "#!/bin/sh\ntouch " + canary + "\n", true);
+  EXPECT_TRUE(sync().result == Result::up_to_date);
+  guest.write("a.txt", "two\n");  // git would ask the filter about it
+  sync();
+  EXPECT_FALSE(fs::exists(canary));
+}
+
 }  // namespace
 }  // namespace agentvm::sync

@@ -81,10 +81,12 @@ TEST(SelectBranches, RejectsWithAReasonAndGoesOn) {
                                        {"refs/heads/a", id},
                                        {"refs/heads/a/b", id},
                                        {"refs/heads/null", std::string(40, '0')},
+                                       {"refs/heads/-delete", id},
+                                       {"refs/heads/c/../../../hooks/x", id},
                                        {"refs/heads/wiper", id}});
   EXPECT_EQ(result.branches.size(), 2u);
   EXPECT_TRUE(result.branches.contains("wiper"));
-  EXPECT_EQ(result.rejected.size(), 7u);
+  EXPECT_EQ(result.rejected.size(), 9u);
 }
 
 TEST(RefStamp, FitsIntoAName) {
