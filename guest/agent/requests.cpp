@@ -76,6 +76,7 @@ void Server::dispatch(std::uint32_t id, const std::string& op, const Json& reque
     waiters_.push_back({id, what, Deadline::after(timeout)});
     return check_waiters();
   }
+  if (op == "ports") return ports(id, request);
   if (op == "sync") {
     ::sync();
     return answer(id, Json::object());
@@ -140,6 +141,7 @@ void Server::handle_input(const Frame& frame) {
 void Server::cancel(std::uint32_t id) {
   jobs_.remove_if([id](const ExecJob& job) { return job.id() == id; });
   std::erase_if(waiters_, [id](const Waiter& waiter) { return waiter.id == id; });
+  std::erase_if(port_waiters_, [id](const PortWaiter& waiter) { return waiter.id == id; });
 }
 
 ExecJob* Server::find_job(std::uint32_t id) {

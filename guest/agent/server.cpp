@@ -56,6 +56,7 @@ int Server::poll_timeout(Deadline deadline) const {
   int timeout = deadline.poll_timeout();
   if (parser_.mid_frame()) timeout = least(timeout, mid_frame_patience);
   if (!waiters_.empty()) timeout = least(timeout, waiter_pause);
+  if (!port_waiters_.empty()) timeout = least(timeout, port_patience());
   for (const auto& job : jobs_)
     if (const auto grace = job.grace()) timeout = least(timeout, grace->remaining());
   return timeout;
@@ -91,6 +92,7 @@ void Server::step(Deadline deadline) {
     if (entries[i].revents && owners[i].job) serve_job(*owners[i].job, owners[i].slot);
   finish_jobs();
   check_waiters();
+  check_ports();
   const short events = ready > 0 ? entries[0].revents : short{0};
   if (events & (POLLIN | POLLHUP | POLLERR)) read_port();
   if (connected_ && !ended_ && !outgoing_.empty()) write_port();
@@ -139,6 +141,7 @@ void Server::write_port() {
 void Server::forget_session() {
   jobs_.clear();
   waiters_.clear();
+  port_waiters_.clear();
   outgoing_.clear();
   nonce_.clear();
 }

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "guest/agent/exec_job.hpp"
+#include "guest/agent/port_watch.hpp"
 #include "guest/protocol/identity.hpp"
 
 struct pollfd;
@@ -63,6 +64,12 @@ class Server {
     std::string what;
     Deadline deadline;
   };
+  /// A host that waits until the listening ports differ from what it knows.
+  struct PortWaiter {
+    std::uint32_t id;
+    std::string known;
+    Deadline deadline;
+  };
   enum class Slot { port, input, output, error, exit, probe };
 
   void step(Deadline deadline);
@@ -87,6 +94,9 @@ class Server {
   void check_waiters();
   bool holds(const std::string& what);
   bool userspace_ready();
+  void ports(std::uint32_t id, const Json& request);
+  void check_ports();
+  milliseconds port_patience() const;
   void answer(std::uint32_t id, Json body);
   void refuse(std::uint32_t id, const Error& error);
   void send(FrameType type, std::uint32_t id, std::string payload);
@@ -102,6 +112,9 @@ class Server {
   UniqueFd host_watch_;  // edge-triggered epoll on the port: the only way to sleep until the host connects
   std::list<ExecJob> jobs_;
   std::deque<Waiter> waiters_;
+  std::optional<PortWatch> ports_;  // from the first request on
+  std::deque<PortWaiter> port_waiters_;
+  SteadyTime next_port_look_{};
   WorkspaceKind workspace_ = WorkspaceKind::none;
   std::optional<Process> probe_;
   bool userspace_ = false;

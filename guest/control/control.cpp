@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "guest/control/ports.hpp"
 #include "guest/control/session.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/log.hpp"
@@ -131,12 +132,16 @@ struct Control::State {
   }
 
   Reply call(const Json& body, Deadline deadline, const std::string& what, std::size_t limit_bytes = 0,
-             const std::string* input = nullptr) {
+             const std::string* input = nullptr, std::stop_token stop = {}) {
+    const std::stop_callback wake_us(stop, [this] {
+      { const std::lock_guard passing(mutex); }  // nobody is between the test of the condition and the wait
+      changed.notify_all();
+    });
     std::unique_lock lock(mutex);
     const auto id = session.request(body, limit_bytes);
     if (input) session.send_input(id, *input);
     poke();
-    const auto over = [&] { return session.look(id)->done || !session.lost().empty(); };
+    const auto over = [&] { return session.look(id)->done || !session.lost().empty() || stop.stop_requested(); };
     const bool in_time = wait(lock, deadline, over);
     if (in_time && session.look(id)->done) {
       auto reply = session.take(id);
@@ -145,7 +150,8 @@ struct Control::State {
     }
     session.abandon(id);
     poke();
-    if (in_time) throw lost_error();
+    if (!session.lost().empty()) throw lost_error();
+    if (in_time) throw Error(ErrorCode::cancelled, what + " was cancelled");
     throw Error(ErrorCode::timed_out, "the guest's agent did not finish in time: " + what);
   }
 
@@ -216,6 +222,14 @@ void Control::wait_until(const std::string& what, Deadline deadline) {
   constexpr milliseconds longest{500'000};
   const auto timeout = std::max(milliseconds(0), std::min(longest, deadline.remaining()) - answer_margin);
   state_->call({{"op", "wait"}, {"what", what}, {"timeout_ms", timeout.count()}}, deadline, "waiting for " + what);
+}
+
+GuestPorts Control::ports(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline) {
+  patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
+  return parse_guest_ports(state_
+                               ->call({{"op", "ports"}, {"known", known}, {"timeout_ms", patience.count()}}, deadline,
+                                      "watching ports", 0, nullptr, std::move(stop))
+                               .body);
 }
 
 std::int64_t Control::time(Deadline deadline) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,17 @@ struct ControlResult {
   bool ok() const { return code == 0 && signal == 0; }
 };
 
+/// A TCP port that something in the guest listens on. Checked and cleaned: safe to show.
+struct GuestPort {
+  std::uint16_t number = 0;
+  std::string address;  ///< an IP address, as inet_ntop writes it
+  std::string process, folder;
+};
+struct GuestPorts {
+  std::string token;  ///< for the next call
+  std::vector<GuestPort> ports;
+};
+
 /// A connection to the agent of one guest. Thread-safe; no call outlasts its deadline. Nothing that the guest does
 /// makes it use unbounded memory: a guest that breaks the protocol loses the connection with a reason. Once lost it
 /// stays lost: connect anew.
@@ -70,6 +82,9 @@ class Control {
   /// Asks for an orderly power-off; returns when the guest has taken the request.
   void shutdown(Deadline deadline);
 
+  /// What listens, as soon as it differs from `known` (a token; empty: at once), and in any case after `patience`.
+  /// Throws `cancelled` when stopped.
+  GuestPorts ports(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline);
   bool alive() const;
   std::string lost_reason() const;
   /// Called once, on the reader thread; at once, on this thread, when it is lost already. Must not block. One callback:
