@@ -13,6 +13,8 @@ CommandSpec ssh_command();
 CommandSpec ssh_config_command();
 CommandSpec sync_command();
 CommandSpec status_command();
+CommandSpec ports_command();
+CommandSpec open_command();
 CommandSpec list_command();
 CommandSpec stop_command();
 CommandSpec destroy_command();

@@ -20,6 +20,8 @@ std::vector<CommandSpec> make_table() {
   add(sync_command());
   add(status_command());
   add(list_command());
+  add(ports_command());
+  add(open_command());
   add(logs_command());
   add(stop_command());
   add(destroy_command());

@@ -8,6 +8,7 @@ namespace agentvm::cli {
 std::string render_status(const Json& status, const Style& style, bool verbose);
 std::string render_status_all(const Json& answer, const Style& style, bool verbose);
 std::string render_list(const Json& answer, const Style& style, unsigned width);
+std::string render_ports(const Json& answer, const Style& style, unsigned width);
 std::string render_timing(const Json& timing, const Style& style);
 std::string render_sync(const Json& result, const Style& style);
 std::string render_images(const Json& answer, const Style& style, unsigned width);

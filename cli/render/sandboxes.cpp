@@ -46,6 +46,9 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
   const auto& ssh = object_at(status, "ssh");
   if (number_at(ssh, "port") > 0)
     add("SSH", fmt::format("{}@{} port {}", text_at(ssh, "user"), text_at(ssh, "host"), number_at(ssh, "port")));
+  for (const auto& port : list_at(status, "ports"))
+    add("Port", fmt::format("{}  {}{}", text_at(port, "url", std::to_string(number_at(port, "port"))),
+                            text_at(port, "process"), true_at(port, "primary") ? "  (primary)" : ""));
   if (const auto& sync = object_at(status, "sync"); !sync.empty()) add("Sync", sync_text(sync));
   for (const auto& worktree : list_at(status, "worktrees"))
     add("Worktree", fmt::format("{} at {}{}", text_at(worktree, "branch"), text_at(worktree, "path"),
@@ -54,9 +57,10 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
                                     : ""));
   if (verbose && status.is_object()) {
     static const std::set<std::string> shown = {
-        "schema",      "name",         "state",     "reason",     "project", "uptime_seconds",  "backend",
-        "accelerator", "memory_bytes", "vcpus",     "disk_bytes", "nested",  "network",         "workspace_mode",
-        "ssh",         "sync",         "worktrees", "message",    "branch",  "already_running", "timing"};
+        "schema",  "name",           "state",           "reason", "project",    "uptime_seconds",
+        "backend", "accelerator",    "memory_bytes",    "vcpus",  "disk_bytes", "nested",
+        "network", "workspace_mode", "ports",           "ssh",    "sync",       "worktrees",
+        "message", "branch",         "already_running", "timing"};
     for (const auto& [key, value] : status.items())
       if (!shown.contains(key) && !value.is_null() && !(value.is_structured() && value.empty()))
         rows.emplace_back(clean(key), text_at(status, key));
@@ -90,6 +94,17 @@ std::string render_list(const Json& answer, const Style& style, unsigned width) 
   }
   for (const auto& record : broken)
     table.add({{text_at(record, "name")}, {"unreadable", Tone::bad}, {"-"}, {"-"}, {text_at(record, "error")}});
+  return table.text(style, width);
+}
+
+std::string render_ports(const Json& answer, const Style& style, unsigned width) {
+  const auto& ports = list_at(answer, "ports");
+  if (ports.empty()) return "";
+  Table table({"PORT", "PROCESS", "URL"});
+  for (const auto& port : ports)
+    table.add({{fmt::format("{}", number_at(port, "port"))},
+               {text_at(port, "process")},
+               {text_at(port, "url") + (true_at(port, "primary") ? "  (primary)" : "")}});
   return table.text(style, width);
 }
 

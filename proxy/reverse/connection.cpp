@@ -102,7 +102,7 @@ awaitable<Connection::Next> Connection::respond() {
     co_return co_await reply(refused_page(*fault_));
   }
   // Held for as long as this request takes: what `decision` points to is in it.
-  const RouteSnapshot routes = worker_.shared().routes.snapshot();
+  const RouteSnapshot routes = worker_.shared().options.routes->snapshot();
   const Site& site = worker_.shared().site;
   const RouteDecision decision = decide(*routes, site, request_.host);
   switch (decision.kind) {

@@ -149,7 +149,7 @@ class ReverseProxy::Core {
 ReverseProxy::ReverseProxy(Options options) : core_(std::make_unique<Core>(std::move(options))) {}
 ReverseProxy::~ReverseProxy() = default;
 RouteTable& ReverseProxy::routes() {
-  return core_->shared().routes;
+  return *core_->shared().options.routes;
 }
 const Site& ReverseProxy::site() const {
   return core_->shared().site;

@@ -25,6 +25,8 @@ struct Options {
   Site site;             ///< port 0: one that is free
   unsigned workers = 0;  ///< 0: one per core, at most 8
   Limits limits;
+  /// What requests are judged by. Its owner may change it while the proxy runs.
+  std::shared_ptr<RouteTable> routes = std::make_shared<RouteTable>();
   /// Opens a connection to `address`:`port` inside `sandbox`. Calls back once, from any thread, with it or with why
   /// there is none. Must neither block nor throw.
   using Dialled = std::function<void(UniqueFd connection, const std::string& problem)>;
@@ -40,8 +42,7 @@ class ReverseProxy {
   explicit ReverseProxy(Options options);
   ~ReverseProxy();  ///< `stop` with two seconds
 
-  /// What requests are judged by from now on; those on their way keep what they began with, unless their machine is
-  /// gone.
+  /// `Options::routes`. Requests on their way keep what they began with, unless their machine is gone.
   RouteTable& routes();
   /// With the port that was taken.
   const Site& site() const;

@@ -78,7 +78,7 @@ void Worker::sweep() {
   sweeper_.async_wait([this](error_code error) {
     if (error) return;
     const auto now = std::chrono::steady_clock::now();
-    const auto routes = shared_.routes.snapshot();
+    const auto routes = shared_.options.routes->snapshot();
     for (const auto& [key, connection] : connections_) connection->look(now, *routes);
     sweep();
   });

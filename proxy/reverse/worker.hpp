@@ -24,7 +24,6 @@ class Connection;
 struct Shared {
   Options options;
   Site site;
-  RouteTable routes;
   std::atomic<std::size_t> connections = 0;
 };
 

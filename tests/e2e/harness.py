@@ -38,6 +38,9 @@ class Home:
         for name in ("home", "config", "state", "run"):
             (home.folder / name).mkdir(mode=0o700)
         home.data.mkdir(parents=True, exist_ok=True)
+        # Any free port: homes exist side by side, and beside the manager of whoever runs the tests.
+        (home.folder / "config" / "agentvm").mkdir(mode=0o700)
+        (home.folder / "config" / "agentvm" / "config.yaml").write_text("proxy:\n  port: 0\n")
         npmrc = pathlib.Path.home() / ".npmrc"  # names the registry, which the guest may then reach
         if npmrc.is_file():
             shutil.copyfile(npmrc, home.folder / "home" / ".npmrc")

@@ -9,6 +9,8 @@
 namespace agentvm::manager {
 
 Core::Core(Paths paths) : paths_(std::move(paths)), store_(paths_.state), egress_(std::make_unique<egress::Egress>()) {
+  front_ = std::make_unique<Front>(
+      paths_, [this](const SandboxName& name) { return live(name); }, janitor_);
   try {
     store_.sweep();
   } catch (const Error& error) {
@@ -67,6 +69,7 @@ SandboxRecord Core::apply(const SandboxName& name, SandboxEvent event, const std
   const auto record = store_.update(
       name, [&](SandboxRecord& r) { apply_event(r, event, reason, message, system_clock().unix_seconds()); });
   log::info("sandbox", "{} is {} ({}) {}", name.str(), to_string(record.state), reason, message);
+  front_->show(record);
   return record;
 }
 
@@ -77,8 +80,12 @@ std::shared_ptr<LiveSandbox> Core::live(const SandboxName& name) {
 }
 
 void Core::set_live(const SandboxName& name, std::shared_ptr<LiveSandbox> live) {
-  const std::lock_guard lock(mutex_);
-  live_[name.str()] = std::move(live);
+  const auto control = live->control();
+  {
+    const std::lock_guard lock(mutex_);
+    live_[name.str()] = std::move(live);
+  }
+  front_->watch(name, control);
 }
 
 void Core::drop_live(const SandboxName& name) {
@@ -90,6 +97,7 @@ void Core::drop_live(const SandboxName& name) {
       live_.erase(found);
     }
   }
+  front_->unwatch(name);
   watch_.remove(name.str());
   serial_.remove(name.str());
   if (gone) gone->close();
@@ -124,6 +132,7 @@ SandboxRecord Core::resolve(const Json& params) {
 }
 
 void Core::shut_down() {
+  front_->stop();
   janitor_.stop();
   std::map<std::string, std::shared_ptr<LiveSandbox>> all;
   {

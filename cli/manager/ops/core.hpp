@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "cli/manager/ops/front.hpp"
 #include "cli/manager/ops/janitor.hpp"
 #include "cli/manager/ops/live.hpp"
 #include "cli/manager/ops/process_watch.hpp"
@@ -31,6 +32,7 @@ class Core {
   Janitor& janitor() { return janitor_; }
   guest::SerialLogs& serial() { return serial_; }
   egress::Egress& egress() { return *egress_; }
+  Front& front() { return *front_; }
 
   /// Opened when first asked for, then kept: an embedded driver cannot be closed again. `uri` as in the record or the
   /// configuration.
@@ -83,7 +85,8 @@ class Core {
   std::map<std::string, std::shared_ptr<std::timed_mutex>> holds_;
   std::mutex opening_;  // one open at a time; taken before mutex_
   ProcessWatch watch_;
-  Janitor janitor_;  // last: its tasks use everything above
+  Janitor janitor_;               // its tasks use everything above
+  std::unique_ptr<Front> front_;  // last: it dials through what is above
 };
 
 }  // namespace agentvm::manager

@@ -214,6 +214,9 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
     return value_or<bool>(params, "all", false) ? all_status(*core, detail)
                                                 : sandbox_status(*core, core->resolve(params), detail);
   });
+  service.add("ports", Lane::quick, [core](CallContext&, const Json& params) {
+    return list_ports(*core, running_sandbox(*core, params).first);
+  });
   service.add("list", Lane::quick, [core](CallContext&, const Json& params) {
     return list_sandboxes(*core, text_or_empty(params, "state"));
   });
@@ -256,6 +259,7 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
 
 void register_operations(Service& service, const Paths& paths) {
   auto core = std::make_shared<Core>(paths);
+  core->front().open();
   reconcile(*core);
   add_quick(service, core);
   add_sandbox_operations(service, core);

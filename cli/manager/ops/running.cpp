@@ -190,6 +190,7 @@ void reconcile(Core& core) {
     log::error("manager", "looking for machines: {}", error.what());
   }
   for (const auto& record : core.store().list().records) {
+    core.front().show(record);
     try {
       reconcile_one(core, record);
     } catch (const std::exception& problem) {

@@ -68,7 +68,7 @@ Json sandbox_status(Core& core, const SandboxRecord& record, Detail detail) {
               {"network", to_string(record.network)},
               {"workspace_mode", to_string(record.workspace)},
               {"ssh", nullptr},
-              {"ports", Json::array()},
+              {"ports", core.front().ports(record.name)},
               {"worktrees", Json::array()},
               {"sync", sync_status(record)}};
   if (runs(record)) status["ssh"] = {{"host", "127.0.0.1"}, {"port", record.ssh_port}, {"user", "agent"}};
@@ -83,6 +83,16 @@ Json all_status(Core& core, Detail detail) {
   for (const auto& broken : listing.broken)
     result["broken"].push_back({{"name", broken.name}, {"error", broken.error.what()}});
   return result;
+}
+
+Json list_ports(Core& core, const SandboxRecord& record) {
+  core.front().open();  // what had its port may have gone
+  const auto problem = core.front().problem();
+  return {{"schema", "agentvm.ports/1"},
+          {"name", record.name.str()},
+          {"ports", core.front().ports(record.name)},
+          {"url", problem.empty() ? Json(core.front().url(record.name)) : Json(nullptr)},
+          {"problem", problem}};
 }
 
 Json list_sandboxes(Core& core, const std::string& state) {

@@ -12,6 +12,8 @@ enum class Detail { brief, verbose };
 Json sandbox_status(Core& core, const SandboxRecord& record, Detail detail);
 /// `agentvm.status/1` with `sandboxes`.
 Json all_status(Core& core, Detail detail);
+/// `agentvm.ports/1` of a running sandbox; `problem` says why nothing has a URL.
+Json list_ports(Core& core, const SandboxRecord& record);
 /// `agentvm.list/1`; `state` empty: all.
 Json list_sandboxes(Core& core, const std::string& state);
 

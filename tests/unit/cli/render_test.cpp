@@ -39,6 +39,19 @@ TEST(Render, Status) {
   EXPECT_THAT(render_status(status, plain, true), HasSubstr("id:         abc\n"));
 }
 
+TEST(Render, PortsAndWhereTheyAre) {
+  const Json answer = Json::parse(R"({"name":"web","ports":[
+      {"port":3000,"process":"node\u001b[31m","url":"http://3000.web.localhost:8080/","primary":true},
+      {"port":8000,"process":"","url":null,"primary":false}]})");
+  const auto text = render_ports(answer, plain, 0);
+  EXPECT_THAT(text, HasSubstr("http://3000.web.localhost:8080/  (primary)"));
+  EXPECT_THAT(text, Not(HasSubstr("\x1b")));
+  EXPECT_EQ(render_ports(Json::parse(R"({"ports":[]})"), plain, 0), "");
+  const auto shown = render_status(answer, plain, false);
+  EXPECT_THAT(shown, HasSubstr("http://3000.web.localhost:8080/"));
+  EXPECT_THAT(shown, HasSubstr("8000"));
+}
+
 TEST(Render, StatusOfNearlyNothing) {
   EXPECT_EQ(render_status(Json::parse(R"({"name":"x","state":"failed","message":"no\u001b[2Jkernel","ssh":null})"),
                           plain, true),
@@ -49,6 +62,7 @@ TEST(Render, StatusOfNearlyNothing) {
     const auto odd = Json::parse(text);
     EXPECT_NO_THROW({
       render_status(odd, plain, true);
+      render_ports(odd, plain, 0);
       render_status_all(odd, plain, true);
       render_list(odd, plain, 80);
       render_timing(odd, plain);

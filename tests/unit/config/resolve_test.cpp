@@ -157,6 +157,8 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"sync.limits.memory", "1T"},
                                                        {"sync.limits.seconds", "86400"},
                                                        {"egress.allow", "[evil.example]"},
+                                                       {"proxy.enable", "false"},
+                                                       {"proxy.port", "80"},
                                                        {"git_identity", "false"},
                                                        {"log.levels", "debug"}};
   for (const auto& key : config_keys()) {

@@ -1,0 +1,219 @@
+#include "cli/manager/ops/front.hpp"
+
+#include <condition_variable>
+
+#include <fmt/format.h>
+
+#include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/config.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+using State = proxy::SandboxRoute::State;
+
+constexpr milliseconds ports_patience{60'000};
+constexpr milliseconds answer_limit{70'000};
+constexpr milliseconds retry_pause{5'000};
+constexpr milliseconds stop_limit{2'000};
+
+State state_of(const SandboxRecord& record) {
+  switch (record.state) {
+    case SandboxState::running:
+      return State::running;
+    case SandboxState::preparing:
+    case SandboxState::starting:
+      return State::starting;
+    default:
+      return State::stopped;
+  }
+}
+
+/// Where to reach what listens on `address`, from inside the guest.
+std::string reachable(const std::string& address) {
+  constexpr std::string_view mapped = "::ffff:";
+  if (address == "0.0.0.0") return "127.0.0.1";
+  if (address == "::") return "::1";
+  return address.starts_with(mapped) ? address.substr(mapped.size()) : address;
+}
+
+}  // namespace
+
+Front::Front(const Paths& paths, std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live, Janitor& janitor)
+    : paths_(paths), live_(std::move(live)), janitor_(janitor) {}
+
+Front::~Front() {
+  stop();
+}
+
+void Front::open() {
+  const std::lock_guard lock(mutex_);
+  if (proxy_ || stopped_) return;
+  try {
+    ConfigInput input;
+    input.user = read_config_file(paths_.config_file);
+    const auto config = resolve_config(input);
+    if (!config.enabled("proxy.enable")) {
+      problem_ = "proxy.enable is false in your configuration";
+      return;
+    }
+    proxy::Options options;
+    options.site.port = static_cast<std::uint16_t>(config.count("proxy.port"));
+    options.routes = routes_;
+    options.dial = [this](const std::string& sandbox, const std::string& address, std::uint16_t port, Deadline deadline,
+                          proxy::Options::Dialled callback) {
+      dial(sandbox, address, port, deadline, std::move(callback));
+    };
+    proxy_ = std::make_unique<proxy::ReverseProxy>(std::move(options));
+    problem_.clear();
+    log::info("proxy", "dev servers are at {}", proxy_->site().url());
+  } catch (const Error& error) {
+    if (problem_ != error.what()) log::warn("proxy", "{}", error.what());
+    problem_ = error.what();
+  }
+}
+
+std::string Front::problem() {
+  const std::lock_guard lock(mutex_);
+  return problem_;
+}
+
+void Front::dial(const std::string& sandbox, const std::string& address, std::uint16_t port, Deadline deadline,
+                 proxy::Options::Dialled callback) {
+  const auto live = live_(SandboxName::parse(sandbox));
+  if (!live) return callback({}, "the sandbox is not connected");
+  const auto dialled = [callback](UniqueFd connection, const Error* error) {
+    callback(std::move(connection), error ? clean_guest_text(error->message(), Newlines::escape, 300) : "");
+  };
+  if (const auto session = live->session_if_alive(Session::data))
+    return session->dial_async(address, port, deadline, dialled);
+  // Lost, or never needed before: making one blocks.
+  janitor_.post("dial " + sandbox, [live, address, port, deadline, callback, dialled] {
+    std::shared_ptr<guest::Streams> session;
+    try {
+      session = live->session(Session::data, deadline);
+    } catch (const Error& error) {
+      return callback({}, clean_guest_text(error.message(), Newlines::escape, 300));
+    }
+    session->dial_async(address, port, deadline, dialled);
+  });
+}
+
+void Front::show(const SandboxRecord& record) {
+  const auto state = state_of(record);
+  const bool gone = state == State::stopped;
+  routes_->change([&](proxy::Routes& all) {
+    auto& route = all[record.name.str()];
+    route.state = state;
+    route.state_text = to_string(record.state);
+    route.message = clean_guest_text(record.message, Newlines::escape, 300);
+    route.command = "agentvm start " + record.project.string();
+    if (record.state == SandboxState::paused || record.state == SandboxState::stopping ||
+        record.state == SandboxState::destroying)
+      route.command = "agentvm status " + record.name.str();
+    if (!gone) return;
+    route.ports.clear();
+    route.primary = 0;
+  });
+}
+
+void Front::forget(const SandboxName& name) {
+  unwatch(name);
+  routes_->change([&](proxy::Routes& all) { all.erase(name.str()); });
+}
+
+void Front::watch(const SandboxName& name, std::shared_ptr<guest::Control> control) {
+  unwatch(name);
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return;
+  routes_->change([&](proxy::Routes& all) { all[name.str()].machine = ++machines_; });
+  if (!control) return;
+  watches_[name.str()] = std::jthread(
+      [this, name, control = std::move(control)](std::stop_token stop) { follow(std::move(stop), name, *control); });
+}
+
+void Front::unwatch(const SandboxName& name) {
+  std::jthread ending;  // joined outside the lock
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = watches_.find(name.str()); found != watches_.end()) {
+      ending = std::move(found->second);
+      watches_.erase(found);
+    }
+  }
+}
+
+void Front::follow(std::stop_token stop, const SandboxName& name, guest::Control& control) {
+  std::string token;
+  std::mutex mutex;
+  std::condition_variable_any pause;
+  while (!stop.stop_requested()) {
+    try {
+      auto ports = control.ports(token, ports_patience, stop, Deadline::after(answer_limit));
+      if (ports.token != token) set_ports(name, ports.ports);
+      token = std::move(ports.token);
+    } catch (const Error& error) {
+      if (stop.stop_requested()) return;
+      if (!control.alive()) break;
+      // "wrong_state" while the guest still boots; an image from before this operation has no ports for ever.
+      log::debug("proxy", "{}: its ports: {}", name.str(), error.what());
+      std::unique_lock lock(mutex);
+      pause.wait_for(lock, stop, error.code() == ErrorCode::wrong_state ? milliseconds(500) : retry_pause,
+                     [] { return false; });
+    }
+  }
+  set_ports(name, {});
+}
+
+void Front::set_ports(const SandboxName& name, const std::vector<guest::GuestPort>& ports) {
+  std::vector<proxy::Port> listening;
+  for (const auto& port : ports)
+    listening.push_back({port.number, reachable(port.address), port.process,
+                         port.folder == "/workspace" || port.folder.starts_with("/workspace/")});
+  listening = proxy::dev_servers(std::move(listening));
+  routes_->change([&](proxy::Routes& all) {
+    const auto found = all.find(name.str());
+    if (found == all.end()) return;
+    auto& route = found->second;
+    route.primary = proxy::primary_port(listening, route.primary);
+    route.ports = std::move(listening);
+  });
+}
+
+Json Front::ports(const SandboxName& name) {
+  const auto routes = routes_->snapshot();
+  const auto found = routes->find(name.str());
+  Json result = Json::array();
+  if (found == routes->end()) return result;
+  for (const auto& port : found->second.ports) {
+    const auto address = url(name, port.number);
+    result.push_back({{"port", port.number},
+                      {"process", port.process},
+                      {"worktree", nullptr},
+                      {"url", address.empty() ? Json(nullptr) : Json(address)},
+                      {"primary", port.number == found->second.primary}});
+  }
+  return result;
+}
+
+std::string Front::url(const SandboxName& name, std::uint16_t port) {
+  const std::lock_guard lock(mutex_);
+  return proxy_ ? proxy_->site().url(name.str(), port) : std::string();
+}
+
+void Front::stop() {
+  std::map<std::string, std::jthread> watches;
+  std::unique_ptr<proxy::ReverseProxy> proxy;
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    watches.swap(watches_);
+    proxy.swap(proxy_);
+    problem_ = "the manager ends";
+  }
+  for (auto& [name, watch] : watches) watch.request_stop();
+  if (proxy) proxy->stop(Deadline::after(stop_limit));
+}
+
+}  // namespace agentvm::manager

@@ -1,0 +1,65 @@
+#pragma once
+// The reverse proxy as the manager has it: the routes follow the records and the guests' ports, dialling goes through
+// the data sessions.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "cli/manager/ops/janitor.hpp"
+#include "cli/manager/ops/live.hpp"
+#include "proxy/reverse/reverse.hpp"
+#include "vmm/base/json.hpp"
+#include "vmm/base/paths.hpp"
+#include "vmm/sandbox.hpp"
+
+namespace agentvm::manager {
+
+/// Thread-safe. Without a listening proxy (disabled, its port taken) the ports are known all the same.
+class Front {
+ public:
+  /// `live`: what is open into a sandbox; must not block.
+  Front(const Paths& paths, std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live, Janitor& janitor);
+  ~Front();
+
+  /// Listens as the user's configuration says, unless it does already. Never throws: `problem` tells.
+  void open();
+  /// Why there are no URLs; empty when there are.
+  std::string problem();
+
+  void show(const SandboxRecord& record);
+  void forget(const SandboxName& name);
+  /// A new machine runs: its ports are followed until `unwatch`. Without `control` none are seen.
+  void watch(const SandboxName& name, std::shared_ptr<guest::Control> control);
+  void unwatch(const SandboxName& name);
+
+  /// [{port, process, worktree, url, primary}]; `url` is null while `problem` is not empty.
+  Json ports(const SandboxName& name);
+  /// "" while `problem` is not empty.
+  std::string url(const SandboxName& name, std::uint16_t port = 0);
+
+  /// Ends the proxy and the watches.
+  void stop();
+
+ private:
+  void dial(const std::string& sandbox, const std::string& address, std::uint16_t port, Deadline deadline,
+            proxy::Options::Dialled callback);
+  void follow(std::stop_token stop, const SandboxName& name, guest::Control& control);
+  void set_ports(const SandboxName& name, const std::vector<guest::GuestPort>& ports);
+
+  const Paths paths_;
+  const std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live_;
+  Janitor& janitor_;
+  const std::shared_ptr<proxy::RouteTable> routes_ = std::make_shared<proxy::RouteTable>();
+  std::mutex mutex_;  // guards the members below
+  std::unique_ptr<proxy::ReverseProxy> proxy_;
+  std::string problem_ = "the proxy is not running";
+  std::map<std::string, std::jthread> watches_;
+  std::uint64_t machines_ = 0;
+  bool stopped_ = false;
+};
+
+}  // namespace agentvm::manager

@@ -1,0 +1,158 @@
+"""Dev servers of a real guest, by name from the host: found, listed, reached, gone. The tests run in order on one sandbox."""
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+import harness
+
+NAME = "web"
+ECHO = pathlib.Path(__file__).resolve().parents[1] / "contract" / "reverse" / "echo_websocket.py"
+LARGE = bytes(range(256)) * (1 << 14)  # 4 MiB
+SECONDS = 30  # for what takes one: the machine may be busy
+
+
+@pytest.fixture(scope="module")
+def box(agentvm, home):
+    repository = harness.make_repository(home.folder / "site", {"index.html": "<p>hello from the guest\n", "echo.py": ECHO.read_text(),
+                                                                "large.bin": ""})
+    (repository / "large.bin").write_bytes(LARGE)
+    harness.git(repository, "commit", "-qam", "Large")
+    agentvm.start(repository, NAME)
+    return NAME
+
+
+def wait_for(look, what):
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        value = look()
+        if value:
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"not within {SECONDS} s: {what}")
+
+
+def port_row(agentvm, number):
+    return next((row for row in agentvm.json("ports", NAME)["ports"] if row["port"] == number), None)
+
+
+def address(agentvm):
+    """Where the proxy is: the tests let it take any free port."""
+    return agentvm.json("ports", NAME)["url"].removeprefix("http://").rstrip("/")
+
+
+def get(host, path="/", family=socket.AF_INET, port=None, **headers):
+    port = int(port or host.rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1" if family == socket.AF_INET else "::1", port, timeout=SECONDS)
+    connection.request("GET", path, headers={"Host": host, **headers})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, body
+
+
+def serve(agentvm, number, *options):
+    agentvm.run("exec", NAME, "--detach", "--", "python3", "-m", "http.server", str(number), *options)
+    return wait_for(lambda: port_row(agentvm, number), f"port {number} is listed")
+
+
+def test_nothing_listens_at_first(agentvm, box):
+    answer = agentvm.json("ports", box)
+    assert answer["schema"] == "agentvm.ports/1" and answer["ports"] == [] and answer["problem"] == ""
+    assert agentvm.run("ports", box).stdout == b""
+    assert b"nothing listens" in agentvm.run("open", box, code=1).stderr
+    status, body = get(address(agentvm))
+    assert status == 503 and b"Nothing listens in web yet" in body
+    status, body = get(address(agentvm), Accept="application/json")
+    assert status == 503 and json.loads(body)["hint"] == "agentvm ports web"
+
+
+def test_a_dev_server_appears_and_is_reached_by_name(agentvm, box):
+    row = serve(agentvm, 8000, "--bind", "127.0.0.1")
+    assert row["process"] == "python3" and row["primary"]
+    host = address(agentvm)
+    assert row["url"] == f"http://8000.{host}/"
+    assert agentvm.text("open", box).strip() == f"http://{host}/"
+    assert agentvm.text("open", box, "8000").strip() == row["url"]
+    assert agentvm.json("status", box)["ports"] == [row]
+    for name in (host, f"8000.{host}"):
+        assert get(name) == (200, b"<p>hello from the guest\n")
+    assert get(host, family=socket.AF_INET6) == (200, b"<p>hello from the guest\n")
+    # As people do it: curl resolves the name by itself.
+    assert subprocess.run(["curl", "-sS", "--noproxy", "*", row["url"]], capture_output=True, check=True, timeout=SECONDS,
+                          ).stdout == b"<p>hello from the guest\n"
+    status, body = get(host, "/large.bin")
+    assert status == 200 and hashlib.sha256(body).digest() == hashlib.sha256(LARGE).digest()
+
+
+def test_other_names_do_not_reach_it(agentvm, box):
+    host = address(agentvm)
+    port = host.rpartition(":")[2]
+    for name in (f"evil.example:{port}", f"other.localhost:{port}", f"127.0.0.1:{port}", "web.localhost", f"22.{host}"):
+        status, body = get(name, port=port)
+        assert status in (421, 503) and b"hello" not in body, name
+    status, body = get(f"localhost:{port}", Accept="application/json")
+    assert status == 200 and [row["name"] for row in json.loads(body)["sandboxes"]] == [NAME]
+
+
+def test_a_server_on_ipv6_alone_and_the_primary_stays(agentvm, box):
+    row = serve(agentvm, 7000, "--bind", "::1")
+    assert not row["primary"]
+    assert get(f"7000.{address(agentvm)}") == (200, b"<p>hello from the guest\n")
+    assert port_row(agentvm, 8000)["primary"]
+
+
+def test_a_websocket_goes_through(agentvm, box):
+    known = {row["port"] for row in agentvm.json("ports", box)["ports"]}
+    agentvm.run("exec", NAME, "--detach", "--", "python3", "echo.py")
+    number = wait_for(lambda: {row["port"] for row in agentvm.json("ports", box)["ports"]} - known, "the echo is listed").pop()
+    host = f"{number}.{address(agentvm)}"
+
+    def upgrade(origin):
+        client = socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2])), timeout=SECONDS)
+        client.sendall((f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nOrigin: {origin}\r\n"
+                        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n\r\n").encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        return client, head
+
+    client, head = upgrade("http://evil.example")
+    assert head.startswith(b"HTTP/1.1 403")
+    client.close()
+    client, head = upgrade(f"http://{address(agentvm)}")
+    assert head.startswith(b"HTTP/1.1 101")
+    client.sendall(bytes([0x81, 0x85, 0, 0, 0, 0]) + b"hello")
+    assert client.recv(7, socket.MSG_WAITALL) == b"\x81\x05hello"
+    client.close()
+
+
+def test_a_server_that_ends_is_gone(agentvm, box):
+    agentvm.exec(box, "pkill", "-f", "http.server 8000")
+    wait_for(lambda: port_row(agentvm, 8000) is None, "port 8000 is no longer listed")
+    status, body = get(f"8000.{address(agentvm)}")
+    assert status == 503 and b"Nothing listens on port 8000" in body
+    assert port_row(agentvm, 7000)["primary"]
+
+
+def test_a_killed_manager_costs_nothing(agentvm, box):
+    os.kill(agentvm.manager_pid(), signal.SIGKILL)
+    wait_for(lambda: port_row(agentvm, 7000), "the next manager finds the ports")
+    assert get(f"7000.{address(agentvm)}")[0] == 200
+
+
+def test_a_stopped_sandbox_says_so(agentvm, box, home):
+    host = address(agentvm)
+    agentvm.run("stop", box)
+    status, body = get(host)
+    assert status == 503 and b"web is stopped" in body and b"agentvm start" in body and str(home.folder).encode() in body
+    assert agentvm.run("ports", box, code=2).stdout == b""
