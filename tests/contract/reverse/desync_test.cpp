@@ -51,10 +51,10 @@ TEST_F(ReverseTest, NoDesyncCasePassesAsTwo) {
 }
 
 TEST_F(ReverseTest, AnAnswerThatIsNotHttpIsOurs) {
-  std::string bytes;
+  SharedText bytes;
   Server server([&](int fd) {
     if (!read_head(fd).ends_with("\r\n\r\n")) return;
-    write_all(fd, bytes, soon());
+    write_all(fd, bytes.str(), soon());
   });
   start();
   route("box", {server.port});
@@ -72,16 +72,17 @@ TEST_F(ReverseTest, AnAnswerThatIsNotHttpIsOurs) {
     bytes = odd;
     EXPECT_EQ(status_of(get(host("box"))), 502) << odd.substr(0, 40);
   }
-  bytes.clear();
-  for (int i = 0; i < 100; ++i) bytes += "HTTP/1.1 102 Wait\r\n\r\n";
+  std::string interim;
+  for (int i = 0; i < 100; ++i) interim += "HTTP/1.1 102 Wait\r\n\r\n";
+  bytes = interim;
   EXPECT_THAT(get(host("box")), HasSubstr("HTTP/1.1 502"));
 }
 
 TEST_F(ReverseTest, ABrokenBodyIsNeverTakenForWhole) {
-  std::string bytes;
+  SharedText bytes;
   Server server([&](int fd) {
     if (!read_head(fd).ends_with("\r\n\r\n")) return;
-    write_all(fd, bytes, soon());
+    write_all(fd, bytes.str(), soon());
   });
   start();
   route("box", {server.port});

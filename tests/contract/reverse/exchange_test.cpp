@@ -41,7 +41,7 @@ TEST_F(ReverseTest, PythonsFileServerAsPeopleStartIt) {
 }
 
 TEST_F(ReverseTest, TheServerSeesOurWriting) {
-  std::string seen;
+  SharedText seen;
   Server server([&](int fd) {
     serve_each(fd, [&](const std::string& head, const std::string&) {
       seen = head;
@@ -51,9 +51,10 @@ TEST_F(ReverseTest, TheServerSeesOurWriting) {
   start();
   route("box", {server.port});
   const auto answer = get(host("box"), "/a?b", "Cookie: x=y\r\nX-Forwarded-For: 6.6.6.6\r\nTE: trailers\r\n");
-  EXPECT_EQ(seen, fmt::format("GET /a?b HTTP/1.1\r\nHost: {0}\r\nCookie: x=y\r\nX-Forwarded-For: 127.0.0.1\r\n"
-                              "X-Forwarded-Host: {0}\r\nX-Forwarded-Proto: http\r\nConnection: keep-alive\r\n\r\n",
-                              host("box")));
+  EXPECT_EQ(seen.str(),
+            fmt::format("GET /a?b HTTP/1.1\r\nHost: {0}\r\nCookie: x=y\r\nX-Forwarded-For: 127.0.0.1\r\n"
+                        "X-Forwarded-Host: {0}\r\nX-Forwarded-Proto: http\r\nConnection: keep-alive\r\n\r\n",
+                        host("box")));
   EXPECT_THAT(answer, AllOf(HasSubstr("Set-Cookie: a=b\r\nSet-Cookie: c=d\r\n"), Not(HasSubstr("X-Internal"))));
 }
 
@@ -124,11 +125,13 @@ TEST_F(ReverseTest, LargeBodiesBothWaysAtOnce) {
 }
 
 TEST_F(ReverseTest, ChunksTrailersAndContinue) {
-  std::string seen;
+  SharedText seen;
   Server server([&](int fd) {
     EXPECT_THAT(read_head(fd), HasSubstr("Expect: 100-continue"));
     write_all(fd, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", soon());
-    while (!seen.ends_with("0\r\nX-Sum: 7\r\n\r\n")) seen += read_exactly(fd, 1);
+    std::string body;
+    while (!body.ends_with("0\r\nX-Sum: 7\r\n\r\n")) body += read_exactly(fd, 1);
+    seen = body;
     write_all(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nServer-Timing: a\r\n\r\n",
               soon());
   });
@@ -144,7 +147,7 @@ TEST_F(ReverseTest, ChunksTrailersAndContinue) {
   EXPECT_EQ(read_head(client.get()), "HTTP/1.1 100 Continue\r\n\r\n");
   write_all(client.get(), "5;ext=1\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n", soon());
   EXPECT_THAT(read_to_end(client.get()), testing::EndsWith("\r\n\r\n3\r\nabc\r\n0\r\nServer-Timing: a\r\n\r\n"));
-  EXPECT_EQ(seen, "5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n");
+  EXPECT_EQ(seen.str(), "5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n");
 }
 
 TEST_F(ReverseTest, EventsArriveWhileTheAnswerGoesOn) {

@@ -149,7 +149,10 @@ void ReverseTest::start(Limits limits, unsigned workers) {
   options.limits = limits;
   options.dial = [this](const std::string&, const std::string&, std::uint16_t port, Deadline, Options::Dialled done) {
     ++dials_;
-    if (dial_instead_) return dial_instead_(std::move(done));
+    {
+      const std::lock_guard lock(dialling_);
+      if (dial_instead_) return dial_instead_(std::move(done));
+    }
     UniqueFd connection;
     try {
       connection = connect_to(port);

@@ -54,6 +54,23 @@ int status_of(const std::string& answer);
 void serve_each(int fd, const std::function<std::string(const std::string& head, const std::string& body)>& answer);
 std::string answer_with(const std::string& body, const std::string& more = "");
 
+/// Written by the test, read by its servers' threads, or the other way round.
+class SharedText {
+ public:
+  void operator=(std::string text) {
+    const std::lock_guard lock(mutex_);
+    text_ = std::move(text);
+  }
+  std::string str() const {
+    const std::lock_guard lock(mutex_);
+    return text_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string text_;
+};
+
 class ReverseTest : public testing::Test {
  protected:
   ReverseTest();
@@ -71,7 +88,8 @@ class ReverseTest : public testing::Test {
 
   std::unique_ptr<ReverseProxy> proxy_;
   std::atomic<int> dials_ = 0;
-  std::function<void(Options::Dialled)> dial_instead_;
+  std::mutex dialling_;
+  std::function<void(Options::Dialled)> dial_instead_;  // guarded by dialling_
   std::size_t before_ = 0;
 };
 

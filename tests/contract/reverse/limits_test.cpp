@@ -63,10 +63,13 @@ TEST_F(ReverseTest, ADialThatFailsOrHangsIsSaid) {
   EXPECT_THAT(refused, HasSubstr("does not answer"));
   std::vector<Options::Dialled> hanging;
   std::mutex mutex;
-  dial_instead_ = [&](Options::Dialled done) {
-    const std::lock_guard lock(mutex);
-    hanging.push_back(std::move(done));
-  };
+  {
+    const std::lock_guard lock(dialling_);
+    dial_instead_ = [&](Options::Dialled done) {
+      const std::lock_guard lock(mutex);
+      hanging.push_back(std::move(done));
+    };
+  }
   EXPECT_EQ(status_of(get(host("box"))), 504);
   // An answer that comes when nobody waits any more, and one after the proxy's end: their connections just close.
   FdPair late = make_socketpair(), later = make_socketpair();

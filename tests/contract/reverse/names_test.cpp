@@ -1,6 +1,8 @@
 // Which requests reach a server at all: names, origins, states; and the pages that the others get.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include "tests/contract/reverse/fixture.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -145,6 +147,18 @@ TEST_F(ReverseTest, AChangeIsSeenByTheNextRequestOnTheSameConnection) {
   route("box", {two.port}, 2);
   EXPECT_EQ(next(), "200two");
   EXPECT_EQ(two.accepted, 2);
+}
+
+TEST_F(ReverseTest, ListensOnTheLoopbackAddressAlone) {
+  start();
+  // 127.0.0.2 is this host too: only a socket that is bound to more than 127.0.0.1 answers there.
+  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(proxy_->site().port);
+  address.sin_addr.s_addr = htonl(0x7f000002);
+  EXPECT_NE(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  EXPECT_EQ(errno, ECONNREFUSED);
 }
 
 TEST_F(ReverseTest, SaysWhenItsPortIsTaken) {
