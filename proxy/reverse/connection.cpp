@@ -67,19 +67,14 @@ awaitable<void> Connection::serve() {
 
 /// True when `request_` or `fault_` is there.
 awaitable<bool> Connection::read_head() {
-  if (in_.empty()) {
-    std::string().swap(in_);  // an idle connection costs no buffer
-    std::string().swap(back_);
-    const auto [error] = co_await client_.async_wait(Socket::wait_read, as_result);
-    if (error) co_return false;
-  }
+  if (in_.empty() && co_await receive(client_, in_)) co_return false;
   due_in(worker_.limits().head);
   fault_.reset();
   for (std::size_t seen = 0; !ended_;) {
-    auto parsed = http::parse_request(in_, seen);
+    auto parsed = http::parse_request(in_.view(), seen);
     if (parsed.head) {
       request_ = std::move(*parsed.head);
-      in_.erase(0, parsed.size);
+      in_.consume(parsed.size);
       co_return true;
     }
     if (parsed.fault) {
@@ -163,7 +158,7 @@ awaitable<void> Connection::farewell() {
   error_code error;
   client_.shutdown(asio::socket_base::shutdown_send, error);
   due_in(farewell_limit);
-  std::string().swap(in_);
+  in_.clear();
   for (int i = 0; i < farewell_reads && !ended_ && !co_await receive(client_, in_); ++i) in_.clear();
 }
 
@@ -172,12 +167,10 @@ awaitable<bool> Connection::send(Socket& to, std::string_view data) {
   co_return !error;
 }
 
-awaitable<error_code> Connection::receive(Socket& from, std::string& buffer) {
-  const std::size_t before = buffer.size();
-  buffer.resize(before + buffer_bytes);
-  const auto [error, size] =
-      co_await from.async_read_some(asio::buffer(buffer.data() + before, buffer_bytes), as_result);
-  buffer.resize(before + size);
+awaitable<error_code> Connection::receive(Socket& from, Buffer& buffer) {
+  const auto room = buffer.prepare();
+  const auto [error, size] = co_await from.async_read_some(asio::buffer(room.data(), room.size()), as_result);
+  buffer.commit(size);
   co_return error;
 }
 

@@ -4,6 +4,7 @@
 
 #include "proxy/http/body.hpp"
 #include "proxy/http/rewrite.hpp"
+#include "proxy/reverse/buffer.hpp"
 #include "proxy/reverse/pages.hpp"
 #include "proxy/reverse/worker.hpp"
 
@@ -54,7 +55,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   awaitable<bool> send(Socket& to, std::string_view data);
   /// More of `from` at the end of `buffer`; `asio::error::eof` at its orderly end.
-  awaitable<error_code> receive(Socket& from, std::string& buffer);
+  awaitable<error_code> receive(Socket& from, Buffer& buffer);
   /// A reset: nobody takes what was sent for whole.
   void break_off();
   void due_in(milliseconds span) { due_ = std::chrono::steady_clock::now() + span; }
@@ -63,9 +64,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const http::Forwarding forwarding_;
   Socket client_, upstream_;
   std::optional<Upstream> upstream_for_;
-  asio::steady_timer wake_, upload_ended_;
+  Timer wake_, upload_ended_;
   SteadyTime due_;
-  std::string in_, back_;  // read from the client, from the upstream, and not used yet
+  Buffer in_, back_;  // read from the client, from the upstream, and not used yet
   http::Request request_;
   http::Response response_;
   std::optional<http::Fault> fault_;  // of what the client sends
@@ -77,7 +78,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool upstream_keeps_ = false;
 };
 
-inline constexpr std::size_t buffer_bytes = 32 * 1024;
-inline constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+inline constexpr auto as_result = asio::as_tuple(asio::use_awaitable_t<Executor>());
 
 }  // namespace agentvm::proxy

@@ -13,18 +13,16 @@ using Kind = http::Framing::Kind;
 constexpr int interim_limit = 32;
 
 /// Moves what `reader` finds in `from` to the end of `to`, as chunks or as it is.
-void take_all(http::BodyReader& reader, std::string& from, bool chunked, std::string& to) {
-  std::size_t at = 0;
-  while (at < from.size()) {
-    const auto [used, data] = reader.take(std::string_view(from).substr(at));
+void take_all(http::BodyReader& reader, Buffer& from, bool chunked, std::string& to) {
+  while (!from.empty()) {
+    const auto [used, data] = reader.take(from.view());
     if (used == 0) break;
-    at += used;
+    from.consume(used);
     if (data.empty()) continue;
     if (chunked) to += http::chunk_head(data.size());
     to += data;
     if (chunked) to += "\r\n";
   }
-  from.erase(0, at);
   if (reader.done() && chunked) to += http::last_chunk(reader.trailers());
 }
 
@@ -59,10 +57,10 @@ awaitable<Connection::Attempt> Connection::exchange(bool may_repeat) {
 awaitable<bool> Connection::read_response() {
   for (int interim = 0; interim < interim_limit; ++interim) {
     for (std::size_t seen = 0;;) {
-      auto parsed = http::parse_response(back_, request_.method, seen);
+      auto parsed = http::parse_response(back_.view(), request_.method, seen);
       if (parsed.head) {
         response_ = std::move(*parsed.head);
-        back_.erase(0, parsed.size);
+        back_.consume(parsed.size);
         break;
       }
       if (parsed.fault) {
@@ -177,8 +175,11 @@ awaitable<void> Connection::end_upload() {
 awaitable<void> Connection::tunnel() {
   answered_ = true;
   request_.keep_alive = false;
-  const std::string head = http::response_head(response_, response_.body, true) + std::exchange(back_, {});
-  const std::string early = std::exchange(in_, {});
+  std::string head = http::response_head(response_, response_.body, true);
+  head += back_.view();
+  const std::string early(in_.view());
+  in_ = {};
+  back_ = {};
   due_in(worker_.limits().tunnel);
   if (co_await send(client_, head) && (early.empty() || co_await send(upstream_, early)))
     co_await (relay(client_, upstream_) && relay(upstream_, client_));
@@ -187,18 +188,17 @@ awaitable<void> Connection::tunnel() {
 
 /// The end of one direction is passed on and leaves the other one open; a reset ends both.
 awaitable<void> Connection::relay(Socket& from, Socket& to) {
+  Buffer buffer;
   while (!ended_) {
-    // No buffer while nothing comes: a websocket may be silent for hours.
-    const auto [waited] = co_await from.async_wait(Socket::wait_read, as_result);
-    std::string buffer;
-    const error_code error = waited ? waited : co_await receive(from, buffer);
+    const error_code error = co_await receive(from, buffer);
     if (error == asio::error::eof) {
       error_code ignored;
       to.shutdown(asio::socket_base::shutdown_send, ignored);
       co_return;
     }
     due_in(worker_.limits().tunnel);
-    if (error || !co_await send(to, buffer)) co_return close();
+    if (error || !co_await send(to, buffer.view())) co_return close();
+    buffer.clear();
   }
 }
 

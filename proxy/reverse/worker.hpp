@@ -13,10 +13,15 @@
 namespace agentvm::proxy {
 
 namespace asio = boost::asio;
-using asio::awaitable;
 using boost::system::error_code;
 using Tcp = asio::ip::tcp;
-using Socket = asio::generic::stream_protocol::socket;
+// Named, where Asio's defaults would hide it behind a type-erased one on every step.
+using Executor = asio::io_context::executor_type;
+template <class T>
+using awaitable = asio::awaitable<T, Executor>;
+using Socket = asio::basic_stream_socket<asio::generic::stream_protocol, Executor>;
+using Timer =
+    asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor>;
 
 class Connection;
 
@@ -61,7 +66,7 @@ class Worker {
   const std::size_t connection_limit_, upstream_limit_;
   std::shared_ptr<asio::io_context> io_ = std::make_shared<asio::io_context>(1);
   asio::executor_work_guard<asio::io_context::executor_type> work_;
-  asio::steady_timer sweeper_;
+  Timer sweeper_;
   bool sweeping_ = false, stopping_ = false;
   std::map<const Connection*, std::shared_ptr<Connection>> connections_;
   Waiting waiting_;

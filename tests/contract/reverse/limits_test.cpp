@@ -64,7 +64,7 @@ TEST_F(ReverseTest, ADialThatFailsOrHangsIsSaid) {
   std::vector<Options::Dialled> hanging;
   std::mutex mutex;
   {
-    const std::lock_guard lock(dialling_);
+    const std::lock_guard setting(dialling_);
     dial_instead_ = [&](Options::Dialled done) {
       const std::lock_guard lock(mutex);
       hanging.push_back(std::move(done));
