@@ -1,6 +1,7 @@
 #include "proxy/reverse/connection.hpp"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 
 #include "vmm/base/log.hpp"
 
@@ -35,12 +36,23 @@ awaitable<void> Connection::run(std::shared_ptr<Connection> self) {
 void Connection::look(SteadyTime now, const Routes& routes) {
   if (ended_) return;
   if (now >= due_) return close();
+  if (awaiting_ && body_read_ && !half_closed_) look_at_client();
   if (!upstream_for_) return;
   const auto route = routes.find(upstream_for_->sandbox);
   const bool there = route != routes.end() && route->second.state == SandboxRoute::State::running &&
                      route->second.machine == upstream_for_->machine;
   // Between two requests the upstream alone goes: the next request gets the page that tells.
   if (!there) upstream_.close();
+}
+
+/// A browser that gave up and a program that closed its half look the same: the second is given some time.
+void Connection::look_at_client() {
+  char byte = 0;
+  const ssize_t size = ::recv(client_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (size > 0 || (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) return;
+  if (size < 0) return close();
+  half_closed_ = true;
+  due_in_quiet();
 }
 
 void Connection::close() {
@@ -88,7 +100,7 @@ awaitable<bool> Connection::read_head() {
 }
 
 awaitable<Connection::Next> Connection::respond() {
-  due_in(worker_.limits().quiet);
+  due_in_quiet();
   answered_ = false;
   body_read_ = fault_ || request_.body.kind == http::Framing::Kind::none;
   if (fault_) {

@@ -41,6 +41,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<std::optional<Page>> connect(const RouteDecision& decision, bool fresh);
   bool reusable() const;
   void drop_upstream();
+  void look_at_client();
 
   // exchange.cpp: one request and its answer
   awaitable<Attempt> exchange(bool may_repeat);
@@ -58,6 +59,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<error_code> receive(Socket& from, Buffer& buffer);
   /// A reset: nobody takes what was sent for whole.
   void break_off();
+  /// While a request is on its way.
+  void due_in_quiet() { due_in(half_closed_ ? worker_.limits().half_closed : worker_.limits().quiet); }
   void due_in(milliseconds span) { due_ = std::chrono::steady_clock::now() + span; }
 
   Worker& worker_;
@@ -76,6 +79,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool body_read_ = true;  // all of the request: what comes next on the connection is another one
   bool answered_ = false;  // something of the final answer has been sent
   bool upstream_keeps_ = false;
+  bool awaiting_ = false;     // the request has been sent, the answer is on its way: nobody reads from the client
+  bool half_closed_ = false;  // the client will send nothing more
 };
 
 inline constexpr auto as_result = asio::as_tuple(asio::use_awaitable_t<Executor>());

@@ -42,6 +42,7 @@ awaitable<Connection::Attempt> Connection::exchange(bool may_repeat) {
       upload_stop_ = false;
       asio::co_spawn(*worker_.io(), upload(shared_from_this()), asio::detached);
     }
+    awaiting_ = true;
     if (co_await read_response())
       co_await send_answer();
     else if (may_repeat && !ended_ && problem_.empty())
@@ -49,6 +50,7 @@ awaitable<Connection::Attempt> Connection::exchange(bool may_repeat) {
     else if (problem_.empty())
       problem_ = "it closed the connection without an answer";
   }
+  awaiting_ = false;
   co_await end_upload();
   co_return Attempt::done;
 }
@@ -73,7 +75,7 @@ awaitable<bool> Connection::read_response() {
         co_return false;
       }
     }
-    due_in(worker_.limits().quiet);
+    due_in_quiet();
     if (!response_.interim()) {
       const bool unasked = response_.status == 101 && !(response_.websocket && request_.websocket);
       if (unasked) problem_ = "it switches to a protocol that nobody asked for";
@@ -114,7 +116,7 @@ awaitable<bool> Connection::send_body_down(const http::Response& response, const
     if (!out.empty() && !co_await send(client_, out)) co_return false;
     if (reader.done()) co_return true;
     out.clear();
-    due_in(worker_.limits().quiet);
+    due_in_quiet();
     const error_code error = co_await receive(upstream_, back_);
     if (!error) continue;
     if (error != asio::error::eof || !reader.end_of_stream()) co_return false;
@@ -148,7 +150,7 @@ awaitable<void> Connection::send_body_up() {
     }
     // A server that takes no more may have answered: that is read elsewhere.
     if (!out.empty() && !co_await send(upstream_, out)) co_return;
-    due_in(worker_.limits().quiet);
+    due_in_quiet();
     if (reader.done()) {
       body_read_ = true;
       co_return;
@@ -174,6 +176,7 @@ awaitable<void> Connection::end_upload() {
 
 awaitable<void> Connection::tunnel() {
   answered_ = true;
+  awaiting_ = false;
   request_.keep_alive = false;
   std::string head = http::response_head(response_, response_.body, true);
   head += back_.view();

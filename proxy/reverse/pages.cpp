@@ -61,12 +61,14 @@ struct Notice {
   int status;
   std::string code, title, message, command;
   unsigned refresh_seconds = 0;
+  std::string list = {};  ///< the address of the index, linked below the message
 };
 
 /// All texts are plain; they are escaped here and nowhere else.
 Page notice_page(const Notice& notice) {
   const auto title = escaped(notice.title);
   auto body = fmt::format("<h1>{}</h1><p>{}</p>", title, escaped(notice.message));
+  if (!notice.list.empty()) body += fmt::format("<p><a href=\"{0}\">{0}</a></p>", escaped(notice.list));
   if (!notice.command.empty()) body += fmt::format("<pre><code>{}</code></pre>", escaped(notice.command));
   if (notice.refresh_seconds > 0) body += "<p><small>This page looks again by itself.</small></p>";
   body += fmt::format("<p><small>agentvm, status {}</small></p>", notice.status);
@@ -123,7 +125,7 @@ Page unknown_page(const Site& site, const std::string& host) {
   const auto name = site.parse(host);
   if (name.kind == HostName::Kind::sandbox)
     return notice_page({421, "not_found", fmt::format("There is no sandbox named {}", name.sandbox),
-                        fmt::format("Those that there are stand on {}", site.url()), "agentvm list"});
+                        "Those that there are stand on this page:", "agentvm list", 0, site.url()});
   return notice_page({421, "not_found", "This name is not served here",
                       fmt::format("{} is none of ours. A sandbox is at {} and its other ports at {}", host,
                                   site.url("NAME"), site.url("PORT.NAME")),
@@ -142,14 +144,14 @@ Page not_running_page(const RouteDecision& decision) {
 }
 
 Page no_server_page(const RouteDecision& decision, const Site& site) {
-  const auto& route = *decision.route;
-  const auto what = decision.port == 0
-                        ? fmt::format("Nothing listens in {} yet", decision.sandbox)
-                        : fmt::format("Nothing listens on port {} in {}", decision.port, decision.sandbox);
-  auto message = std::string("Start a server in the sandbox, on any address.");
-  if (!route.ports.empty()) message = fmt::format("Its other ports stand on {}", site.url());
-  return notice_page(
-      {503, "wrong_state", what, message, fmt::format("agentvm ports {}", decision.sandbox), soon_seconds});
+  const bool others = !decision.route->ports.empty();
+  const auto title = decision.port == 0
+                         ? fmt::format("Nothing listens in {} yet", decision.sandbox)
+                         : fmt::format("Nothing listens on port {} in {}", decision.port, decision.sandbox);
+  const auto* message =
+      others ? "Its other ports stand on this page:" : "Start a server in the sandbox, on any address.";
+  return notice_page({503, "wrong_state", title, message, fmt::format("agentvm ports {}", decision.sandbox),
+                      soon_seconds, others ? site.url() : std::string()});
 }
 
 Page crowded_page(const RouteDecision& decision) {
@@ -177,7 +179,7 @@ Page timeout_page(const RouteDecision& decision) {
 
 Page index_page(const Routes& routes, const Site& site, std::string_view target) {
   if (target.substr(0, target.find('?')) != "/")
-    return notice_page({404, "not_found", "There is no such page", fmt::format("The list is at {}", site.url()), ""});
+    return notice_page({404, "not_found", "There is no such page", "The list is this one:", "", 0, site.url()});
   std::string rows;
   Json list = Json::array();
   for (const auto& [name, route] : routes) {

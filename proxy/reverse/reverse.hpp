@@ -17,8 +17,9 @@ struct Limits {
   milliseconds head{15'000};        ///< from its first byte (or the accepted connection) to its end
   milliseconds keep_alive{75'000};  ///< between two requests
   milliseconds dial{15'000};
-  milliseconds quiet{600'000};      ///< without a byte while a request is on its way
-  milliseconds tunnel{86'400'000};  ///< without a byte in a websocket
+  milliseconds quiet{600'000};       ///< without a byte while a request is on its way
+  milliseconds half_closed{60'000};  ///< the same when the client will send nothing more: mostly it has gone
+  milliseconds tunnel{86'400'000};   ///< without a byte in a websocket
 };
 
 struct Options {

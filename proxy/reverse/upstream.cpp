@@ -56,7 +56,7 @@ awaitable<std::optional<Page>> Connection::connect(const RouteDecision& decision
   co_await wake_.async_wait(as_result);
   result->late = true;
   if (ended_) co_return std::nullopt;
-  due_in(worker_.limits().quiet);
+  due_in_quiet();
   if (result->connection) {
     int family = 0;
     socklen_t size = sizeof family;

@@ -89,6 +89,14 @@ Check records_check(Core& core) {
   return {"records", CheckStatus::warn, fmt::format("{}: {}", broken.front().name, broken.front().error.what()), ""};
 }
 
+Check dev_server_check(Core& core) {
+  core.front().open();
+  const auto problem = core.front().problem();
+  if (problem.empty())
+    return {"dev-servers", CheckStatus::pass, "dev servers are listed at " + core.front().index_url(), ""};
+  return {"dev-servers", CheckStatus::warn, problem, "agentvm config show", Json::object()};
+}
+
 }  // namespace
 
 Json run_doctor(Core& core, CallContext& call) {
@@ -104,7 +112,8 @@ Json run_doctor(Core& core, CallContext& call) {
   add(check_namespaces());
   add({image_check(image), accelerator_check(core, image), memory_check()});
   add(check_resources(core.paths()));
-  add({records_check(core)});
+  add({records_check(core), dev_server_check(core),
+       check_names(read_file_if_exists("/etc/nsswitch.conf", 64u << 10).value_or(""))});
   Json result{{"schema", "agentvm.doctor/1"}, {"ok", true}, {"version", AGENTVM_VERSION}, {"checks", Json::array()}};
   for (const auto& check : checks) {
     if (check.status == CheckStatus::fail) result["ok"] = false;

@@ -120,4 +120,19 @@ std::vector<Check> check_resources(const Paths& paths) {
   return checks;
 }
 
+Check check_names(const std::string& nsswitch) {
+  constexpr const char* id = "dev-server-names";
+  for (std::size_t start = 0; start < nsswitch.size();) {
+    const auto end = std::min(nsswitch.find('\n', start), nsswitch.size());
+    const auto line = nsswitch.substr(start, end - start);
+    start = end + 1;
+    if (!line.starts_with("hosts:")) continue;
+    // systemd-resolved knows these names as well.
+    if (line.find("myhostname") != line.npos || line.find("resolve") != line.npos)
+      return {id, CheckStatus::pass, "programs resolve NAME.localhost", ""};
+  }
+  return {id, CheckStatus::warn, "browsers and curl resolve NAME.localhost by themselves, other programs do not",
+          "sudo apt-get install libnss-myhostname"};
+}
+
 }  // namespace agentvm::manager

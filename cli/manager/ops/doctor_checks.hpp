@@ -28,4 +28,8 @@ std::vector<Check> check_namespaces();
 /// Free memory and disk, and whether socket paths below the state folder fit.
 std::vector<Check> check_resources(const Paths& paths);
 
+/// Whether programs resolve the names of dev servers, from the text of /etc/nsswitch.conf. Browsers and curl do it by
+/// themselves.
+Check check_names(const std::string& nsswitch);
+
 }  // namespace agentvm::manager

@@ -69,8 +69,9 @@ void Front::open() {
     problem_.clear();
     log::info("proxy", "dev servers are at {}", proxy_->site().url());
   } catch (const Error& error) {
-    if (problem_ != error.what()) log::warn("proxy", "{}", error.what());
-    problem_ = error.what();
+    const auto problem = std::string(error.what()) + "; proxy.port in your configuration file names another";
+    if (problem_ != problem) log::warn("proxy", "{}", problem);
+    problem_ = problem;
   }
 }
 
@@ -200,6 +201,11 @@ Json Front::ports(const SandboxName& name) {
 std::string Front::url(const SandboxName& name, std::uint16_t port) {
   const std::lock_guard lock(mutex_);
   return proxy_ ? proxy_->site().url(name.str(), port) : std::string();
+}
+
+std::string Front::index_url() {
+  const std::lock_guard lock(mutex_);
+  return proxy_ ? proxy_->site().url() : std::string();
 }
 
 void Front::stop() {

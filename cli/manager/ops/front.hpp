@@ -40,6 +40,7 @@ class Front {
   Json ports(const SandboxName& name);
   /// "" while `problem` is not empty.
   std::string url(const SandboxName& name, std::uint16_t port = 0);
+  std::string index_url();
 
   /// Ends the proxy and the watches.
   void stop();

@@ -91,6 +91,25 @@ TEST_F(ReverseTest, ADialThatFailsOrHangsIsSaid) {
   EXPECT_TRUE(at_end(client.get()));
 }
 
+TEST_F(ReverseTest, AClientThatHasGoneIsNotAnsweredForLong) {
+  Server silent([](int fd) { read_to_end(fd); });
+  start({.half_closed = milliseconds(100)});
+  route("box", {silent.port});
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(dial());
+    write_all(clients.back().get(), fmt::format("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", host("box")), soon());
+  }
+  for (const Deadline deadline = soon(); silent.accepted < 3 && !deadline.expired();) std::this_thread::yield();
+  clients.pop_back();
+  ::shutdown(clients[1].get(), SHUT_WR);
+  EXPECT_TRUE(at_end(clients[1].get()));
+  for (const Deadline deadline = soon(); proxy_->connection_count() > 1 && !deadline.expired();)
+    std::this_thread::yield();
+  EXPECT_EQ(proxy_->connection_count(), 1u);  // the one that still waits
+  proxy_->stop(soon());
+}
+
 TEST_F(ReverseTest, AMachineThatGoesTakesItsConnectionsAlong) {
   Server silent([](int fd) { read_to_end(fd); });
   start();
