@@ -15,6 +15,7 @@ CommandSpec sync_command();
 CommandSpec status_command();
 CommandSpec ports_command();
 CommandSpec open_command();
+CommandSpec forward_command();
 CommandSpec list_command();
 CommandSpec stop_command();
 CommandSpec destroy_command();

@@ -22,6 +22,7 @@ std::vector<CommandSpec> make_table() {
   add(list_command());
   add(ports_command());
   add(open_command());
+  add(forward_command());
   add(logs_command());
   add(stop_command());
   add(destroy_command());

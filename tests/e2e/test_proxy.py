@@ -136,6 +136,36 @@ def test_a_websocket_goes_through(agentvm, box):
     client.close()
 
 
+def test_a_port_is_forwarded_as_raw_tcp(agentvm, box):
+    assert b"HOSTPORT" in agentvm.run("forward", box, "x:1", code=64).stderr
+    process = agentvm.popen("forward", box, "0:7000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        line = process.stdout.readline().decode()
+        port = int(line.split()[0].rpartition(":")[2])
+        assert line == f"127.0.0.1:{port} leads to port 7000 of {box}\n"
+        # No proxy here: any Host passes, several at once, and a half that is closed leaves the other open.
+        for name in ("evil.example", "another"):
+            assert get(name, port=port)[0] == 200
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
+            client.sendall(b"GET /large.bin HTTP/1.0\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+            assert answer.partition(b"\r\n\r\n")[2] == LARGE
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, talk = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, talk
+    process = agentvm.popen("forward", box, "0:9", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        port = int(process.stdout.readline().decode().split()[0].rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
+            assert client.recv(1) == b""
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, talk = process.communicate(timeout=SECONDS)
+    assert b"port 9 of web does not answer" in talk
+
+
 def test_a_server_that_ends_is_gone(agentvm, box):
     agentvm.exec(box, "pkill", "-f", "http.server 8000")
     wait_for(lambda: port_row(agentvm, 8000) is None, "port 8000 is no longer listed")
@@ -156,3 +186,4 @@ def test_a_stopped_sandbox_says_so(agentvm, box, home):
     status, body = get(host)
     assert status == 503 and b"web is stopped" in body and b"agentvm start" in body and str(home.folder).encode() in body
     assert agentvm.run("ports", box, code=2).stdout == b""
+    assert agentvm.run("forward", box, "0:7000", code=2).stdout == b""

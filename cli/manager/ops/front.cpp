@@ -208,6 +208,16 @@ std::string Front::index_url() {
   return proxy_ ? proxy_->site().url() : std::string();
 }
 
+void Front::connect(const SandboxName& name, std::uint16_t port, Deadline deadline, proxy::Options::Dialled callback) {
+  const auto routes = routes_->snapshot();
+  // Ports of the guest's system are not listed, and can be reached all the same: this is for the sandbox's owner.
+  std::string address = "127.0.0.1";
+  if (const auto found = routes->find(name.str()); found != routes->end())
+    for (const auto& listening : found->second.ports)
+      if (listening.number == port) address = listening.address;
+  dial(name.str(), address, port, deadline, std::move(callback));
+}
+
 void Front::stop() {
   std::map<std::string, std::jthread> watches;
   std::unique_ptr<proxy::ReverseProxy> proxy;

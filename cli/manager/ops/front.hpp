@@ -42,6 +42,9 @@ class Front {
   std::string url(const SandboxName& name, std::uint16_t port = 0);
   std::string index_url();
 
+  /// A raw TCP connection to `port` inside, where it is listened on. `callback` as with `proxy::Options::dial`.
+  void connect(const SandboxName& name, std::uint16_t port, Deadline deadline, proxy::Options::Dialled callback);
+
   /// Ends the proxy and the watches.
   void stop();
 

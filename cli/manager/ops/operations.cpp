@@ -249,6 +249,9 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
   service.add_async("exec", Lane::work, [core](const std::shared_ptr<Responder>& call, const Json& params) {
     exec_in_guest(*core, call, params);
   });
+  service.add_async("connect", Lane::quick, [core](const std::shared_ptr<Responder>& call, const Json& params) {
+    connect_to_guest(*core, call, params);
+  });
   service.add_async(
       "attach", Lane::work,
       [core](const std::shared_ptr<Responder>& call, const Json& params) { attach_to_guest(*core, call, params); },

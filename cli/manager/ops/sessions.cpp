@@ -138,6 +138,24 @@ void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Jso
         {{"schema", "agentvm.exec/1"}});
 }
 
+void connect_to_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
+  constexpr milliseconds limit{15'000};
+  const auto [record, live] = running_sandbox(core, params);
+  const auto port = require<std::uint16_t>(params, "port");
+  core.front().connect(
+      record.name, port, Deadline::after(limit),
+      [call, port, name = record.name.str()](UniqueFd connection, const std::string& problem) {
+        if (!connection)
+          return call->fail(Error(ErrorCode::operation_failed,
+                                  fmt::format("port {} of {} does not answer: {}", port, name, problem),
+                                  "agentvm ports " + name));
+        std::vector<UniqueFd> streams;
+        streams.push_back(std::move(connection));
+        call->send_streams(std::move(streams));
+        call->respond({{"schema", "agentvm.connect/1"}});
+      });
+}
+
 void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
   const auto [record, live] = running_sandbox(core, params);
   const auto name = session_name(record);

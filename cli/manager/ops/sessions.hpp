@@ -20,4 +20,7 @@ std::string guest_folder(const SandboxRecord& record, const fs::path& cwd);
 /// "<sandbox>-<branch>", as tmux takes it.
 std::string session_name(const SandboxRecord& record);
 
+/// A raw TCP connection into the guest, handed to the client as one stream. Answers once it is there.
+void connect_to_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params);
+
 }  // namespace agentvm::manager
