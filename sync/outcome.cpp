@@ -10,6 +10,9 @@ namespace {
 std::string clean(const std::string& text) {
   return clean_guest_text(text, Newlines::escape, 500);
 }
+std::string clean_excerpt(const std::string& text) {
+  return clean_guest_text(text, Newlines::keep, 600);
+}
 std::string brief(const std::string& oid) {
   return oid.substr(0, 10);
 }
@@ -77,7 +80,7 @@ Json to_json(const SyncOutcome& outcome) {
   for (const auto& ref : outcome.rejected)
     rejected.push_back({{"ref", clean(ref.name)}, {"reason", clean(ref.reason)}});
   for (const auto& path : outcome.gated)
-    gated.push_back({{"path", path.path}, {"kind", path.kind}, {"excerpt", clean(path.excerpt)}});
+    gated.push_back({{"path", clean(path.path)}, {"kind", path.kind}, {"excerpt", clean_excerpt(path.excerpt)}});
   for (const auto& commit : outcome.log) log.push_back({{"id", commit.id}, {"subject", clean(commit.subject)}});
   return {{"schema", "agentvm.sync/1"},
           {"sandbox", outcome.sandbox},
@@ -96,6 +99,7 @@ Json to_json(const SyncOutcome& outcome) {
           {"rejected", rejected},
           {"gone", outcome.gone},
           {"gated", gated},
+          {"gated_count", outcome.gated_count},
           {"conflicts", outcome.conflicts},
           {"rescued", outcome.rescued},
           {"reason", outcome.reason},
@@ -118,6 +122,16 @@ std::string to_text(const SyncOutcome& outcome) {
   }
   for (const auto& ref : outcome.rejected)
     text += fmt::format("  rejected {}: it {}\n", clean(ref.name), clean(ref.reason));
+  for (const auto& path : outcome.gated) {
+    text += fmt::format("  {}: {}\n", path.kind, clean(path.path));
+    for (std::size_t start = 0; start < path.excerpt.size();) {
+      const auto end = std::min(path.excerpt.find('\n', start), path.excerpt.size());
+      text += fmt::format("      {}\n", clean(path.excerpt.substr(start, end - start)));
+      start = end + 1;
+    }
+  }
+  if (outcome.gated_count > outcome.gated.size())
+    text += fmt::format("  ... and {} more\n", outcome.gated_count - outcome.gated.size());
   for (const auto& path : outcome.conflicts) text += fmt::format("  in the way: {}\n", clean(path));
   for (std::size_t i = 0; i < outcome.commands.size(); ++i)
     text += fmt::format("{}{}\n", i == 0 ? "next:  " : "   or: ", outcome.commands[i]);

@@ -33,7 +33,8 @@ struct SyncOutcome {
   std::vector<RefChange> refs;
   std::vector<RejectedRef> rejected;
   std::vector<std::string> gone;  ///< branches that the guest no longer has; their references stay
-  std::vector<GatedPath> gated;
+  std::vector<GatedPath> gated;   ///< what would run or steer something on the host: the first of them, guest text
+  std::uint64_t gated_count = 0;
   std::vector<std::string> conflicts;    ///< files in the way
   std::vector<std::string> rescued;      ///< references with rescued work
   std::string reason;                    ///< why nothing moved, for people

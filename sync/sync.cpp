@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "sync/gate_range.hpp"
 #include "sync/host_tree.hpp"
 #include "sync/quarantine.hpp"
 #include "vmm/base/file_lock.hpp"
@@ -148,7 +149,34 @@ class Run {
         break;
     }
     describe_range();
-    if (decision.action == Action::fast_forward && !request_.dry_run) move_branch(seen);
+    const bool passes = ask_at_the_gate(decision.action);
+    if (decision.action == Action::fast_forward && passes && !request_.dry_run) move_branch(seen);
+  }
+
+  /// Lists what the user should see before it enters their tree, whatever happens to the branch; false when that is why
+  /// it stays where it is.
+  bool ask_at_the_gate(Action action) {
+    auto base = outcome_.old_tip.empty() ? host_.head : outcome_.old_tip;
+    if (!base.empty()) base = asking_.try_line({"merge-base", base, outcome_.new_tip}, deadline_).value_or("");
+    const auto found = search_range(asking_, base, outcome_.new_tip, request_.gate, deadline_);
+    outcome_.gated = found.listed;
+    outcome_.gated_count = found.entries.size();
+    if (action != Action::fast_forward || found.entries.empty()) return true;
+    const ShownGate shown(request_.scratch);
+    const auto unseen = request_.accept ? shown.unseen(outcome_.branch, found) : found.entries.size();
+    if (request_.accept && unseen == 0) {
+      if (!request_.dry_run) shown.forget();
+      return true;
+    }
+    shown.remember(outcome_.branch, found);
+    const auto& sandbox = request_.sandbox.str();
+    outcome_.result = Result::gated;
+    outcome_.reason = request_.accept ? fmt::format("{} of these came after you were asked", unseen)
+                                      : fmt::format("{} file{} may run or steer something on your host", unseen,
+                                                    unseen == 1 ? "" : "s");
+    outcome_.commands = {fmt::format("git diff HEAD...{}", shell_word(mirror_ref(sandbox, outcome_.branch))),
+                         fmt::format("agentvm sync {} --accept", sandbox)};
+    return false;
   }
 
   void describe_range() {

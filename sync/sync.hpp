@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "guest/streams.hpp"
+#include "sync/gate.hpp"
 #include "sync/outcome.hpp"
 #include "vmm/base/names.hpp"
 #include "vmm/base/progress.hpp"
@@ -23,6 +24,8 @@ struct SyncRequest {
   fs::path scratch;  ///< a folder of this sandbox alone, below our state; created when missing
   SyncLimits limits;
   Move move = Move::by_branch_rule;
+  GatePolicy gate;
+  bool accept = false;                ///< the user takes what the gate showed them
   bool dry_run = false;               ///< fetch and judge, change nothing
   std::optional<std::string> branch;  ///< the guest branch to be about
   Clock* clock = &system_clock();
@@ -30,8 +33,8 @@ struct SyncRequest {
 
 /// Fetches the guest's branches into a quarantine, judges them, lands them in refs/agentvm/<sandbox>/*, and
 /// fast-forwards the user's branch when the branch rule allows it. Blocking; one at a time per `scratch` (a second one
-/// waits for the first, until the deadline). A decision that is the user's (dirty, diverged) is an outcome, not an
-/// error. Throws `not_found` (no repository), `operation_failed` (refused, connection lost; the repository is as
+/// waits for the first, until the deadline). A decision that is the user's (gated, dirty, diverged) is an outcome, not
+/// an error. Throws `not_found` (no repository), `operation_failed` (refused, connection lost; the repository is as
 /// before), `timed_out`.
 SyncOutcome sync_now(const SyncRequest& request, guest::Streams& streams, const Progress& progress, Deadline deadline);
 

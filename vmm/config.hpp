@@ -32,6 +32,7 @@ enum class KeyType {
   boolean,  ///< true or false; its flag also exists as `--no-<flag>`
   choice,   ///< one of `choices`
   hosts,    ///< a list of host[:port]
+  globs,    ///< a list of path patterns, as in .gitignore
   levels,   ///< log levels, `sync:debug,*:info`
 };
 
@@ -41,6 +42,9 @@ enum class KeyClass {
   widening,        ///< gives the guest more: ignored in the project's file
   host_executing,  ///< runs something or picks who does: refused in the project's file
 };
+constexpr bool is_list(KeyType type) {
+  return type == KeyType::hosts || type == KeyType::globs;
+}
 std::string_view to_string(KeyType type);
 std::string_view to_string(KeyClass key_class);
 

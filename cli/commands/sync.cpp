@@ -8,6 +8,7 @@ namespace {
 int sync(Invocation& run) {
   auto params = run.params();
   params["dry_run"] = run.args.enabled("dry-run");
+  params["accept"] = run.args.enabled("accept");
   if (run.args.given("branch")) params["branch"] = run.args.text("branch");
   const auto result = run.call("sync", params);
   run.show(result, render_sync(result, run.out.out_style()));
@@ -18,21 +19,24 @@ int sync(Invocation& run) {
 }  // namespace
 
 CommandSpec sync_command() {
-  return {.name = "sync",
-          .group = "Everyday",
-          .summary = "Bring the sandbox's commits to the host",
-          .description =
-              "Checked commits always land in refs/agentvm/NAME/*. The branch you have checked out moves only "
-              "by fast-forward and only with a clean tree; else nothing of yours changes, the status is 6, and "
-              "the commands that help are named.",
-          .arguments = {sandbox_argument()},
-          .options = {{.name = "dry-run", .letter = 'n', .help = "Say what would happen"},
-                      {.name = "branch",
-                       .value = "BRANCH",
-                       .help = "The branch to bring; default: the guest's current one"},
-                      json_option()},
-          .examples = {{"agentvm sync", "fetch what was committed inside"}},
-          .run = sync};
+  return {
+      .name = "sync",
+      .group = "Everyday",
+      .summary = "Bring the sandbox's commits to the host",
+      .description =
+          "Checked commits always land in refs/agentvm/NAME/*. The branch you have checked out moves only "
+          "by fast-forward, only with a clean tree, and not before you have seen what would run or steer something "
+          "on this host (scripts of builds and packages, editor tasks, CI, hooks, new executables, links out of the "
+          "tree ...); else nothing of yours changes, the status is 6, and the commands that help are named.",
+      .arguments = {sandbox_argument()},
+      .options = {{.name = "dry-run", .letter = 'n', .help = "Say what would happen"},
+                  {.name = "accept", .help = "Take what the last sync listed as gated; not what came after it"},
+                  {.name = "branch",
+                   .value = "BRANCH",
+                   .help = "The branch to bring; default: the guest's current one"},
+                  json_option()},
+      .examples = {{"agentvm sync", "fetch what was committed inside"}},
+      .run = sync};
 }
 
 }  // namespace agentvm::cli

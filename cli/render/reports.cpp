@@ -1,3 +1,5 @@
+#include <sstream>
+
 #include <fmt/format.h>
 
 #include "cli/render/render.hpp"
@@ -81,9 +83,14 @@ std::string render_sync(const Json& result, const Style& style) {
   for (const auto& ref : list_at(result, "rejected"))
     text += fmt::format("  {} {}: it {}\n", style.paint(Tone::bad, "rejected"), text_at(ref, "ref"),
                         text_at(ref, "reason"));
-  for (const auto& gated : list_at(result, "gated"))
-    text += fmt::format("  {} {}: {}\n", style.paint(Tone::warning, "gated"), text_at(gated, "path"),
-                        text_at(gated, "kind"));
+  const auto gated = list_at(result, "gated");
+  for (const auto& file : gated) {
+    text += fmt::format("  {} {}\n", style.paint(Tone::warning, text_at(file, "kind") + ":"), text_at(file, "path"));
+    std::istringstream lines(text_at(file, "excerpt", ""));
+    for (std::string line; std::getline(lines, line);) text += "      " + style.paint(Tone::dim, line) + "\n";
+  }
+  if (const auto count = number_at(result, "gated_count"); count > static_cast<long long>(gated.size()))
+    text += fmt::format("  ... and {} more\n", count - static_cast<long long>(gated.size()));
   for (const auto& conflict : list_at(result, "conflicts"))
     text += fmt::format("  {} {}\n", style.paint(Tone::bad, "in the way:"), item_text(conflict, "path"));
   for (const auto& ref : list_at(result, "rescued")) text += fmt::format("  kept as {}\n", item_text(ref, "name"));

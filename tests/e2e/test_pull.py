@@ -87,6 +87,23 @@ def test_what_a_sandbox_is_not(box, git, home, repository):
         assert result.returncode != 0 and "may be written by a guest" in result.stderr
 
 
+def test_what_would_run_on_the_host_waits_for_its_user(agentvm, box, git, repository):
+    script = "cd /workspace && mkdir -p .vscode && printf '{\\033]0;evil\\007}' >.vscode/tasks.json && ln -s /etc/passwd link && git add -A && git commit -qm Tasks"
+    agentvm.exec(box, "sh", "-c", script)
+    before = git("rev-parse", "main", cwd=repository).stdout
+    plan = agentvm.json("sync", box, "--dry-run", code=6)
+    assert plan["result"] == "gated" and git("rev-parse", "main", cwd=repository).stdout == before
+    shown = agentvm.run("sync", box, code=6).stdout.decode()
+    assert "editor: .vscode/tasks.json" in shown and "symlink-out: link" in shown and "-> /etc/passwd" in shown
+    assert f"agentvm sync {box} --accept" in shown and "\x1b]" not in shown
+    assert git("rev-parse", "main", cwd=repository).stdout == before and not (repository / "link").is_symlink()
+    # What the guest commits while its user reads is not what they accept.
+    agentvm.exec(box, "sh", "-c", "cd /workspace && echo evil >.envrc && git add -A && git commit -qm More")
+    assert b"came after you were asked" in agentvm.run("sync", box, "--accept", code=6).stdout
+    agentvm.run("sync", box, "--accept")
+    assert (repository / ".envrc").read_text() == "evil\n"
+
+
 def test_a_stopped_sandbox_says_so(agentvm, box, git):
     agentvm.run("stop", box)
     result = git("ls-remote", f"agentvm::{box}", code=None)

@@ -32,6 +32,9 @@ constexpr ConfigKey keys[] = {
      "Keep the sandbox when it stops; false destroys it then, after its work is rescued"},
     {"sync.mode", choice, "manual", "--sync-mode", "AGENTVM_SYNC_MODE", widening, "manual",
      "When commits come to the host: on 'agentvm sync' only"},
+    {"sync.gate.allow", globs, "", "", "", widening, "",
+     "Paths (as in .gitignore) that may change without being asked for; never agentvm's and agents' own files"},
+    {"sync.gate.deny", globs, "", "", "", widening, "", "Paths (as in .gitignore) that are always asked for"},
     {"sync.limits.bytes", size, "8G", "", "", widening, "1M|1T",
      "What one sync may receive; one object may unpack to twice, all of them to eight times as much"},
     {"sync.limits.objects", count, "10000000", "", "", widening, "1|1000000000", "Objects that one sync may receive"},
@@ -101,6 +104,8 @@ std::string_view to_string(KeyType type) {
       return "choice";
     case hosts:
       return "hosts";
+    case globs:
+      return "paths";
     case levels:
       return "levels";
   }

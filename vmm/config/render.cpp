@@ -63,7 +63,7 @@ std::string config_value_text(const ConfigKey& key, const Json& value) {
 
 namespace {
 Json default_json(const ConfigKey& key) {
-  if (key.type == KeyType::hosts) return Json::array();
+  if (is_list(key.type)) return Json::array();
   return key.default_value.empty() ? Json() : parse_config_text(key, key.default_value);
 }
 
@@ -84,6 +84,8 @@ std::string type_text(const ConfigKey& key) {
       return fmt::format("{}, {} to {}", to_string(key.type), key.choices.substr(0, bar), key.choices.substr(bar + 1));
     case KeyType::hosts:
       return "list of `host[:port]`";
+    case KeyType::globs:
+      return "list of path patterns";
     default:
       return std::string(to_string(key.type));
   }
@@ -142,6 +144,7 @@ Json key_schema(const ConfigKey& key) {
       break;
     }
     case KeyType::hosts:
+    case KeyType::globs:
       schema["type"] = "array";
       schema["items"] = {{"type", "string"}};
       break;

@@ -93,7 +93,7 @@ class ConfigResolver {
 
  private:
   static Json default_of(const ConfigKey& key) {
-    if (key.type == KeyType::hosts) return Json::array();
+    if (is_list(key.type)) return Json::array();
     return key.default_value.empty() ? Json() : parse_config_text(key, key.default_value);
   }
 

@@ -147,6 +147,17 @@ std::string parse_host(std::string_view text) {
   return fmt::format("{}:{}", folded, number);
 }
 
+std::string parse_glob(std::string_view text) {
+  constexpr std::size_t limit_bytes = 4096;
+  if (text.empty() || text.size() > limit_bytes || text.find('\0') != text.npos || text == "/" || text.front() == '!')
+    refuse(text, "a path pattern, such as docs/ or *.md");
+  return std::string(text);
+}
+
+Json parse_item(const ConfigKey& key, std::string_view text) {
+  return key.type == KeyType::globs ? parse_glob(text) : parse_host(text);
+}
+
 Json parse_levels(std::string_view text) {
   constexpr std::string_view levels[] = {"debug", "info", "warn", "error", "off"};
   for (const auto part : split(text, ",")) {
@@ -182,10 +193,11 @@ Json parse_config_text(const ConfigKey& key, std::string_view text) {
       return parse_choice(key, text);
     case KeyType::levels:
       return parse_levels(text);
-    case KeyType::hosts: {
-      auto hosts = Json::array();
-      for (const auto part : split(text, ", \t")) hosts.push_back(parse_host(part));
-      return hosts;
+    case KeyType::hosts:
+    case KeyType::globs: {
+      auto items = Json::array();
+      for (const auto part : split(text, ", \t")) items.push_back(parse_item(key, part));
+      return items;
     }
     case KeyType::text:
       break;
@@ -196,19 +208,18 @@ Json parse_config_text(const ConfigKey& key, std::string_view text) {
 Json parse_config_node(const ConfigKey& key, const YamlNode& node) {
   using Kind = YamlNode::Kind;
   const auto wrong = [&](std::string_view found) {
-    throw Error(ErrorCode::usage,
-                fmt::format("expected {}, found {}",
-                            key.type == KeyType::hosts ? "a list of hosts" : to_string(key.type), found));
+    throw Error(ErrorCode::usage, fmt::format("expected {}{}, found {}", is_list(key.type) ? "a list of " : "",
+                                              to_string(key.type), found));
   };
-  if (key.type == KeyType::hosts) {
+  if (is_list(key.type)) {
     if (node.kind != Kind::sequence)
       wrong(node.kind == Kind::scalar ? "a single value" : node.kind == Kind::mapping ? "a mapping" : "nothing");
-    auto hosts = Json::array();
+    auto items = Json::array();
     for (const auto& item : node.items) {
       if (item.kind != Kind::scalar) wrong("something else in the list");
-      hosts.push_back(parse_host(item.scalar));
+      items.push_back(parse_item(key, item.scalar));
     }
-    return hosts;
+    return items;
   }
   if (node.kind == Kind::null) wrong("nothing");
   if (node.kind == Kind::sequence) wrong("a list");

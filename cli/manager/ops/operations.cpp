@@ -53,7 +53,11 @@ Json run_sync(Core& core, CallContext& call, const Json& params) {
                             .sandbox = record.name,
                             .libexec = core.paths().libexec,
                             .scratch = core.store().folder(record.name) / "sync"};
-  request.limits = sync_limits(core, record, value_or<std::map<std::string, std::string>>(params, "env", {}));
+  const auto settings = sync_settings(core, record, value_or<std::map<std::string, std::string>>(params, "env", {}));
+  request.limits = settings.limits;
+  request.gate = settings.gate;
+  request.accept = value_or<bool>(params, "accept", false);
+  for (const auto& warning : settings.warnings) call.warning(warning);
   request.dry_run = value_or<bool>(params, "dry_run", false);
   request.branch = optional_text(params, "branch");
   const auto session = live->session(Session::control, deadline);

@@ -19,7 +19,7 @@ sync::RemoteRequest remote_request(Core& core, const SandboxRecord& record, cons
   request.libexec = core.paths().libexec;
   // A folder of its own: a sync sweeps what it finds in the one it has locked.
   request.scratch = core.store().folder(record.name) / scratch;
-  request.limits = sync_limits(core, record, value_or<std::map<std::string, std::string>>(params, "env", {}));
+  request.limits = sync_settings(core, record, value_or<std::map<std::string, std::string>>(params, "env", {})).limits;
   return request;
 }
 
@@ -43,14 +43,22 @@ void refuse_guest_repository(Core& core, const fs::path& git_dir) {
 
 }  // namespace
 
-sync::SyncLimits sync_limits(Core& core, const SandboxRecord& record,
-                             const std::map<std::string, std::string>& environment) {
+SyncSettings sync_settings(Core& core, const SandboxRecord& record,
+                           const std::map<std::string, std::string>& environment) {
   ConfigInput input;
   input.environment = environment;
   input.user = read_config_file(core.paths().config_file);
   input.project = read_config_file(record.project / "agentvm.yaml");
   const auto config = resolve_config(input);
-  sync::SyncLimits limits;
+  SyncSettings settings;
+  settings.gate = {config.list("sync.gate.allow"), config.list("sync.gate.deny"), {}};
+  // A recipe inside the project decides what the next image is made of.
+  if (const auto image = config.text("image"); image_is_recipe(image))
+    settings.gate.always.push_back(
+        "/" + (record.project / image).lexically_relative(record.project).lexically_normal().string());
+  for (const auto& warning : config.warnings())
+    if (warning.find("'sync.gate.") != std::string::npos) settings.warnings.push_back(warning);
+  auto& limits = settings.limits;
   limits.bytes = config.size("sync.limits.bytes").bytes();
   limits.objects = config.count("sync.limits.objects");
   limits.refs = config.count("sync.limits.refs");
@@ -58,7 +66,7 @@ sync::SyncLimits sync_limits(Core& core, const SandboxRecord& record,
   limits.seconds = config.count("sync.limits.seconds");
   limits.expanded_bytes = limits.bytes * 8;
   limits.object_bytes = limits.bytes * 2;
-  return limits;
+  return settings;
 }
 
 Json list_remote(Core& core, CallContext& call, const Json& params) {

@@ -3,13 +3,19 @@
 
 #include "cli/manager/ops/core.hpp"
 #include "cli/manager/service.hpp"
+#include "sync/gate.hpp"
 #include "sync/limits.hpp"
 
 namespace agentvm::manager {
 
-/// `sync.limits.*` as the sandbox's project, the user's file and this environment make them.
-sync::SyncLimits sync_limits(Core& core, const SandboxRecord& record,
-                             const std::map<std::string, std::string>& environment = {});
+/// `sync.*` as the sandbox's project, the user's file and this environment make it.
+struct SyncSettings {
+  sync::SyncLimits limits;
+  sync::GatePolicy gate;
+  std::vector<std::string> warnings;  ///< of the gate's keys: what was left out, and why
+};
+SyncSettings sync_settings(Core& core, const SandboxRecord& record,
+                           const std::map<std::string, std::string>& environment = {});
 
 /// `remote.list` {name, git_dir}: the guest's branches.
 Json list_remote(Core& core, CallContext& call, const Json& params);

