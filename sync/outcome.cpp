@@ -70,7 +70,9 @@ int SyncOutcome::exit_code() const {
 }
 
 Json to_json(const SyncOutcome& outcome) {
-  Json refs = Json::array(), rejected = Json::array(), gated = Json::array(), log = Json::array();
+  Json refs = Json::array(), rejected = Json::array(), gated = Json::array(), log = Json::array(),
+       conflicts = Json::array();
+  for (const auto& path : outcome.conflicts) conflicts.push_back(clean(path));
   for (const auto& change : outcome.refs)
     refs.push_back({{"name", change.ref},
                     {"branch", change.branch},
@@ -100,7 +102,7 @@ Json to_json(const SyncOutcome& outcome) {
           {"gone", outcome.gone},
           {"gated", gated},
           {"gated_count", outcome.gated_count},
-          {"conflicts", outcome.conflicts},
+          {"conflicts", conflicts},
           {"rescued", outcome.rescued},
           {"reason", outcome.reason},
           {"commands", outcome.commands},
@@ -132,7 +134,9 @@ std::string to_text(const SyncOutcome& outcome) {
   }
   if (outcome.gated_count > outcome.gated.size())
     text += fmt::format("  ... and {} more\n", outcome.gated_count - outcome.gated.size());
-  for (const auto& path : outcome.conflicts) text += fmt::format("  in the way: {}\n", clean(path));
+  for (const auto& path : outcome.conflicts)
+    text +=
+        fmt::format("  {}: {}\n", outcome.result == Result::conflict ? "would conflict" : "in the way", clean(path));
   for (std::size_t i = 0; i < outcome.commands.size(); ++i)
     text += fmt::format("{}{}\n", i == 0 ? "next:  " : "   or: ", outcome.commands[i]);
   return text;

@@ -35,7 +35,7 @@ struct SyncOutcome {
   std::vector<std::string> gone;  ///< branches that the guest no longer has; their references stay
   std::vector<GatedPath> gated;   ///< what would run or steer something on the host: the first of them, guest text
   std::uint64_t gated_count = 0;
-  std::vector<std::string> conflicts;    ///< files in the way
+  std::vector<std::string> conflicts;    ///< files in the way, or that a merge would conflict in
   std::vector<std::string> rescued;      ///< references with rescued work
   std::string reason;                    ///< why nothing moved, for people
   std::vector<std::string> commands;     ///< what helps

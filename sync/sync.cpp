@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "sync/forecast.hpp"
 #include "sync/gate_range.hpp"
 #include "sync/host_tree.hpp"
 #include "sync/quarantine.hpp"
@@ -53,7 +54,7 @@ class Run {
     outcome_.bytes = verdict_.bytes;
     outcome_.rejected = verdict_.rejected;
     land(quarantine);
-    if (request_.move == Move::by_branch_rule) follow();
+    if (request_.move == Move::by_branch_rule) follow(quarantine);
     return std::move(outcome_);
   }
 
@@ -104,7 +105,7 @@ class Run {
     return seen;
   }
 
-  void follow() {
+  void follow(const Quarantine& quarantine) {
     const auto seen = observe();
     const auto change_of = [this](const std::string& branch) {
       return std::find_if(outcome_.refs.begin(), outcome_.refs.end(),
@@ -148,9 +149,24 @@ class Run {
         outcome_.result = Result::updated;
         break;
     }
+    if (decision.action == Action::refuse_dirty || decision.action == Action::refuse_diverged) forecast(quarantine);
     describe_range();
     const bool passes = ask_at_the_gate(decision.action);
     if (decision.action == Action::fast_forward && passes && !request_.dry_run) move_branch(seen);
+  }
+
+  /// Where the branch stays, what taking the commits would meet.
+  void forecast(const Quarantine& quarantine) {
+    const auto folder = quarantine.objects().parent_path() / "forecast";
+    const auto files = forecast_merge(host_, quarantine.objects(), folder, outcome_.new_tip, deadline_);
+    if (!files) return;
+    if (outcome_.result == Result::diverged && !files->empty()) outcome_.result = Result::conflict;
+    outcome_.reason += files->empty()
+                           ? "; they would merge without a conflict"
+                           : fmt::format("; {} file{} would conflict", files->size(), files->size() == 1 ? "" : "s");
+    for (const auto& file : *files)
+      if (std::find(outcome_.conflicts.begin(), outcome_.conflicts.end(), file) == outcome_.conflicts.end())
+        outcome_.conflicts.push_back(file);
   }
 
   /// Lists what the user should see before it enters their tree, whatever happens to the branch; false when that is why

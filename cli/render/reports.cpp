@@ -92,7 +92,8 @@ std::string render_sync(const Json& result, const Style& style) {
   if (const auto count = number_at(result, "gated_count"); count > static_cast<long long>(gated.size()))
     text += fmt::format("  ... and {} more\n", count - static_cast<long long>(gated.size()));
   for (const auto& conflict : list_at(result, "conflicts"))
-    text += fmt::format("  {} {}\n", style.paint(Tone::bad, "in the way:"), item_text(conflict, "path"));
+    text += fmt::format("  {} {}\n", style.paint(Tone::bad, outcome == "conflict" ? "would conflict:" : "in the way:"),
+                        item_text(conflict, "path"));
   for (const auto& ref : list_at(result, "rescued")) text += fmt::format("  kept as {}\n", item_text(ref, "name"));
   bool first = true;
   for (const auto& command : list_at(result, "commands"))

@@ -104,6 +104,19 @@ def test_what_would_run_on_the_host_waits_for_its_user(agentvm, box, git, reposi
     assert (repository / ".envrc").read_text() == "evil\n"
 
 
+def test_what_a_merge_would_meet_is_foretold(agentvm, box, git, repository):
+    agentvm.exec(box, "sh", "-c", "cd /workspace && echo guest >a.txt && git commit -qam Change")
+    (repository / "a.txt").write_text("mine, not committed\n")
+    before = git("status", "--porcelain", cwd=repository).stdout
+    result = agentvm.json("sync", box, code=6)
+    assert (result["result"], result["conflicts"]) == ("dirty", ["a.txt"])
+    assert (repository / "a.txt").read_text() == "mine, not committed\n" and git("status", "--porcelain", cwd=repository).stdout == before
+    git("-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qam", "Mine", cwd=repository)
+    result = agentvm.json("sync", box, code=6)
+    assert (result["result"], result["conflicts"]) == ("conflict", ["a.txt"])
+    assert b"would conflict: a.txt" in agentvm.run("sync", box, code=6).stdout
+
+
 def test_a_stopped_sandbox_says_so(agentvm, box, git):
     agentvm.run("stop", box)
     result = git("ls-remote", f"agentvm::{box}", code=None)
