@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <iostream>
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,6 +42,16 @@ Arguments parse(int count, char** words) {
   return arguments;
 }
 
+/// Connections of dev servers and streams into guests take two or three descriptors each; the usual soft limit of 1024
+/// is meant for programs that still call select(2).
+void raise_descriptor_limit() {
+  constexpr rlim_t wanted = 16'384;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = std::min(limit.rlim_max, wanted);
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int serve(const Arguments& arguments) {
   manager::ManagerOptions options;
   options.paths = resolve_paths();
@@ -51,6 +62,7 @@ int serve(const Arguments& arguments) {
   auto lock = manager::acquire_manager_lock(options.paths);
   if (!arguments.foreground) log::to_file(options.paths.manager_log());
   if (const char* levels = std::getenv("AGENTVM_LOG")) log::set_levels(levels);
+  raise_descriptor_limit();
   manager::Service service;
   manager::register_operations(service, options.paths);
   return manager::run_manager(service, options, std::move(lock));

@@ -155,6 +155,7 @@ awaitable<void> Connection::send_body_up() {
       body_read_ = true;
       co_return;
     }
+    if (upload_stop_) co_return;  // set while this was sent: nothing would end another read
     if (!co_await receive(client_, in_) || upload_stop_) continue;
     fault_ = http::Fault{400, "the request's body ended early"};
     upstream_.close(ignored);

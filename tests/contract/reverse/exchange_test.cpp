@@ -7,6 +7,7 @@
 
 #include "tests/contract/reverse/fixture.hpp"
 #include "tests/support/temporary_folder.hpp"
+#include "vmm/base/error.hpp"
 
 namespace agentvm::proxy {
 namespace {
@@ -235,6 +236,34 @@ TEST_F(ReverseTest, AnEarlyAnswerIsPassedOnAndEndsTheConnection) {
             fmt::format("POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 999999999\r\n\r\nbegin", host("box")), soon());
   EXPECT_THAT(read_to_end(client.get()),
               AllOf(StartsWith("HTTP/1.1 413"), HasSubstr("Connection: close"), testing::EndsWith("big")));
+}
+
+TEST_F(ReverseTest, AnEarlyAnswerEndsAnUploadThatGoesOn) {
+  Server server([](int fd) {
+    read_head(fd);
+    read_exactly(fd, 100'000);
+    write_all(fd, "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig", soon());
+    read_to_end(fd);
+  });
+  start();
+  route("box", {server.port});
+  for (int i = 0; i < 20; ++i) {
+    const UniqueFd client = dial();
+    std::thread sender([&] {
+      try {
+        write_all(client.get(),
+                  fmt::format("PUT / HTTP/1.1\r\nHost: {}\r\nContent-Length: 999999999\r\n\r\n", host("box")), soon());
+        const std::string piece(10'000, 'x');
+        while (true) write_all(client.get(), piece, soon());
+      } catch (const Error& error) {
+        EXPECT_NE(error.code(), ErrorCode::timed_out);
+      }
+    });
+    EXPECT_EQ(status_of(read_head(client.get())), 413);
+    EXPECT_EQ(read_exactly(client.get(), 3), "big");
+    EXPECT_TRUE(at_end(client.get()));
+    sender.join();
+  }
 }
 
 TEST_F(ReverseTest, AnOldClientGetsTheEndOfTheConnection) {
