@@ -69,9 +69,15 @@ int SyncOutcome::exit_code() const {
   return result == Result::updated || result == Result::up_to_date ? 0 : agentvm::exit_code(ErrorCode::decision_needed);
 }
 
+Json gated_json(const std::vector<GatedPath>& gated) {
+  auto list = Json::array();
+  for (const auto& path : gated)
+    list.push_back({{"path", clean(path.path)}, {"kind", path.kind}, {"excerpt", clean_excerpt(path.excerpt)}});
+  return list;
+}
+
 Json to_json(const SyncOutcome& outcome) {
-  Json refs = Json::array(), rejected = Json::array(), gated = Json::array(), log = Json::array(),
-       conflicts = Json::array();
+  Json refs = Json::array(), rejected = Json::array(), log = Json::array(), conflicts = Json::array();
   for (const auto& path : outcome.conflicts) conflicts.push_back(clean(path));
   for (const auto& change : outcome.refs)
     refs.push_back({{"name", change.ref},
@@ -81,8 +87,6 @@ Json to_json(const SyncOutcome& outcome) {
                     {"kept_as", change.kept_as}});
   for (const auto& ref : outcome.rejected)
     rejected.push_back({{"ref", clean(ref.name)}, {"reason", clean(ref.reason)}});
-  for (const auto& path : outcome.gated)
-    gated.push_back({{"path", clean(path.path)}, {"kind", path.kind}, {"excerpt", clean_excerpt(path.excerpt)}});
   for (const auto& commit : outcome.log) log.push_back({{"id", commit.id}, {"subject", clean(commit.subject)}});
   return {{"schema", "agentvm.sync/1"},
           {"sandbox", outcome.sandbox},
@@ -100,7 +104,7 @@ Json to_json(const SyncOutcome& outcome) {
           {"refs", refs},
           {"rejected", rejected},
           {"gone", outcome.gone},
-          {"gated", gated},
+          {"gated", gated_json(outcome.gated)},
           {"gated_count", outcome.gated_count},
           {"conflicts", conflicts},
           {"rescued", outcome.rescued},

@@ -46,6 +46,8 @@ struct SyncOutcome {
 };
 
 Json to_json(const SyncOutcome& outcome);
+/// [{path, kind, excerpt}], cleaned.
+Json gated_json(const std::vector<GatedPath>& gated);
 /// For people, several lines, every guest text cleaned; ends in a newline.
 std::string to_text(const SyncOutcome& outcome);
 

@@ -1,11 +1,34 @@
 #include "sync/remote.hpp"
 
+#include <set>
+
 #include "sync/land.hpp"
 #include "sync/quarantine.hpp"
 #include "vmm/base/file_lock.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::sync {
+
+namespace {
+
+constexpr std::size_t gated_branches_limit = 16;
+
+std::vector<GatedPath> findings_of(const RemoteRequest& request, const fs::path& git_dir, const Quarantine& quarantine,
+                                   const std::map<std::string, std::string>& branches, Deadline deadline) {
+  const auto git = HostGit(git_dir).with_env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quarantine.objects().string());
+  const auto head = git.try_line({"rev-parse", "-q", "--verify", "HEAD^{commit}"}, deadline);
+  std::vector<GatedPath> all;
+  std::set<std::string> known, tips;
+  for (const auto& [branch, tip] : branches) {
+    if (!tips.insert(tip).second || tips.size() > gated_branches_limit) continue;
+    const auto base = head ? git.try_line({"merge-base", *head, tip}, deadline).value_or("") : "";
+    for (auto& found : search_range(git, base, tip, request.gate, deadline).listed)
+      if (known.insert(found.path).second) all.push_back(std::move(found));
+  }
+  return all;
+}
+
+}  // namespace
 
 FetchVerdict list_remote(const RemoteRequest& request, guest::Streams& streams, const Progress& progress,
                          Deadline deadline) {
@@ -23,6 +46,7 @@ Delivery deliver_remote(const RemoteRequest& request, const fs::path& git_dir, g
   Quarantine quarantine(request.scratch, host, "refs/remotes/", request.limits, deadline);
   Delivery delivery;
   delivery.verdict = quarantine.fetch(streams, request.guest_path, request.libexec, progress, deadline);
+  delivery.gated = findings_of(request, git_dir, quarantine, delivery.verdict.branches, deadline);
   if (!delivery.verdict.pack.empty() && !delivery.verdict.branches.empty())
     delivery.keep = LandedPack(host, quarantine.objects(), delivery.verdict.pack).release();
   return delivery;

@@ -3,6 +3,7 @@
 // itself then makes the references in its own namespace.
 
 #include "guest/streams.hpp"
+#include "sync/gate_range.hpp"
 #include "sync/verdict.hpp"
 #include "vmm/base/names.hpp"
 #include "vmm/base/progress.hpp"
@@ -16,6 +17,7 @@ struct RemoteRequest {
   fs::path libexec;  ///< where agentvm-git is
   fs::path scratch;  ///< a folder of this sandbox and use alone; created when missing
   SyncLimits limits;
+  GatePolicy gate;
 };
 
 /// The guest's branches as it advertises them: names checked, nothing else known of them yet. Fetches nothing. Throws
@@ -28,6 +30,9 @@ struct Delivery {
   /// The .keep file that protects the new pack from gc until git has made its references and removes it; empty when
   /// nothing was new.
   fs::path keep;
+  /// What the branches bring, against the repository's HEAD, that would run or steer something on the host: to be told,
+  /// not to be asked about, since nothing of it enters a work tree here.
+  std::vector<GatedPath> gated;
 };
 /// Fetches what the repository with this `git_dir` lacks, judges it, and stores it there. Makes no reference. Throws as
 /// `sync_now` does; the repository is then as before.

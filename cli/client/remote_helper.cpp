@@ -100,10 +100,23 @@ class Helper {
     for (const auto& ref : require<Json>(result, "branches")) wanted.erase(require<std::string>(ref, "tip"));
     const auto keep = require<std::string>(result, "keep");
     if (!keep.empty()) answer(fmt::format("lock {}\n", keep));
+    tell_gated(require<Json>(result, "gated"));
     // A tip that moved forward since the list is in the new one's history, and git finds it there by itself.
     for (const auto& [id, name] : wanted)
       output_.warn(fmt::format("{} moved in the sandbox, or was refused, while git was fetching", clean(name)));
     answer("\n");
+  }
+
+  /// Git may check it out next (a clone does), and asks nobody: so it is told.
+  void tell_gated(const Json& gated) {
+    constexpr std::size_t listed_limit = 10;
+    for (std::size_t i = 0; i < std::min(gated.size(), listed_limit); ++i)
+      output_.warn(fmt::format("{}: {}", clean(require<std::string>(gated[i], "kind")),
+                               clean(require<std::string>(gated[i], "path"))));
+    if (gated.empty()) return;
+    const auto more = gated.size() > listed_limit ? fmt::format("and {} more ", gated.size() - listed_limit) : "";
+    output_.warn(
+        fmt::format("these {}may run or steer something on this host: read them before you check them out", more));
   }
 
   const std::string name_;

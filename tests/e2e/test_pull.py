@@ -93,6 +93,9 @@ def test_what_would_run_on_the_host_waits_for_its_user(agentvm, box, git, reposi
     before = git("rev-parse", "main", cwd=repository).stdout
     plan = agentvm.json("sync", box, "--dry-run", code=6)
     assert plan["result"] == "gated" and git("rev-parse", "main", cwd=repository).stdout == before
+    # Git's own fetch is told, and goes on.
+    told = git("fetch", "box", cwd=repository).stderr
+    assert "editor: .vscode/tasks.json" in told and "symlink-out: link" in told and "main -> box/main" in " ".join(told.split())
     shown = agentvm.run("sync", box, code=6).stdout.decode()
     assert "editor: .vscode/tasks.json" in shown and "symlink-out: link" in shown and "-> /etc/passwd" in shown
     assert f"agentvm sync {box} --accept" in shown and "\x1b]" not in shown

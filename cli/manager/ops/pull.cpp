@@ -19,7 +19,9 @@ sync::RemoteRequest remote_request(Core& core, const SandboxRecord& record, cons
   request.libexec = core.paths().libexec;
   // A folder of its own: a sync sweeps what it finds in the one it has locked.
   request.scratch = core.store().folder(record.name) / scratch;
-  request.limits = sync_settings(core, record, value_or<std::map<std::string, std::string>>(params, "env", {})).limits;
+  const auto settings = sync_settings(core, record, value_or<std::map<std::string, std::string>>(params, "env", {}));
+  request.limits = settings.limits;
+  request.gate = settings.gate;
   return request;
 }
 
@@ -94,6 +96,7 @@ Json fetch_remote(Core& core, CallContext& call, const Json& params) {
   auto result = branches_json(delivery.verdict);
   result["schema"] = "agentvm.remote-fetch/1";
   result["name"] = record.name.str();
+  result["gated"] = sync::gated_json(delivery.gated);
   result["keep"] = delivery.keep.string();
   result["objects"] = delivery.verdict.objects;
   return result;

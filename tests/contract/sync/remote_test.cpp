@@ -64,6 +64,20 @@ TEST_F(RemoteTest, ObjectsComeWithAKeepFileAndWithoutAReference) {
   EXPECT_EQ(deliver(clone.path() / ".git").keep, "");
 }
 
+TEST_F(RemoteTest, WhatWouldRunOnTheHostIsNamedOnce) {
+  const auto clone = Repo::clone(guest, dir / "clone");
+  EXPECT_TRUE(deliver(clone.path() / ".git").gated.empty());
+  guest.git({"switch", "--quiet", "-c", "work"});
+  guest.commit(".envrc", "evil\n");
+  guest.git({"branch", "again"});
+  guest.commit("c.txt", "plain\n");
+  const auto delivery = deliver(clone.path() / ".git");
+  ASSERT_EQ(delivery.gated.size(), 1u);
+  EXPECT_EQ(delivery.gated[0].kind, "shell-environment");
+  EXPECT_EQ(deliver(Repo::init(dir / "empty").path() / ".git").gated.size(), 1u);
+  fs::remove(delivery.keep);
+}
+
 TEST_F(RemoteTest, BareAndLinkedRepositoriesAreFine) {
   const auto bare = Repo::init(dir / "bare.git");
   bare.git({"config", "core.bare", "true"});
