@@ -69,7 +69,9 @@ void Front::open() {
     problem_.clear();
     log::info("proxy", "dev servers are at {}", proxy_->site().url());
   } catch (const Error& error) {
-    const auto problem = std::string(error.what()) + "; proxy.port in your configuration file names another";
+    const bool taken = error.code() == ErrorCode::host_lacks;
+    const auto problem =
+        fmt::format("{}{}", error.what(), taken ? "; proxy.port in your configuration file names another" : "");
     if (problem_ != problem) log::warn("proxy", "{}", problem);
     problem_ = problem;
   }
