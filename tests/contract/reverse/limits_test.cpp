@@ -111,7 +111,11 @@ TEST_F(ReverseTest, AClientThatHasGoneIsNotAnsweredForLong) {
 }
 
 TEST_F(ReverseTest, AMachineThatGoesTakesItsConnectionsAlong) {
-  Server silent([](int fd) { read_to_end(fd); });
+  std::atomic<bool> ended = false;
+  Server silent([&](int fd) {
+    read_to_end(fd);  // throws when nobody ends it
+    ended = true;
+  });
   start();
   route("box", {silent.port});
   const UniqueFd client = dial();
@@ -119,6 +123,8 @@ TEST_F(ReverseTest, AMachineThatGoesTakesItsConnectionsAlong) {
   for (const Deadline deadline = soon(); silent.accepted == 0 && !deadline.expired();) std::this_thread::yield();
   route("box", {silent.port}, 2);
   EXPECT_EQ(status_of(read_head(client.get())), 502);
+  for (const Deadline deadline = soon(); !ended && !deadline.expired();) std::this_thread::yield();
+  EXPECT_TRUE(ended);
 }
 
 TEST_F(ReverseTest, StoppingEndsWhateverIsOpen) {
