@@ -118,9 +118,11 @@ class Run {
     auto subject = subject_branch(seen, request_.branch);
     auto decision = decide(seen, sandbox, request_.branch, change_of(subject) != outcome_.refs.end());
     if (decision.action == Action::none && !request_.branch) {
-      // Nothing for the branch in hand, but another one brought something: say that instead.
-      const auto other = std::find_if(outcome_.refs.begin(), outcome_.refs.end(),
-                                      [&](const RefChange& ref) { return ref.branch != host_.head_branch; });
+      // Nothing for the branch in hand, but another one brought something: say that instead. A first look at a branch
+      // that came from the host, and has not moved, brings nothing.
+      const auto other = std::find_if(outcome_.refs.begin(), outcome_.refs.end(), [&](const RefChange& ref) {
+        return ref.branch != host_.head_branch && !(ref.old_tip.empty() && verdict_.pack.empty());
+      });
       if (other != outcome_.refs.end() && !other->branch.empty())
         decision = decide(seen, sandbox, subject = other->branch, true);
     }

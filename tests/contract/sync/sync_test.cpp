@@ -57,6 +57,16 @@ TEST_F(SyncTest, NothingNewIsUpToDate) {
   expect_swept();
 }
 
+TEST_F(SyncTest, BranchesThatCameFromTheHostAreNoNews) {
+  host.git({"branch", "side"});
+  host.commit("b.txt", "two\n");
+  guest.git({"pull", "--quiet"});
+  guest.git({"branch", "side", "HEAD~1"});
+  const auto outcome = sync();
+  EXPECT_EQ(outcome.result, Result::up_to_date) << to_text(outcome);
+  EXPECT_EQ(mirror("side"), host.tip("side"));
+}
+
 TEST_F(SyncTest, OneCommitMovesTheCleanBranch) {
   const auto before = host.tip();
   const auto tip = guest.commit("b.txt", "two\nlines\n", "add b");
