@@ -11,7 +11,7 @@
 namespace agentvm::guest {
 namespace {
 
-constexpr std::size_t fd_command = 0, fd_session = 1, first_pump = 2;
+constexpr std::size_t fd_command = 0, fd_session = 1;
 
 SteadyTime now() {
   return std::chrono::steady_clock::now();
@@ -232,7 +232,7 @@ void Loop::service_pumps() {
 
 // Runs inside libssh's packet handling. Only connections to ports that we listen on are let in; everything else is
 // refused there.
-int Loop::on_message(ssh_session session, ssh_message message, void* user) {
+int Loop::on_message(ssh_session, ssh_message message, void* user) {
   constexpr int refuse = 1, handled = 0;
   Loop& self = *static_cast<Loop*>(user);
   if (ssh_message_type(message) != SSH_REQUEST_CHANNEL_OPEN ||
@@ -244,8 +244,7 @@ int Loop::on_message(ssh_session session, ssh_message message, void* user) {
   try {
     const ssh_channel channel = ssh_message_channel_request_open_reply_accept(message);
     if (channel == nullptr) return handled;
-    self.incoming_.push_back(
-        {static_cast<std::uint16_t>(port), std::make_unique<Pump>(session, channel, Pump::Kind::tcp)});
+    self.incoming_.push_back({static_cast<std::uint16_t>(port), std::make_unique<Pump>(channel, Pump::Kind::tcp)});
   } catch (const std::exception& error) {
     log::warn("ssh", "{}: a connection to guest port {} was dropped: {}", self.endpoint_.name, port, error.what());
   }

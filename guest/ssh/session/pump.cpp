@@ -20,7 +20,7 @@ Pump* self_of(void* self) {
 
 }  // namespace
 
-Pump::Pump(ssh_session session, ssh_channel channel, Kind kind) : session_(session), channel_(channel), kind_(kind) {
+Pump::Pump(ssh_channel channel, Kind kind) : channel_(channel), kind_(kind) {
   FdPair pair = make_socketpair();
   io_ = std::move(pair.first);
   set_nonblocking(io_.get(), true);

@@ -24,7 +24,7 @@ class Pump {
   enum class Kind { process, tcp };
   /// Takes `channel` over: it is freed once both sides have closed it. `on_status` is called once, with how the process
   /// ended.
-  Pump(ssh_session session, ssh_channel channel, Kind kind);
+  Pump(ssh_channel channel, Kind kind);
   ~Pump();
   Pump(const Pump&) = delete;
   Pump& operator=(const Pump&) = delete;
@@ -84,7 +84,6 @@ class Pump {
   void end_output();
   void report(GuestStatus status);
 
-  ssh_session session_;
   ssh_channel channel_;
   Kind kind_;
   ssh_channel_callbacks_struct callbacks_{};

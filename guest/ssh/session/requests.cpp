@@ -48,7 +48,7 @@ void Loop::begin_open(Pump::Kind kind, std::function<Steps(Pump&)> steps, std::s
       throw Error(ErrorCode::operation_failed, fmt::format("{}: {} channels are open already", what, channel_limit));
     const ssh_channel channel = ssh_channel_new(link_.session.get());
     if (channel == nullptr) throw Error(ErrorCode::operation_failed, "libssh is out of memory");
-    auto pump = std::make_unique<Pump>(link_.session.get(), channel, kind);
+    auto pump = std::make_unique<Pump>(channel, kind);
     auto list = steps(*pump);
     openings_.push_back({std::move(pump), std::move(list), 0, deadline, std::move(answer), std::move(what)});
   } catch (const Error& error) {
