@@ -64,7 +64,11 @@ void DirtyState::copy_index() {
   std::error_code problem;
   // Git replaces the index by rename, so a copy is always one version of it.
   if (fs::exists(host_.git_dir / "index", problem)) {
-    fs::copy_file(host_.git_dir / "index", work_ / "index", problem);
+    // Git compares a file's time with the index's to see that the file may have changed within the same tick. A copy
+    // with a later time would hide that change; one with an earlier time only has more files read.
+    const auto time = fs::last_write_time(host_.git_dir / "index", problem);
+    if (!problem) fs::copy_file(host_.git_dir / "index", work_ / "index", problem);
+    if (!problem) fs::last_write_time(work_ / "index", time, problem);
     if (problem)
       throw Error(ErrorCode::operation_failed,
                   fmt::format("the index of {} cannot be read: {}", host_.worktree.string(), problem.message()));

@@ -147,6 +147,23 @@ TEST_F(SeedTest, EveryKindOfUncommittedChange) {
   EXPECT_EQ(::access((clone.path() / "untracked").c_str(), X_OK), 0);
 }
 
+// The file, its index entry and the index have the same time, and the new content has the old one's size.
+TEST_F(SeedTest, ChangeWithinTheTickOfTheIndex) {
+  user.git({"config", "core.trustctime", "false"});
+  user.commit("file", "1\n");
+  const auto tick = fs::file_time_type::clock::now() - std::chrono::seconds(5);
+  const auto set_time = [&](const char* path) { fs::last_write_time(user.path() / path, tick); };
+  user.write("file", "2\n");
+  set_time("file");
+  user.git({"add", "file"});
+  user.write("file", "3\n");
+  set_time("file");
+  set_time(".git/index");
+  seed();
+  EXPECT_EQ(clone.git({"show", ":file"}), "2");
+  EXPECT_EQ(read_file(clone.path() / "file"), "3\n");
+}
+
 TEST_F(SeedTest, UntrackedFolderBehindAnIndexedLinkStaysInside) {
   // The index says "out" is a link that leaves the tree, the work tree has a folder there: a naive copy would write
   // through the link.
