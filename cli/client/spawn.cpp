@@ -113,19 +113,13 @@ bool retire(Connection& connection, Deadline deadline) {
 }  // namespace
 
 std::map<std::string, std::string> manager_environment() {
-  constexpr const char* names[] = {"AGENTVM_HOME",   "AGENTVM_CONFIG",
-                                   "AGENTVM_LOG",    "HOME",
-                                   "PATH",           "USER",
-                                   "LOGNAME",        "LANG",
-                                   "LC_ALL",         "TZ",
-                                   "TMPDIR",         "XDG_CONFIG_HOME",
-                                   "XDG_STATE_HOME", "XDG_DATA_HOME",
-                                   "XDG_CACHE_HOME", "XDG_RUNTIME_DIR",
-                                   "http_proxy",     "https_proxy",
-                                   "no_proxy",       "HTTP_PROXY",
-                                   "HTTPS_PROXY",    "NO_PROXY",
-                                   "ASAN_OPTIONS",   "UBSAN_OPTIONS",
-                                   "TSAN_OPTIONS",   "LSAN_OPTIONS"};
+  constexpr const char* names[] = {
+      "AGENTVM_HOME", "AGENTVM_CONFIG", "AGENTVM_LOG", "HOME", "PATH", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ",
+      "TMPDIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "http_proxy",
+      "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+      // The guest's npm and its certificate store follow the host's.
+      "npm_config_registry", "NPM_CONFIG_REGISTRY", "npm_config_cafile", "NODE_EXTRA_CA_CERTS", "ASAN_OPTIONS",
+      "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"};
   std::map<std::string, std::string> result;
   for (const char* name : names)
     if (const char* value = std::getenv(name)) result[name] = value;

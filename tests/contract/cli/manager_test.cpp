@@ -288,6 +288,18 @@ TEST_F(Manager, ClientThatLeavesCancelsItsWork) {
   EXPECT_TRUE(eventually([&] { return json({"manager", "status", "--json"})["requests"] == 1; }));
 }
 
+TEST_F(Manager, TakesWhatItNeedsOfTheEnvironmentAndNothingElse) {
+  auto first = spec({"list"});
+  (*first.env)["NODE_EXTRA_CA_CERTS"] = "/etc/company.pem";
+  (*first.env)["npm_config_registry"] = "https://registry.example/";
+  (*first.env)["AWS_SECRET_ACCESS_KEY"] = "secret";
+  ASSERT_TRUE(agentvm::run(std::move(first), Deadline::after(step_limit)).status.ok());
+  const auto environment = read_file(fmt::format("/proc/{}/environ", manager_pid()));
+  EXPECT_THAT(environment, testing::HasSubstr("NODE_EXTRA_CA_CERTS=/etc/company.pem"));
+  EXPECT_THAT(environment, testing::HasSubstr("npm_config_registry=https://registry.example/"));
+  EXPECT_THAT(environment, testing::Not(testing::HasSubstr("secret")));
+}
+
 TEST_F(Manager, ClientThatDoesNotReadHoldsUpNobody) {
   ASSERT_TRUE(run({"list"}).status.ok());
   const auto fd = connect();
