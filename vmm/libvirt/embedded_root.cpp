@@ -6,6 +6,7 @@
 #include <optional>
 
 #include <fmt/format.h>
+#include <linux/securebits.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -96,10 +97,11 @@ PrivateFolders::~PrivateFolders() {
 }
 
 void drop_capabilities_of_children() noexcept {
-  // Unprivileged, the call fails and nothing is lost: there is no capability to give. The bounding set is the thread's
-  // own.
-  for (unsigned long capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability)
-    ::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+  // Not by the bounding set: between fork and execution libvirt takes CAP_SETPCAP for itself, and without it in that set
+  // fails ("cannot apply process capabilities -5") whenever it asks an emulator for its features on such a thread.
+  // Unprivileged, the calls fail and nothing is lost: there is no capability to give.
+  ::prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, 0, 0, 0);
+  ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 }
 
 void trim_machine_log(const std::filesystem::path& root, const std::string& domain) {

@@ -34,8 +34,8 @@ class PrivateFolders {
 };
 
 /// For a thread that starts emulators: whatever it executes gets no capability, even as root. libvirt clears them
-/// before the execution, but a program that root executes gets all of the bounding set back. The thread itself keeps
-/// its own. Never throws.
+/// before the execution, but a program that root executes would get all of the bounding set back. The thread itself
+/// keeps its own. Never throws.
 void drop_capabilities_of_children() noexcept;
 
 /// Removes the driver's log of a machine when it has grown beyond 1 MiB: libvirt only ever appends to it. Before a

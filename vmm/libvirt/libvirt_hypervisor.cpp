@@ -150,10 +150,7 @@ class LibvirtHypervisor final : public Hypervisor {
       if (pause_after) check_libvirt(virDomainSuspend(domain.get()), "pausing machine " + name);
       return true;
     };
-    if (target_.driver == Driver::embedded) {
-      libvirt::trim_machine_log(config_.root, spec.domain);
-      probe_emulator(spec.accelerator, deadline);
-    }
+    if (target_.driver == Driver::embedded) libvirt::trim_machine_log(config_.root, spec.domain);
     // A start that comes through after its caller gave up must leave no machine behind.
     const auto undo = [connection = connection_, name = spec.domain](bool&) { destroy(connection.get(), name); };
     pool_.call("starting machine " + spec.domain, deadline, work, undo);
@@ -239,23 +236,8 @@ class LibvirtHypervisor final : public Hypervisor {
   void on_event(std::function<void(const Event&)> callback) override { events_->set_callback(std::move(callback)); }
 
  private:
-  /// Makes libvirt ask the emulator what it can do, now, when it does not know (the first time and after an update;
-  /// seconds). Asking needs a capability that the threads that start machines have given up. A failure shows in the
-  /// start itself.
-  void probe_emulator(Accelerator accelerator, Deadline deadline) {
-    const char* type = accelerator == Accelerator::kvm ? "kvm" : "qemu";
-    probe_pool_.call("asking the emulator what it can do", deadline,
-                     [connection = connection_, type, emulator = config_.platform.emulator.string()] {
-                       const libvirt::Text text(virConnectGetDomainCapabilities(connection.get(), emulator.c_str(),
-                                                                                "x86_64", "q35", type, 0));
-                       if (!text) log::debug("libvirt", "domain capabilities: {}", virGetLastErrorMessage());
-                       return text != nullptr;
-                     });
-  }
-
   LibvirtConfig config_;
   Target target_;
-  libvirt::CallPool probe_pool_{1};
   libvirt::CallPool pool_{pool_thread_count, libvirt::drop_capabilities_of_children};
   std::shared_ptr<virConnect> connection_;  // shared with calls that outlive their deadline
   std::unique_ptr<libvirt::LifecycleEvents> events_;

@@ -7,12 +7,17 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "tests/contract/virt/support.hpp"
 #include "tests/support/fake_hypervisor.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
+#include "vmm/base/process.hpp"
+#include "vmm/libvirt/embedded_root.hpp"
 
 namespace agentvm::test {
 namespace {
@@ -241,6 +246,26 @@ TEST(EmbeddedHypervisor, TheEmulatorRunsConfined) {
   EXPECT_EQ(status.substr(status.find("\nSeccomp:"), 11), "\nSeccomp:\t2");
   EXPECT_NE(status.find("\nCapEff:\t0000000000000000"), std::string::npos);
   EXPECT_NE(limits.find("Max core file size        0 "), std::string::npos);
+}
+
+TEST(EmbeddedHypervisor, AThreadThatStartsEmulatorsGivesThemNothingAndKeepsWhatLibvirtNeeds) {
+  if (::geteuid() != 0) GTEST_SKIP() << "not root here: there is no capability to give or to keep";
+  std::string executed;
+  int kept = -1;
+  std::thread([&] {
+    libvirt::drop_capabilities_of_children();
+    ProcessSpec spec;
+    spec.argv = {"cat", "/proc/self/status"};
+    executed = run(spec, in_seconds(10)).out;
+    // What libvirt does in its child before it executes an emulator to ask it for its features.
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    const std::uint32_t wanted = 1u << CAP_SETPCAP;
+    __user_cap_data_struct sets[2] = {{wanted, wanted, wanted}, {0, 0, 0}};
+    kept = static_cast<int>(::syscall(SYS_capset, &header, sets));
+  }).join();
+  EXPECT_EQ(kept, 0);
+  for (const char* set : {"\nCapPrm:", "\nCapEff:", "\nCapAmb:"})
+    EXPECT_NE(executed.find(std::string(set) + "\t0000000000000000"), std::string::npos) << set << executed;
 }
 
 TEST(EmbeddedHypervisor, OneRootPerProcess) {
