@@ -1,6 +1,7 @@
 #include "sync/seed/tree_writer.hpp"
 
 #include <cerrno>
+#include <limits>
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -44,24 +45,33 @@ std::string last_part(const std::string& name) {
   return name.substr(name.rfind('/') + 1);
 }
 
-void copy_content(int from, int to, const std::string& name) {
-  if (::ioctl(to, FICLONE, from) == 0) return;  // shares blocks until either is written; independent files all the same
+std::uint64_t copy_content(int from, int to, const std::string& name, std::uint64_t limit_bytes) {
+  struct stat status {};
+  if (::fstat(from, &status) == 0 && static_cast<std::uint64_t>(status.st_size) <= limit_bytes &&
+      ::ioctl(to, FICLONE, from) == 0)
+    return static_cast<std::uint64_t>(
+        status.st_size);  // shares blocks until either is written; independent all the same
   char buffer[1 << 16];
-  for (;;) {
+  for (std::uint64_t copied = 0;;) {
     const ssize_t count = ::read(from, buffer, sizeof buffer);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw_errno("reading " + name);
-    if (count == 0) return;
+    if (count == 0) return copied;
+    copied += static_cast<std::uint64_t>(count);
+    if (copied > limit_bytes)
+      throw Error(ErrorCode::operation_failed, fmt::format("copying {} would pass the limit on bytes", name));
     write_all(to, {buffer, static_cast<std::size_t>(count)}, Deadline::never());
   }
 }
 
-void copy_link(int from, int to, const std::string& leaf, const std::string& name) {
+std::uint64_t copy_link(int from, const std::string& from_leaf, int to, const std::string& to_leaf,
+                        const std::string& name) {
   std::string text(PATH_MAX, '\0');
-  const ssize_t size = ::readlinkat(from, leaf.c_str(), text.data(), text.size());
+  const ssize_t size = ::readlinkat(from, from_leaf.c_str(), text.data(), text.size());
   if (size < 0) throw_errno("reading " + name);
   text.resize(static_cast<std::size_t>(size));
-  check_errno(::symlinkat(text.c_str(), to, leaf.c_str()), "creating " + name);
+  check_errno(::symlinkat(text.c_str(), to, to_leaf.c_str()), "creating " + name);
+  return text.size();
 }
 
 template <class Visit>
@@ -102,32 +112,50 @@ TreeCopier::TreeCopier(const fs::path& from, const fs::path& to)
     : from_(open_file(from, O_RDONLY | O_DIRECTORY)), to_(open_file(to, O_RDONLY | O_DIRECTORY)) {}
 
 bool TreeCopier::copy(const std::string& name) {
-  const auto source_parent = open_parent(from_.get(), name, false);
-  if (!source_parent) return false;
-  const auto leaf = last_part(name);
+  return transfer(name, name, std::numeric_limits<std::uint64_t>::max(), Closed::is_error).has_value();
+}
+
+std::optional<std::uint64_t> TreeCopier::copy_as(const std::string& from, const std::string& to,
+                                                 std::uint64_t limit_bytes) {
+  return transfer(from, to, limit_bytes, Closed::is_absent);
+}
+
+std::optional<std::uint64_t> TreeCopier::transfer(const std::string& from, const std::string& to,
+                                                  std::uint64_t limit_bytes, Closed closed) {
+  const auto source_parent = open_parent(from_.get(), from, false);
+  if (!source_parent) return std::nullopt;
+  const auto source_leaf = last_part(from), leaf = last_part(to);
   struct stat status {};
-  if (::fstatat(source_parent.get(), leaf.c_str(), &status, AT_SYMLINK_NOFOLLOW) < 0) {
-    if (errno == ENOENT) return false;
-    throw_errno("reading " + name);
+  if (::fstatat(source_parent.get(), source_leaf.c_str(), &status, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (errno == ENOENT) return std::nullopt;
+    throw_errno("reading " + from);
   }
-  if (!S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode)) return false;
-  const auto target_parent = open_parent(to_.get(), name, true);
-  remove_leaf(target_parent.get(), leaf, name);
-  if (S_ISLNK(status.st_mode)) {
-    copy_link(source_parent.get(), target_parent.get(), leaf, name);
-    return true;
+  if (!S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode)) return std::nullopt;
+  UniqueFd source;
+  if (S_ISREG(status.st_mode)) {
+    source.reset(::openat(source_parent.get(), source_leaf.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (!source && closed == Closed::is_absent) return std::nullopt;
+    if (!source)
+      throw Error(ErrorCode::operation_failed, fmt::format("{} cannot be read: {}", from, errno_text(errno)),
+                  fmt::format("ls -l {}", from));
   }
-  UniqueFd source(::openat(source_parent.get(), leaf.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (!source)
-    throw Error(ErrorCode::operation_failed, fmt::format("{} cannot be read: {}", name, errno_text(errno)),
-                fmt::format("ls -l {}", name));
+  const auto target_parent = open_parent(to_.get(), to, true);
+  remove_leaf(target_parent.get(), leaf, to);
+  if (!source) return copy_link(source_parent.get(), source_leaf, target_parent.get(), leaf, from);
   // Owner bits decide, as for git: a file is executable or it is not.
   const mode_t mode = (status.st_mode & 0100) ? 0777 : 0666;
   UniqueFd target(
       ::openat(target_parent.get(), leaf.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
-  if (!target) throw_errno("creating " + name);
-  copy_content(source.get(), target.get(), name);
-  return true;
+  if (!target) throw_errno("creating " + to);
+  return copy_content(source.get(), target.get(), from, limit_bytes);
+}
+
+void TreeCopier::place_empty(const std::string& name) {
+  const auto parent = open_parent(to_.get(), name, true);
+  const auto leaf = last_part(name);
+  remove_leaf(parent.get(), leaf, name);
+  const UniqueFd file(::openat(parent.get(), leaf.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666));
+  if (!file) throw_errno("creating " + name);
 }
 
 void TreeCopier::remove(const std::string& name) {

@@ -1,7 +1,8 @@
 #pragma once
 // Copies files between two work trees by descriptor, never through a symbolic link, on either side.
 
-#include <functional>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include <sys/types.h>
@@ -17,10 +18,19 @@ class TreeCopier {
   /// Copies a regular file (content, exec bits) or symbolic link, replacing what is there; parents are made. False when
   /// the source is gone or is neither. Throws naming the file when it cannot be read.
   bool copy(const std::string& name);
+  /// As `copy`, from one name to another, at most `limit_bytes` of content: the bytes copied. Nothing when the source
+  /// is gone, is neither, or may not be read. Throws when it is longer.
+  std::optional<std::uint64_t> copy_as(const std::string& from, const std::string& to, std::uint64_t limit_bytes);
+  /// An empty file of that name in the target, replacing what is there.
+  void place_empty(const std::string& name);
   /// Removes a file or link in the target, then parents that became empty. A missing one is success.
   void remove(const std::string& name);
 
  private:
+  enum class Closed { is_error, is_absent };
+  std::optional<std::uint64_t> transfer(const std::string& from, const std::string& to, std::uint64_t limit_bytes,
+                                        Closed closed);
+
   UniqueFd from_, to_;
 };
 
