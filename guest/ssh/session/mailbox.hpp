@@ -47,7 +47,7 @@ class Answer {
   Answer& operator=(const Answer&) = delete;
   ~Answer() {
     if (!callback_) return;
-    const Error error(ErrorCode::operation_failed, "the connection to the guest ended");
+    const Error error(ErrorCode::operation_failed, "the connection to the guest is gone");
     callback_(T{}, &error);
   }
 
