@@ -9,12 +9,14 @@
 // the folder as a repository: its configuration, attributes, hooks, alternates and nested repositories have no reader.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "guest/streams.hpp"
 #include "vmm/base/files.hpp"
+#include "vmm/base/names.hpp"
 #include "vmm/base/progress.hpp"
 
 namespace agentvm::sync {
@@ -28,9 +30,11 @@ struct SalvageLimits {
 struct SalvageRequest {
   fs::path workspace;  ///< written by a guest that does not run any more
   fs::path scratch;    ///< a private folder of this sandbox; needs room for a copy of the objects and of changed files
-  std::string branch;  ///< gets the uncommitted work; without refs/heads/
+  std::string branch;  ///< gets the uncommitted work; without refs/heads/. Other work trees: with "-<label>" behind
   SalvageLimits limits;
 };
+
+class CopiedRepository;
 
 class Salvage {
  public:
@@ -43,17 +47,25 @@ class Salvage {
   Salvage(const Salvage&) = delete;
   Salvage& operator=(const Salvage&) = delete;
 
-  /// Whether `SalvageRequest::branch` was made: something was not committed.
-  bool has_uncommitted() const { return has_uncommitted_; }
+  /// Branch -> label of the work tree ("" for the workspace itself): where something was not committed.
+  const std::map<std::string, std::string>& uncommitted() const { return uncommitted_; }
   /// For people, cleaned: what was left out and why, at most a few lines.
   const std::vector<std::string>& warnings() const { return warnings_; }
   /// Answers the fetch of `sync_now` from the copy, whatever path it asks for; everything else is refused.
   std::unique_ptr<guest::Streams> streams() const;
 
  private:
+  void commit_work_trees(int workspace, const SalvageRequest& request, CopiedRepository& repository, Deadline deadline);
+
   fs::path folder_;
-  bool has_uncommitted_ = false;
+  std::map<std::string, std::string> uncommitted_;
   std::vector<std::string> warnings_;
 };
+
+/// Gives the commit that a sync landed at `ref` (refs/agentvm/<sandbox>/<branch>) its name among the snapshots of
+/// uncommitted work (`label`: of the work tree), or that of a snapshot that holds the same already; `ref` is gone then.
+/// Returns the name. Throws as `RefWriter` does.
+std::string keep_as_wip(const fs::path& repository, const SandboxName& sandbox, const std::string& ref,
+                        const std::string& label, Clock& clock, Deadline deadline);
 
 }  // namespace agentvm::sync

@@ -39,6 +39,13 @@ bool is_object_file(std::string_view path) {
   return is_hex(folder, 2) && is_hex(name, 38);
 }
 
+UniqueFd open_beneath(int root, const std::string& path, std::uint64_t flags) {
+  open_how how{};
+  how.flags = flags | O_NOFOLLOW | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+  return UniqueFd(static_cast<int>(::syscall(SYS_openat2, root, path.c_str(), &how, sizeof how)));
+}
+
 std::string trimmed(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
   return text;
@@ -47,10 +54,7 @@ std::string trimmed(std::string text) {
 }  // namespace
 
 std::optional<std::string> read_beneath(int root, const std::string& path, std::size_t limit_bytes) {
-  open_how how{};
-  how.flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
-  const UniqueFd fd(static_cast<int>(::syscall(SYS_openat2, root, path.c_str(), &how, sizeof how)));
+  const auto fd = open_beneath(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   struct stat status {};
   if (!fd || ::fstat(fd.get(), &status) < 0 || !S_ISREG(status.st_mode)) return std::nullopt;
   std::string text;
@@ -62,12 +66,20 @@ std::optional<std::string> read_beneath(int root, const std::string& path, std::
   return text;
 }
 
-CopiedRepository::CopiedRepository(int workspace, const fs::path& workspace_path, const fs::path& folder,
-                                   const SalvageLimits& limits, Deadline deadline)
+UniqueFd open_folder_beneath(int root, const std::string& path) {
+  return open_beneath(root, path, O_RDONLY | O_DIRECTORY);
+}
+
+std::string read_head(int root, const std::string& path) {
+  return trimmed(read_beneath(root, path, loose_ref_limit_bytes).value_or(""));
+}
+
+CopiedRepository::CopiedRepository(int workspace, const fs::path& folder, const SalvageLimits& limits,
+                                   Deadline deadline)
     : folder_(folder), limits_(limits), git_(folder, HostGit::Config::none) {
   ensure_private_dir(folder_);
   git_.output({"init", "--quiet", "--bare", "--template=", "--initial-branch=main"}, deadline);
-  copy_objects(workspace, workspace_path, deadline);
+  copy_objects(workspace, deadline);
   index_packs(deadline);
   if (const auto exclude = read_beneath(workspace, ".git/info/exclude", exclude_limit_bytes)) {
     ensure_private_dir(folder_ / "info");
@@ -101,8 +113,8 @@ std::optional<std::string> CopiedRepository::ask(const std::vector<std::string>&
   return trimmed(std::move(result.out));
 }
 
-void CopiedRepository::copy_objects(int workspace, const fs::path& workspace_path, Deadline deadline) {
-  TreeCopier copier(workspace_path, folder_);
+void CopiedRepository::copy_objects(int workspace, Deadline deadline) {
+  TreeCopier copier(duplicate(workspace), open_file(folder_, O_RDONLY | O_DIRECTORY));
   std::uint64_t unreadable = 0;
   survey(workspace, ".git/objects", limits_.entries, deadline, [&](const SurveyEntry& entry) {
     const auto path = std::string_view(entry.path).substr(std::string_view(".git/objects/").size());
@@ -144,16 +156,19 @@ void CopiedRepository::copy_branches(int workspace, Deadline deadline) {
   });
   drop_broken_branches(deadline);
   write_branches();
-  const auto head = trimmed(read_beneath(workspace, ".git/HEAD", loose_ref_limit_bytes).value_or(""));
-  std::string commit = head;
-  if (head.starts_with("ref: ")) {
-    const auto name = head.substr(5);
-    if (!name.starts_with(branch_prefix) || refname_problem(name)) return;
+  const auto head = read_head(workspace, ".git/HEAD");
+  if (head.starts_with("ref: refs/heads/") && !refname_problem(head.substr(5)))
     write_file_atomic(folder_ / "HEAD", head + "\n");
-    const auto found = branches_.find(name);
+}
+
+std::optional<std::string> CopiedRepository::commit_of(const std::string& head, Deadline deadline) const {
+  auto commit = head;
+  if (head.starts_with("ref: ")) {
+    const auto found = branches_.find(head.substr(5));
     commit = found == branches_.end() ? "" : found->second;
   }
-  if (is_oid(commit) && is_whole({commit}, deadline)) head_ = commit;
+  if (!is_oid(commit) || !is_whole({commit}, deadline)) return std::nullopt;
+  return commit;
 }
 
 bool CopiedRepository::is_whole(const std::vector<std::string>& commits, Deadline deadline) const {

@@ -19,14 +19,15 @@ constexpr std::size_t rule_file_limit_bytes = 1u << 20;  // .gitignore, .gitattr
 
 class WorkTree {
  public:
-  WorkTree(int workspace, const fs::path& workspace_path, const fs::path& copy, CopiedRepository& repository,
+  WorkTree(int tree, const std::string& head, const fs::path& copy, CopiedRepository& repository,
            const SalvageLimits& limits, Deadline deadline)
-      : workspace_(workspace),
+      : workspace_(tree),
         copy_(copy),
         repository_(repository),
         limits_(limits),
         deadline_(deadline),
-        copier_(workspace_path, copy) {}
+        head_(repository.commit_of(head, deadline)),
+        copier_(duplicate(tree), open_file(copy, O_RDONLY | O_DIRECTORY)) {}
 
   UncommittedWork commit() {
     make_skeleton();
@@ -36,7 +37,7 @@ class WorkTree {
     repository_.with_env("GIT_DIR", repository_.folder().string());
     repository_.with_env("GIT_WORK_TREE", copy_.string());
     repository_.with_env("GIT_INDEX_FILE", (repository_.folder() / "salvage.index").string());
-    const bool on_head = repository_.head() && repository_.ask({"read-tree", *repository_.head()}, deadline_);
+    const bool on_head = repository_.ask({"read-tree", head_ ? *head_ : "--empty"}, deadline_) && head_;
     fill();
     restore_unreadable();
     const auto added = repository_.run({"add", "--all", "--", "."}, deadline_);
@@ -123,14 +124,14 @@ class WorkTree {
           fmt::format("{} entries were left out: unreadable folders, devices, odd names", left_out_));
     const auto tree = repository_.ask({"write-tree"}, deadline_);
     if (!tree) throw Error(ErrorCode::operation_failed, "the files of the workspace could not be written as a tree");
-    if (on_head && repository_.ask({"rev-parse", *repository_.head() + "^{tree}"}, deadline_) == tree) return work;
+    if (on_head && repository_.ask({"rev-parse", *head_ + "^{tree}"}, deadline_) == tree) return work;
     if (!on_head && repository_.ask({"ls-files"}, deadline_).value_or("").empty()) return work;
     for (const char* who : {"AUTHOR", "COMMITTER"}) {
       repository_.with_env(fmt::format("GIT_{}_NAME", who), "agentvm");
       repository_.with_env(fmt::format("GIT_{}_EMAIL", who), "agentvm@localhost");
     }
     std::vector<std::string> arguments = {"commit-tree", *tree, "-m", "Uncommitted work rescued by agentvm"};
-    if (on_head) arguments.insert(arguments.end(), {"-p", *repository_.head()});
+    if (on_head) arguments.insert(arguments.end(), {"-p", *head_});
     work.commit = repository_.ask(arguments, deadline_);
     if (!work.commit) throw Error(ErrorCode::operation_failed, "the rescued files could not be committed");
     return work;
@@ -141,6 +142,7 @@ class WorkTree {
   CopiedRepository& repository_;
   SalvageLimits limits_;
   Deadline deadline_;
+  std::optional<std::string> head_;
   TreeCopier copier_;
   std::set<std::string> waiting_, broken_;
   std::uint64_t bytes_ = 0, left_out_ = 0;
@@ -148,10 +150,10 @@ class WorkTree {
 
 }  // namespace
 
-UncommittedWork commit_work_tree(int workspace, const fs::path& workspace_path, const fs::path& copy,
-                                 CopiedRepository& repository, const SalvageLimits& limits, Deadline deadline) {
+UncommittedWork commit_work_tree(int tree, const std::string& head, const fs::path& copy, CopiedRepository& repository,
+                                 const SalvageLimits& limits, Deadline deadline) {
   ensure_private_dir(copy);
-  return WorkTree(workspace, workspace_path, copy, repository, limits, deadline).commit();
+  return WorkTree(tree, head, copy, repository, limits, deadline).commit();
 }
 
 }  // namespace agentvm::sync

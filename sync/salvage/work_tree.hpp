@@ -14,9 +14,10 @@ struct UncommittedWork {
   std::vector<std::string> warnings;
 };
 
-/// Copies tracked and not ignored files of `workspace` into the folder `copy` and commits them on top of HEAD (without
-/// a parent when HEAD cannot be read). Blocking. Throws as `Salvage` does.
-UncommittedWork commit_work_tree(int workspace, const fs::path& workspace_path, const fs::path& copy,
-                                 CopiedRepository& repository, const SalvageLimits& limits, Deadline deadline);
+/// Copies tracked and not ignored files of the folder `tree` into the folder `copy` and commits them on top of what
+/// `head`, the content of its HEAD file, names (without a parent when that cannot be read). Blocking. Throws as
+/// `Salvage` does.
+UncommittedWork commit_work_tree(int tree, const std::string& head, const fs::path& copy, CopiedRepository& repository,
+                                 const SalvageLimits& limits, Deadline deadline);
 
 }  // namespace agentvm::sync

@@ -15,6 +15,7 @@ class TreeCopier {
  public:
   /// Both folders exist.
   TreeCopier(const fs::path& from, const fs::path& to);
+  TreeCopier(UniqueFd from, UniqueFd to) : from_(std::move(from)), to_(std::move(to)) {}
   /// Copies a regular file (content, exec bits) or symbolic link, replacing what is there; parents are made. False when
   /// the source is gone or is neither. Throws naming the file when it cannot be read.
   bool copy(const std::string& name);

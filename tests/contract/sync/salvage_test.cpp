@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "sync/sync.hpp"
+#include "sync/wip.hpp"
 #include "tests/contract/sync/git_fixture.hpp"
 
 namespace agentvm::sync {
@@ -18,6 +19,13 @@ using testing::IsEmpty;
 using testing::Not;
 
 constexpr const char* rescue = "rescue/now";
+
+class StoppedClock : public Clock {
+ public:
+  SteadyTime steady() override { return {}; }
+  std::int64_t unix_seconds() override { return 1'790'000'000; }
+  void sleep(milliseconds) override {}
+};
 
 class SalvageTest : public testing::Test {
  protected:
@@ -34,7 +42,7 @@ class SalvageTest : public testing::Test {
     bool uncommitted = false;
     {
       const Salvage salvage(salvage_request(), no_progress(), limit());
-      uncommitted = salvage.has_uncommitted();
+      uncommitted = !salvage.uncommitted().empty();
       warnings = salvage.warnings();
       SyncRequest request{.repository = host.path(),
                           .sandbox = SandboxName::parse("box"),
@@ -111,6 +119,24 @@ TEST_F(SalvageTest, PacksAndDetachedHeads) {
   guest.write("more", "y\n");
   EXPECT_TRUE(bring_home());
   EXPECT_EQ(host.tip(ref(rescue) + "^"), loose_end);
+}
+
+TEST_F(SalvageTest, EachWorkTreeHasItsOwn) {
+  guest.write(".git/info/exclude", ".worktrees/\n");
+  guest.git({"worktree", "add", "-q", "-b", "feature/x", ".worktrees/feature-x-12345678"});
+  const Repo linked(guest.path() / ".worktrees/feature-x-12345678");
+  const auto tip = linked.commit("b.txt", "two\n");
+  linked.write("b.txt", "changed\n");
+  linked.write("new", "new\n");
+  guest.write("c.txt", "three\n");
+  guest.write(".worktrees/no-work-tree/file", "x\n");
+  EXPECT_TRUE(bring_home());
+  EXPECT_EQ(saved_names(), "a.txt\nc.txt");
+  const auto other = ref("rescue/now-feature-x-12345678");
+  EXPECT_EQ(host.tip(ref("feature/x")), tip);
+  EXPECT_EQ(host.tip(other + "^"), tip);
+  EXPECT_EQ(host.git({"show", other + ":b.txt"}), "changed");
+  EXPECT_EQ(host.git({"ls-tree", "-r", "--name-only", other}), "a.txt\nb.txt\nnew");
 }
 
 TEST_F(SalvageTest, NoProgramOfTheGuestRuns) {
@@ -228,6 +254,24 @@ TEST_F(SalvageTest, LimitsEndItAndNothingIsLeft) {
   EXPECT_THROW(Salvage(request, no_progress(), limit()), Error);
   EXPECT_THROW(Salvage(salvage_request(), no_progress(), Deadline::after(milliseconds(0))), Error);
   EXPECT_TRUE(fs::is_empty(dir / "salvage-scratch"));
+}
+
+TEST_F(SalvageTest, TheCommitIsListedAmongTheSnapshotsAndTheSameWorkOnce) {
+  guest.write("c.txt", "three\n");
+  StoppedClock clock;
+  std::vector<std::string> names;
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(bring_home());
+    names.push_back(keep_as_wip(host.path(), SandboxName::parse("box"), ref(rescue), "", clock, limit()));
+    EXPECT_FALSE(host.git_ok({"rev-parse", "-q", "--verify", ref(rescue)}));
+  }
+  EXPECT_EQ(names[0], names[1]);
+  EXPECT_THAT(names[0], HasSubstr("refs/agentvm/box/wip/"));
+  guest.write("c.txt", "four\n");
+  EXPECT_TRUE(bring_home());
+  const auto other = keep_as_wip(host.path(), SandboxName::parse("box"), ref(rescue), "", clock, limit());
+  EXPECT_NE(other, names[0]) << "the clock stood still, and both must stay";
+  EXPECT_EQ(list_wip(HostGit(host.path()), "box", limit()).size(), 2u);
 }
 
 TEST_F(SalvageTest, OnlyTheFetchIsServed) {
