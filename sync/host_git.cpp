@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "vmm/base/error.hpp"
+#include "vmm/base/text.hpp"
 
 extern char** environ;
 
@@ -39,8 +40,10 @@ std::vector<std::string> split(std::string_view text, char separator) {
       text = line;
       break;
     }
-  throw Error(ErrorCode::operation_failed, fmt::format("git {} in {} failed ({}): {}", args.empty() ? "" : args.front(),
-                                                       folder.string(), result.status.describe(), text));
+  // A name in it may be one that a guest has committed.
+  throw Error(ErrorCode::operation_failed,
+              fmt::format("git {} in {} failed ({}): {}", args.empty() ? "" : args.front(), folder.string(),
+                          result.status.describe(), clean_guest_text(text, Newlines::keep, 2000)));
 }
 
 }  // namespace

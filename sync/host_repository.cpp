@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "sync/refs.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
 
@@ -63,6 +64,36 @@ std::string refuse_unsuitable(const HostGit& git, const std::string& format, con
   return ref_format;
 }
 
+/// " commit ID   refs/..." or "*tag ID commit ID refs/...": the star is the checked-out branch, whose name comes back.
+std::string read_refs(const HostGit& git, std::vector<HostRef>& refs, Deadline deadline) {
+  std::string head;
+  for (const auto& line :
+       split_lines(git.output({"for-each-ref", "--sort=-committerdate",
+                               "--format=%(HEAD)%(objecttype) %(objectname) %(*objecttype) %(*objectname) %(refname)"},
+                              deadline))) {
+    std::vector<std::string> words;
+    for (std::size_t start = 1; start <= line.size();) {
+      const auto end = std::min(line.find(' ', start), line.size());
+      words.push_back(line.substr(start, end - start));
+      start = end + 1;
+    }
+    if (words.size() < 5) continue;
+    const bool is_commit = words[0] == "commit", leads_to_one = words[2] == "commit";
+    refs.push_back({words[4], words[1], is_commit ? words[1] : leads_to_one ? words[3] : ""});
+    if (line[0] == '*') head = words[4];
+  }
+  return head;
+}
+
+/// What a work tree is asked, in one go; nothing where git has no answer to all of it.
+std::vector<std::string> ask(const HostGit& git, Deadline deadline) {
+  auto result = git.run(
+      {"rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-object-format", "--is-shallow-repository",
+       "--absolute-git-dir", "--path-format=absolute", "--git-common-dir", "--show-toplevel"},
+      deadline);
+  return result.status.ok() ? split_lines(result.out) : std::vector<std::string>{};
+}
+
 }  // namespace
 
 HostRepository open_object_store(const fs::path& git_dir, Deadline deadline) {
@@ -83,6 +114,7 @@ HostRepository open_object_store(const fs::path& git_dir, Deadline deadline) {
   add_object_dirs(repository.common_dir / "objects", 0, repository.object_dirs);
   if (repository.object_dirs.empty())
     throw Error(ErrorCode::operation_failed, fmt::format("the objects of {} cannot be read", git_dir.string()));
+  read_refs(git, repository.refs, deadline);
   return repository;
 }
 
@@ -91,34 +123,46 @@ HostRepository open_host_repository(const fs::path& path, Deadline deadline) {
   if (!fs::is_directory(path, problem))
     throw Error(ErrorCode::not_found, fmt::format("{} is not a folder", path.string()));
   HostGit git(path);
-  const auto lines = split_lines(
-      git.output({"rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-object-format",
-                  "--is-shallow-repository", "--absolute-git-dir", "--path-format=absolute", "--git-common-dir"},
-                 deadline));
-  if (lines.size() != 6)
+  auto lines = ask(git, deadline);
+  if (lines.empty())  // a bare one, or none: which, and in git's words
+    lines = split_lines(git.output({"rev-parse", "--is-bare-repository", "--is-inside-work-tree"}, deadline));
+  if (lines.size() != 7 && lines.size() != 2)
     throw Error(ErrorCode::operation_failed, fmt::format("git does not say what {} is", path.string()));
   if (lines[0] == "true")
     throw Error(ErrorCode::operation_failed,
                 fmt::format("{} is a bare repository; a sandbox needs a work tree", path.string()),
                 fmt::format("git clone {} WORKTREE", path.string()));
-  if (lines[1] != "true")
+  if (lines[1] != "true" || lines.size() != 7)
     throw Error(ErrorCode::operation_failed,
                 fmt::format("{} is inside a repository's own folder, not in its work tree", path.string()));
   HostRepository repository;
   repository.ref_format = refuse_unsuitable(git, lines[2], lines[3], deadline);
   repository.git_dir = lines[4];
   repository.common_dir = lines[5];
-  repository.worktree = git.line({"rev-parse", "--show-toplevel"}, deadline);
+  repository.worktree = lines[6];
   add_object_dirs(repository.common_dir / "objects", 0, repository.object_dirs);
   if (repository.object_dirs.empty())
     throw Error(ErrorCode::operation_failed, fmt::format("the objects of {} cannot be read", path.string()),
                 fmt::format("ls -ld {}", (repository.common_dir / "objects").string()));
-  if (const auto head = git.try_line({"symbolic-ref", "-q", "HEAD"}, deadline);
-      head && head->starts_with("refs/heads/"))
-    repository.head_branch = head->substr(11);
-  repository.head = git.try_line({"rev-parse", "-q", "--verify", "HEAD^{commit}"}, deadline).value_or("");
+  if (const auto head = read_refs(git, repository.refs, deadline); head.starts_with(branch_prefix)) {
+    repository.head_branch = head.substr(branch_prefix.size());
+    repository.head = std::find_if(repository.refs.begin(), repository.refs.end(), [&](const auto& ref) {
+                        return ref.name == head;
+                      })->commit;
+  } else {  // detached, or a branch without a commit
+    const auto unborn = git.try_line({"symbolic-ref", "-q", "HEAD"}, deadline);
+    if (unborn && unborn->starts_with(branch_prefix)) repository.head_branch = unborn->substr(branch_prefix.size());
+    repository.head = git.try_line({"rev-parse", "-q", "--verify", "HEAD^{commit}"}, deadline).value_or("");
+  }
   repository.operation = operation_in_progress(repository.git_dir);
   return repository;
+}
+
+std::map<std::string, std::string> refs_below(const std::vector<HostRef>& refs, std::string_view prefix) {
+  std::map<std::string, std::string> found;
+  for (const auto& ref : refs)
+    if (ref.name.starts_with(prefix)) found.emplace(ref.name, ref.oid);
+  return found;
 }
 
 std::map<std::string, std::string> list_refs(const HostGit& git, const std::string& prefix, Deadline deadline) {

@@ -9,6 +9,12 @@
 
 namespace agentvm::sync {
 
+struct HostRef {
+  std::string name;    ///< full
+  std::string oid;     ///< of a tag object the object's own
+  std::string commit;  ///< the same, or where the tag leads; empty: to none
+};
+
 struct HostRepository {
   fs::path worktree;                  ///< top level of the work tree
   fs::path git_dir;                   ///< of this work tree
@@ -18,6 +24,7 @@ struct HostRepository {
   std::string head;                   ///< commit id; empty when the branch is unborn
   std::string ref_format = "files";   ///< how references are kept: "files", "reftable"
   std::string operation;              ///< "a merge", "a rebase" ... in progress; else empty
+  std::vector<HostRef> refs;          ///< all of them when it was opened, those of the newest commits first
 };
 
 /// Asks git about `path` (any folder of the work tree). Throws `not_found` when it is no repository, `operation_failed`
@@ -28,7 +35,9 @@ HostRepository open_host_repository(const fs::path& path, Deadline deadline);
 /// HEAD stay empty, `worktree` is the folder itself. Throws as `open_host_repository` does.
 HostRepository open_object_store(const fs::path& git_dir, Deadline deadline);
 
-/// All references: full name -> object id.
+/// Those of `refs` that begin with `prefix`: full name -> object id.
+std::map<std::string, std::string> refs_below(const std::vector<HostRef>& refs, std::string_view prefix);
+/// As they are now: full name -> object id.
 std::map<std::string, std::string> list_refs(const HostGit& git, const std::string& prefix, Deadline deadline);
 
 }  // namespace agentvm::sync

@@ -60,16 +60,17 @@ std::vector<std::string> untracked_in_the_way(const HostGit& git, const fs::path
   return {found.begin(), found.end()};
 }
 
-RangeSize range_size(const HostGit& git, const std::string& old_tip, const std::string& new_tip, Deadline deadline) {
-  RangeSize size;
+std::uint64_t range_commits(const HostGit& git, const std::string& old_tip, const std::string& new_tip,
+                            Deadline deadline) {
   const auto range = old_tip.empty() ? new_tip : old_tip + ".." + new_tip;
-  size.commits = std::strtoull(git.line({"rev-list", "--count", range}, deadline).c_str(), nullptr, 10);
-  // Since the common ancestor: what the guest did, not what the host did meanwhile.
-  std::string base = old_tip.empty() ? empty_tree : old_tip;
-  if (!old_tip.empty()) base = git.try_line({"merge-base", old_tip, new_tip}, deadline).value_or(empty_tree);
-  for (const auto& row : split_nul(git.output(
-           {"diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", base, new_tip},
-           deadline))) {
+  return std::strtoull(git.line({"rev-list", "--count", range}, deadline).c_str(), nullptr, 10);
+}
+
+RangeSize range_files(const HostGit& git, const std::string& base, const std::string& new_tip, Deadline deadline) {
+  RangeSize size;
+  for (const auto& row : split_nul(git.output({"diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff",
+                                               "--no-textconv", base.empty() ? empty_tree : base, new_tip},
+                                              deadline))) {
     ++size.files_changed;
     char* end = nullptr;  // "-" for binary files counts as 0
     size.insertions += std::strtoull(row.c_str(), &end, 10);
@@ -83,14 +84,29 @@ std::vector<CommitLine> range_log(const HostGit& git, const std::string& old_tip
                                   Deadline deadline) {
   std::vector<CommitLine> log;
   const auto range = old_tip.empty() ? new_tip : old_tip + ".." + new_tip;
-  for (const auto& line : split_nul(git.output({"log", "-z", "--no-show-signature", "--no-decorate", "--no-color",
-                                                "--max-count=20", "--format=%h %s", range},
-                                               deadline))) {
+  for (const auto& line :
+       split_nul(git.output({"log", "-z", "--no-show-signature", "--no-decorate", "--no-color",
+                             fmt::format("--max-count={}", logged_commits_limit), "--format=%h %s", range},
+                            deadline))) {
     const auto space = line.find(' ');
     if (space != std::string::npos) log.push_back({line.substr(0, space), line.substr(space + 1)});
   }
   return log;
 }
+
+namespace {
+
+Refusal refusal_of(std::string reason, const RunResult& result) {
+  Refusal refusal{std::move(reason), {}};
+  for (const auto& line : split_lines(result.err)) {
+    if (line.starts_with('\t') && refusal.paths.size() < listed_paths_limit) refusal.paths.push_back(line.substr(1));
+    if (line.starts_with("error: ") || line.starts_with("fatal: "))
+      refusal.reason += ": " + clean_guest_text(line.substr(7));
+  }
+  return refusal;
+}
+
+}  // namespace
 
 std::optional<Refusal> fast_forward(const HostGit& git, const HostRepository& host, const std::string& new_tip,
                                     Deadline deadline) {
@@ -104,13 +120,37 @@ std::optional<Refusal> fast_forward(const HostGit& git, const HostRepository& ho
               deadline);
   const auto tip = git.try_line({"rev-parse", "-q", "--verify", "HEAD^{commit}"}, deadline).value_or("");
   if (result.status.ok() && tip == new_tip) return std::nullopt;
-  Refusal refusal{"git did not fast-forward", {}};
-  for (const auto& line : split_lines(result.err)) {
-    if (line.starts_with('\t') && refusal.paths.size() < listed_paths_limit) refusal.paths.push_back(line.substr(1));
-    if (line.starts_with("error: ") || line.starts_with("fatal: "))
-      refusal.reason += ": " + clean_guest_text(line.substr(7));
-  }
+  auto refusal = refusal_of("git did not fast-forward", result);
   if (tip == new_tip) refusal.reason += " cleanly, although the branch moved";
+  return refusal;
+}
+
+std::string checked_out_elsewhere(const HostGit& git, const std::string& branch, Deadline deadline) {
+  const auto ref = std::string(branch_prefix) + branch;
+  if (git.try_line({"symbolic-ref", "-q", "HEAD"}, deadline) == ref) return {};
+  for (const auto& line :
+       split_lines(git.output({"for-each-ref", "--format=%(refname) %(worktreepath)", ref}, deadline)))
+    if (line.starts_with(ref + " ")) return line.substr(ref.size() + 1);
+  return {};
+}
+
+std::optional<Refusal> follow_branch(const HostGit& git, const HostRepository& host, const std::string& branch,
+                                     const std::string& old_tip, const std::string& new_tip, Deadline deadline) {
+  const auto checkout = [&](std::vector<std::string> what) {
+    std::vector<std::string> args = {"checkout", "--quiet", "--no-guess", "--no-overwrite-ignore"};
+    args.insert(args.end(), what.begin(), what.end());
+    args.emplace_back("--");
+    return git.run(args, deadline);
+  };
+  const auto result = old_tip.empty() ? checkout({"--no-track", "-b", branch, new_tip}) : checkout({branch});
+  auto there = host;
+  there.head_branch = branch;
+  if (!result.status.ok() ||
+      git.try_line({"symbolic-ref", "-q", "HEAD"}, deadline) != std::string(branch_prefix) + branch)
+    return refusal_of(fmt::format("git did not check out '{}'", clean_guest_text(branch)), result);
+  // Two steps where the branch exists: killed between them, the user is on it, and the next sync moves it forward.
+  auto refusal = old_tip.empty() || old_tip == new_tip ? std::nullopt : fast_forward(git, there, new_tip, deadline);
+  if (refusal) checkout({host.head_branch});
   return refusal;
 }
 

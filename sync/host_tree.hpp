@@ -19,9 +19,14 @@ std::vector<std::string> untracked_in_the_way(const HostGit& git, const fs::path
 struct RangeSize {
   std::uint64_t commits = 0, files_changed = 0, insertions = 0, deletions = 0;
 };
-/// `old_tip` may be empty: the whole history.
-RangeSize range_size(const HostGit& git, const std::string& old_tip, const std::string& new_tip, Deadline deadline);
-/// Newest first, at most 20. The subjects are guest text.
+/// Commits from `old_tip` (empty: the whole history) to `new_tip`.
+std::uint64_t range_commits(const HostGit& git, const std::string& old_tip, const std::string& new_tip,
+                            Deadline deadline);
+/// The files alone: since `base`, the common ancestor (empty: none), what the guest did, not what the host did
+/// meanwhile.
+RangeSize range_files(const HostGit& git, const std::string& base, const std::string& new_tip, Deadline deadline);
+inline constexpr std::size_t logged_commits_limit = 20;
+/// Newest first, at most `logged_commits_limit`. The subjects are guest text.
 std::vector<CommitLine> range_log(const HostGit& git, const std::string& old_tip, const std::string& new_tip,
                                   Deadline deadline);
 
@@ -33,5 +38,13 @@ struct Refusal {
 /// refusal comes back.
 std::optional<Refusal> fast_forward(const HostGit& git, const HostRepository& host, const std::string& new_tip,
                                     Deadline deadline);
+
+/// Checks out `branch` at `new_tip`: made where it does not exist (`old_tip` empty), else moved there from `old_tip`,
+/// by fast-forward. No uncommitted work is touched; when a refusal comes back the user is on the branch of before.
+std::optional<Refusal> follow_branch(const HostGit& git, const HostRepository& host, const std::string& branch,
+                                     const std::string& old_tip, const std::string& new_tip, Deadline deadline);
+
+/// Where else a local branch is checked out than in the work tree that `git` runs in; empty: nowhere.
+std::string checked_out_elsewhere(const HostGit& git, const std::string& branch, Deadline deadline);
 
 }  // namespace agentvm::sync

@@ -96,29 +96,35 @@ std::string branch_of(const std::string& sandbox, const std::string& ref) {
 }  // namespace
 
 LandingPlan plan_landing(const std::string& sandbox, const std::map<std::string, std::string>& mirrored,
-                         const std::map<std::string, std::string>& guest_branches, const std::string& stamp,
+                         const std::map<std::string, std::string>& guest_branches,
+                         const std::map<std::string, std::string>& guest_tags, const std::string& stamp,
                          const std::function<bool(const std::string&, const std::string&)>& is_ancestor) {
   LandingPlan plan;
-  for (const auto& [branch, tip] : guest_branches) {
-    const auto ref = mirror_ref(sandbox, branch);
+  const auto add = [&](const std::string& branch, const std::string& name, const std::string& tip) {
+    const auto ref = mirror_ref(sandbox, name);
     const auto known = mirrored.find(ref);
-    if (known == mirrored.end())
+    if (known == mirrored.end()) {
       plan.changes.push_back({branch, ref, "", tip, ""});
-    else if (known->second != tip)
-      plan.changes.push_back(
-          {branch, ref, known->second, tip, is_ancestor(known->second, tip) ? "" : old_ref(sandbox, stamp, branch)});
-  }
+    } else if (known->second != tip) {
+      // A tag does not move on: another object is another tag.
+      const bool forward = !branch.empty() && is_ancestor(known->second, tip);
+      plan.changes.push_back({branch, ref, known->second, tip, forward ? "" : old_ref(sandbox, stamp, name)});
+    }
+  };
+  for (const auto& [branch, tip] : guest_branches) add(branch, branch, tip);
+  for (const auto& [tag, tip] : guest_tags) add("", std::string(mirrored_tag_prefix) + tag, tip);
   for (const auto& [ref, tip] : mirrored) {
-    const auto branch = branch_of(sandbox, ref);
-    if (is_reserved_branch(branch) || guest_branches.contains(branch)) continue;
+    const auto name = branch_of(sandbox, ref);
+    const bool is_tag = name.starts_with(mirrored_tag_prefix);
+    if ((is_reserved_branch(name) && !is_tag) || guest_branches.contains(name)) continue;
     bool in_the_way = false;
     for (const auto& change : plan.changes)
-      in_the_way = in_the_way || (change.old_tip.empty() &&
-                                  (change.branch.starts_with(branch + "/") || branch.starts_with(change.branch + "/")));
+      in_the_way = in_the_way ||
+                   (change.old_tip.empty() && (change.ref.starts_with(ref + "/") || ref.starts_with(change.ref + "/")));
     if (in_the_way)
       plan.displaced.emplace_back(ref, tip);
-    else
-      plan.gone.push_back(branch);
+    else if (!is_tag)
+      plan.gone.push_back(name);
   }
   return plan;
 }

@@ -11,9 +11,9 @@
 
 namespace agentvm::sync {
 
-/// A guest branch that moved, and where its tip is kept on the host.
+/// A guest branch or tag that moved, and where its tip is kept on the host.
 struct RefChange {
-  std::string branch;
+  std::string branch;   ///< empty: it is a tag
   std::string ref;      ///< refs/agentvm/<sandbox>/<branch>
   std::string old_tip;  ///< empty: new
   std::string new_tip;
@@ -28,10 +28,12 @@ struct LandingPlan {
   std::vector<std::string> gone;  ///< branches the guest no longer has: their references stay
 };
 /// Pure. `mirrored`: our references of this sandbox now, full name -> tip. `is_ancestor(old, new)`: whether old is part
-/// of new's history. Rewritten and displaced tips go to refs/agentvm/<sandbox>/old/<stamp>/<branch>.
+/// of new's history. Rewritten and displaced tips go to refs/agentvm/<sandbox>/old/<stamp>/<branch>, those of tags to
+/// .../old/<stamp>/tags/<tag>. A tag that the guest no longer has stays, too.
 LandingPlan plan_landing(
     const std::string& sandbox, const std::map<std::string, std::string>& mirrored,
-    const std::map<std::string, std::string>& guest_branches, const std::string& stamp,
+    const std::map<std::string, std::string>& guest_branches, const std::map<std::string, std::string>& guest_tags,
+    const std::string& stamp,
     const std::function<bool(const std::string& old_tip, const std::string& new_tip)>& is_ancestor);
 
 /// Moves pack-`name` from `quarantine_objects` into the host's object store: linked where that works, else copied;

@@ -28,6 +28,8 @@ std::string headline(const SyncOutcome& outcome) {
                                 plural(outcome.files_changed, "file"), outcome.insertions, outcome.deletions);
   switch (outcome.result) {
     case Result::updated:
+      if (outcome.moved && !outcome.switched_from.empty())
+        return fmt::format("switched from {} to {} {} ({})", clean(outcome.switched_from), branch, range, size);
       if (outcome.moved) return fmt::format("updated {} {} ({})", branch, range, size);
       if (outcome.dry_run) return fmt::format("would update {} {} ({})", branch, range, size);
       return fmt::format("received {} {} ({}); your branch did not move: {}", branch, range, size, outcome.reason);
@@ -43,6 +45,21 @@ std::string headline(const SyncOutcome& outcome) {
       return fmt::format("not merged: {} {} ({}): {}", branch, range, size, outcome.reason);
   }
   return {};
+}
+
+Json pushed_json(const std::optional<Pushed>& pushed) {
+  if (!pushed) return nullptr;
+  return {{"branch", pushed->branch},   {"old_tip", pushed->old_tip}, {"new_tip", pushed->new_tip},
+          {"commits", pushed->commits}, {"done", pushed->done},       {"refusal", clean(pushed->refusal)}};
+}
+
+std::string pushed_text(const Pushed& pushed, bool dry_run) {
+  const auto what = plural(pushed.commits, "commit") + " of yours";
+  const auto where =
+      fmt::format("the sandbox's {} ({}..{})", clean(pushed.branch), brief(pushed.old_tip), brief(pushed.new_tip));
+  if (pushed.done) return fmt::format("  sent {} to {}\n", what, where);
+  if (dry_run) return fmt::format("  would send {} to {}\n", what, where);
+  return fmt::format("  {} did not go to {}: {}\n", what, where, clean(pushed.refusal));
 }
 
 }  // namespace
@@ -82,6 +99,7 @@ Json to_json(const SyncOutcome& outcome) {
   for (const auto& change : outcome.refs)
     refs.push_back({{"name", change.ref},
                     {"branch", change.branch},
+                    {"tag", change.branch.empty()},
                     {"old", change.old_tip},
                     {"new", change.new_tip},
                     {"kept_as", change.kept_as}});
@@ -108,6 +126,8 @@ Json to_json(const SyncOutcome& outcome) {
           {"gated_count", outcome.gated_count},
           {"conflicts", conflicts},
           {"rescued", outcome.rescued},
+          {"switched_from", outcome.switched_from},
+          {"pushed", pushed_json(outcome.pushed)},
           {"reason", outcome.reason},
           {"commands", outcome.commands},
           {"objects", outcome.objects},
@@ -141,6 +161,7 @@ std::string to_text(const SyncOutcome& outcome) {
   for (const auto& path : outcome.conflicts)
     text +=
         fmt::format("  {}: {}\n", outcome.result == Result::conflict ? "would conflict" : "in the way", clean(path));
+  if (outcome.pushed) text += pushed_text(*outcome.pushed, outcome.dry_run);
   for (std::size_t i = 0; i < outcome.commands.size(); ++i)
     text += fmt::format("{}{}\n", i == 0 ? "next:  " : "   or: ", outcome.commands[i]);
   return text;

@@ -2,6 +2,7 @@
 // What a sync did, as a value, as JSON (agentvm.sync/1) and as text.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,14 @@ struct GatedPath {
 };
 struct CommitLine {
   std::string id, subject;  ///< abbreviated id; the guest's text as it is: cleaned where it is shown
+};
+
+/// The user's own commits on their way into the sandbox's clone.
+struct Pushed {
+  std::string branch, old_tip, new_tip;
+  std::uint64_t commits = 0;
+  bool done = false;    ///< the sandbox has them
+  std::string refusal;  ///< why not, guest text; empty in a dry run
 };
 
 struct SyncOutcome {
@@ -37,6 +46,8 @@ struct SyncOutcome {
   std::uint64_t gated_count = 0;
   std::vector<std::string> conflicts;    ///< files in the way, or that a merge would conflict in
   std::vector<std::string> rescued;      ///< references with rescued work
+  std::string switched_from;             ///< the branch that was checked out before, when the user's work tree followed
+  std::optional<Pushed> pushed;          ///< where the user's branch was ahead of the sandbox's
   std::string reason;                    ///< why nothing moved, for people
   std::vector<std::string> commands;     ///< what helps
   std::uint64_t objects = 0, bytes = 0;  ///< received

@@ -31,6 +31,60 @@ Decision dirty(Decision decision, const Observation& seen, const std::string& sa
   return decision;
 }
 
+bool is_free(const Observation& seen) {
+  return seen.host_clean && seen.host_operation.empty() && seen.in_the_way.empty();
+}
+
+Decision diverged(Decision decision, const Observation& seen, const std::string& sandbox) {
+  const auto ref = short_ref(sandbox, decision.branch);
+  const bool here = decision.branch == seen.host_branch;
+  const auto there = here ? "" : fmt::format("git switch {} && ", shell_word(decision.branch));
+  decision.action = Action::refuse_diverged;
+  decision.reason = fmt::format("your '{}' and the sandbox's have both moved on", clean_guest_text(decision.branch));
+  decision.commands = {fmt::format("{}git merge {}", there, ref), fmt::format("{}git rebase {}", there, ref)};
+  if (here && seen.rewritten) {
+    decision.reason = fmt::format("the sandbox rewrote its '{}', and you have what was there before",
+                                  clean_guest_text(decision.branch));
+    decision.commands = {fmt::format("git reset --keep {}", ref), fmt::format("git merge {}", ref)};
+  }
+  return decision;
+}
+
+/// The commits are received, and it is the user who goes there.
+Decision refs_only(Decision decision, const Observation& seen, const std::string& sandbox) {
+  const auto ref = short_ref(sandbox, decision.branch), word = shell_word(decision.branch);
+  decision.action = Action::refs_only;
+  decision.reason = seen.host_branch.empty()
+                        ? "your HEAD is detached, so no branch of yours was moved"
+                        : fmt::format("the sandbox works on '{}', you are on '{}'", clean_guest_text(decision.branch),
+                                      clean_guest_text(seen.host_branch));
+  decision.commands = {seen.host_branches.contains(decision.branch)
+                           ? fmt::format("git switch {} && git merge --ff-only {}", word, ref)
+                           : fmt::format("git switch -c {} {}", word, ref),
+                       fmt::format("git merge {}", ref)};
+  if (decision.branch == seen.guest_head && !seen.other.checked_out_in.empty()) {
+    decision.reason = fmt::format("you have '{}' checked out elsewhere", clean_guest_text(decision.branch));
+    decision.commands = {fmt::format("git -C {} merge --ff-only {}", shell_word(seen.other.checked_out_in), ref)};
+  }
+  return decision;
+}
+
+/// About a branch that the host does not have checked out.
+Decision decide_other(Decision decision, const Observation& seen, const std::string& sandbox, bool refs_changed) {
+  decision.reason = "nothing new";
+  const bool follows = !seen.host_branch.empty() && decision.branch == seen.guest_head;
+  if (!follows) return refs_changed ? refs_only(std::move(decision), seen, sandbox) : decision;
+  const auto relation = seen.other.relation;
+  if (relation ? *relation == Relation::same || *relation == Relation::host_ahead : !seen.other.news) return decision;
+  if (relation == Relation::diverged) return diverged(std::move(decision), seen, sandbox);
+  if (!seen.other.checked_out_in.empty())
+    return refs_changed ? refs_only(std::move(decision), seen, sandbox) : decision;
+  if (!is_free(seen)) return dirty(std::move(decision), seen, sandbox);
+  decision.reason.clear();
+  decision.action = Action::follow;
+  return decision;
+}
+
 }  // namespace
 
 std::string shell_word(const std::string& text) {
@@ -59,38 +113,15 @@ Decision decide(const Observation& seen, const std::string& sandbox, const std::
                             : "the sandbox has no commits on a branch yet";
     return decision;
   }
-  const auto ref = short_ref(sandbox, decision.branch);
-  if (decision.branch != seen.host_branch) {
-    if (!refs_changed) {
-      decision.reason = "nothing new";
-      return decision;
-    }
-    decision.action = Action::refs_only;
-    decision.reason = seen.host_branch.empty()
-                          ? "your HEAD is detached, so no branch of yours was moved"
-                          : fmt::format("the sandbox works on '{}', you are on '{}'", clean_guest_text(decision.branch),
-                                        clean_guest_text(seen.host_branch));
-    const auto word = shell_word(decision.branch);
-    decision.commands = {seen.host_branches.contains(decision.branch)
-                             ? fmt::format("git switch {} && git merge --ff-only {}", word, ref)
-                             : fmt::format("git switch -c {} {}", word, ref),
-                         fmt::format("git merge {}", ref)};
-    return decision;
-  }
+  if (decision.branch != seen.host_branch) return decide_other(std::move(decision), seen, sandbox, refs_changed);
   const auto relation = seen.relation.value_or(Relation::guest_ahead);  // an unborn host branch: everything is new
   if (relation == Relation::same || relation == Relation::host_ahead) {
     decision.reason =
         relation == Relation::same ? "nothing new" : "your branch has everything the sandbox has, and more";
     return decision;
   }
-  if (relation == Relation::diverged) {
-    decision.action = Action::refuse_diverged;
-    decision.reason = fmt::format("your '{}' and the sandbox's have both moved on", clean_guest_text(decision.branch));
-    decision.commands = {fmt::format("git merge {}", ref), fmt::format("git rebase {}", ref)};
-    return decision;
-  }
-  if (!seen.host_clean || !seen.host_operation.empty() || !seen.in_the_way.empty())
-    return dirty(decision, seen, sandbox);
+  if (relation == Relation::diverged) return diverged(std::move(decision), seen, sandbox);
+  if (!is_free(seen)) return dirty(std::move(decision), seen, sandbox);
   decision.action = Action::fast_forward;
   return decision;
 }

@@ -29,11 +29,20 @@ struct Observation {
   std::set<std::string> host_branches;                ///< local branches
   std::optional<Relation>
       relation;  ///< of host_tip and the guest's branch of the same name; absent when either does not exist
+  /// Host_tip is something that the guest had on this branch before it rewrote it: the host has nothing of its own.
+  bool rewritten = false;
+  /// About the guest's checked-out branch, where the host has another one checked out.
+  struct Other {
+    bool news = false;                 ///< it has commits that no branch, remote branch or tag of the host has
+    std::optional<Relation> relation;  ///< of the host's branch of that name; absent when it has none
+    std::string checked_out_in;        ///< another work tree of the host that is on it
+  } other;
 };
 
 enum class Action {
   none,             ///< nothing new for the user's branch
   fast_forward,     ///< move the checked-out branch and its tree
+  follow,           ///< check out the branch that the guest is on: created where it is missing, else fast-forwarded
   refs_only,        ///< the commits are in refs/agentvm/...; the user's branch is another one
   refuse_dirty,     ///< exit 6
   refuse_diverged,  ///< exit 6
@@ -47,10 +56,13 @@ struct Decision {
 };
 
 /// The branch a sync is about: the one asked for, else the host's checked-out branch when the guest has something for
-/// it, else the guest's own HEAD. Empty when there is none.
+/// it, else the guest's own HEAD. Empty when there is none. What `decide` says about it needs `host_clean` and
+/// `in_the_way` for this very branch.
 std::string subject_branch(const Observation& seen, const std::optional<std::string>& asked);
 
-/// Never more than a fast-forward of the checked-out branch of the same name, never over uncommitted work.
+/// Never more than a fast-forward of the branch of the same name, never over uncommitted work. The host follows the
+/// guest to another branch where that has news; not away from a detached HEAD, and not for a branch that was `asked`
+/// for and is not the guest's own.
 /// `refs_changed`: whether the subject's mirror reference moved in this sync.
 Decision decide(const Observation& seen, const std::string& sandbox, const std::optional<std::string>& asked,
                 bool refs_changed);

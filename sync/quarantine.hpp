@@ -12,6 +12,9 @@
 
 namespace agentvm::sync {
 
+/// Whether the guest's tags come along with its branches.
+enum class Tags { fetched, passed_over };
+
 class Quarantine {
  public:
   /// Creates `scratch`/quarantine-<random>, with the host's objects as alternates and its commits as haves (a host
@@ -26,10 +29,10 @@ class Quarantine {
 
   /// Runs git-upload-pack in the guest and the child here, and returns the child's verdict. Throws the refusal as
   /// `operation_failed` (or `timed_out`); the child is dead then.
-  FetchVerdict fetch(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
+  FetchVerdict fetch(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec, Tags tags,
                      const Progress& progress, Deadline deadline);
 
-  /// The same up to the advertisement: its names, and nothing fetched.
+  /// The same up to the advertisement: the names of its branches, and nothing fetched.
   FetchVerdict list(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
                     const Progress& progress, Deadline deadline);
 

@@ -54,6 +54,7 @@ std::optional<std::string> refname_problem(std::string_view name) {
     if (std::string_view(" ~^:?*[\\").find(raw) != std::string_view::npos)
       return std::string("has the character '") + raw + "'";
   }
+  if (clean_guest_text(name) != name) return "has a character that hides or reorders text";
   if (name.find("..") != std::string_view::npos) return "has '..'";
   if (name.find("@{") != std::string_view::npos) return "has '@{'";
   if (name.back() == '.') return "ends in '.'";
@@ -85,40 +86,50 @@ std::string ref_stamp(std::int64_t unix_seconds) {
   return text;
 }
 
+namespace {
+
+/// A file and a folder cannot share a name. Sorted, so that a parent is always seen before its children.
+void reject_clashes(std::map<std::string, std::string>& names, std::string_view prefix,
+                    std::vector<RejectedRef>& rejected) {
+  for (auto entry = names.begin(); entry != names.end();) {
+    bool clash = false;
+    for (auto slash = entry->first.find('/'); slash != std::string::npos && !clash;
+         slash = entry->first.find('/', slash + 1))
+      clash = names.contains(entry->first.substr(0, slash));
+    if (clash)
+      rejected.push_back({std::string(prefix) + entry->first, "cannot exist beside a reference named like its folder"});
+    entry = clash ? names.erase(entry) : std::next(entry);
+  }
+}
+
+}  // namespace
+
 BranchSelection select_branches(const std::vector<AdvertisedRef>& advertised) {
   BranchSelection result;
   const auto reject = [&](const AdvertisedRef& ref, std::string reason) {
     result.rejected.push_back({ref.name, std::move(reason)});
   };
   for (const auto& ref : advertised) {
-    if (!ref.name.starts_with(branch_prefix)) {
-      // Names outside refs/heads are not ours to judge, unless they pretend to be something else ("refs/../heads").
+    const bool is_tag = ref.name.starts_with(tag_prefix);
+    if (!is_tag && !ref.name.starts_with(branch_prefix)) {
+      // Names elsewhere are not ours to judge, unless they pretend to be something else ("refs/../heads").
       if (ref.name.find("..") != std::string::npos) reject(ref, "has '..'");
       continue;
     }
-    const auto branch = ref.name.substr(branch_prefix.size());
+    const auto name = ref.name.substr((is_tag ? tag_prefix : branch_prefix).size());
     if (auto problem = refname_problem(ref.name))
       reject(ref, *problem);
-    else if (branch == "HEAD")
+    else if (name == "HEAD")
       reject(ref, "is called HEAD");
-    else if (is_reserved_branch(branch))
+    else if (!is_tag && is_reserved_branch(name))
       reject(ref, "uses a name that agentvm keeps for itself (wip, old, tags); rename the branch in the sandbox");
     else if (!is_oid(ref.oid) || ref.oid == std::string(oid_hex_length, '0'))
       reject(ref, "has no valid object id");
-    else if (!result.branches.emplace(branch, ref.oid).second)
+    else if (!(is_tag ? result.tags : result.branches).emplace(name, ref.oid).second)
       reject(ref, "is advertised twice");
   }
-  // A file and a folder cannot share a name. Sorted, so that a parent is always seen before its children.
-  for (auto entry = result.branches.begin(); entry != result.branches.end();) {
-    bool clash = false;
-    for (auto slash = entry->first.find('/'); slash != std::string::npos && !clash;
-         slash = entry->first.find('/', slash + 1))
-      clash = result.branches.contains(entry->first.substr(0, slash));
-    if (clash)
-      result.rejected.push_back(
-          {std::string(branch_prefix) + entry->first, "cannot exist beside a branch named like its folder"});
-    entry = clash ? result.branches.erase(entry) : std::next(entry);
-  }
+  reject_clashes(result.branches, branch_prefix, result.rejected);
+  reject_clashes(result.tags, tag_prefix, result.rejected);
   return result;
 }
 

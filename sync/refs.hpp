@@ -10,15 +10,17 @@
 namespace agentvm::sync {
 
 inline constexpr std::string_view branch_prefix = "refs/heads/";
+inline constexpr std::string_view tag_prefix = "refs/tags/";
 inline constexpr std::string_view own_prefix = "refs/agentvm/";
+inline constexpr std::string_view mirrored_tag_prefix = "tags/";  ///< behind refs/agentvm/<sandbox>/
 inline constexpr std::size_t oid_hex_length = 40;
 
 /// 40 lower-case hex digits.
 bool is_oid(std::string_view text);
 
 /// Why `name` (a full name: "refs/heads/x") is not an acceptable reference; nothing when it is. Git's own rules, and on
-/// top: UTF-8 only, at most 512 bytes, no component over 200 bytes (a lock file's name must fit), no component that
-/// starts with '-'.
+/// top: UTF-8 only, nothing that hides or reorders text (what a name looks like is what it is), at most 512 bytes, no
+/// component over 200 bytes (a lock file's name must fit), no component that starts with '-'.
 std::optional<std::string> refname_problem(std::string_view name);
 
 /// Names below refs/agentvm/<sandbox>/ that are ours: "wip", "old", "tags".
@@ -41,10 +43,11 @@ struct RejectedRef {
 };
 struct BranchSelection {
   std::map<std::string, std::string> branches;  ///< branch (without refs/heads/) -> tip
+  std::map<std::string, std::string> tags;      ///< tag (without refs/tags/) -> commit or tag object
   std::vector<RejectedRef> rejected;
 };
 
-/// Picks the guest's branches out of what it advertises: others (HEAD, tags, notes, ...) are passed over, bad names,
+/// Picks the guest's branches and tags out of what it advertises: others (HEAD, notes, ...) are passed over, bad names,
 /// reserved names, repeated names and names that cannot exist beside another (a and a/b) are rejected with the reason;
 /// the rest goes on.
 BranchSelection select_branches(const std::vector<AdvertisedRef>& advertised);

@@ -45,7 +45,8 @@ Delivery deliver_remote(const RemoteRequest& request, const fs::path& git_dir, g
   const auto lock = FileLock::acquire(request.scratch / "sync.lock", deadline);
   Quarantine quarantine(request.scratch, host, "refs/remotes/", request.limits, deadline);
   Delivery delivery;
-  delivery.verdict = quarantine.fetch(streams, request.guest_path, request.libexec, progress, deadline);
+  delivery.verdict =
+      quarantine.fetch(streams, request.guest_path, request.libexec, Tags::passed_over, progress, deadline);
   delivery.gated = findings_of(request, git_dir, quarantine, delivery.verdict.branches, deadline);
   if (!delivery.verdict.pack.empty() && !delivery.verdict.branches.empty())
     delivery.keep = LandedPack(host, quarantine.objects(), delivery.verdict.pack).release();

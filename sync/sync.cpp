@@ -7,8 +7,11 @@
 
 #include "sync/forecast.hpp"
 #include "sync/gate_range.hpp"
+#include "sync/guest_memory.hpp"
 #include "sync/host_tree.hpp"
+#include "sync/push.hpp"
 #include "sync/quarantine.hpp"
+#include "sync/ref_writer.hpp"
 #include "vmm/base/file_lock.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
@@ -37,15 +40,26 @@ class Run {
         streams_(streams),
         progress_(progress),
         deadline_(deadline),
+        lock_(take_lock(request, deadline)),
         host_(open_host_repository(request.repository, deadline)),
         git_(host_.worktree) {}
 
   SyncOutcome all() {
-    ensure_private_dir(request_.scratch);
-    const auto lock = FileLock::acquire(request_.scratch / "sync.lock", deadline_);
     const auto& sandbox = request_.sandbox.str();
-    Quarantine quarantine(request_.scratch, host_, mirror_ref(sandbox, ""), request_.limits, deadline_);
-    verdict_ = quarantine.fetch(streams_, request_.guest_path, request_.libexec, progress_, deadline_);
+    mirrored_ = refs_below(host_.refs, mirror_ref(sandbox, ""));
+    for (const auto& [ref, tip] : refs_below(host_.refs, branch_prefix))
+      host_tips_.emplace(ref.substr(branch_prefix.size()), tip);
+    const GuestMemory memory(request_.scratch);
+    if (auto known = memory.recall(request_.guest_state, sandbox, mirrored_)) {
+      verdict_ = std::move(*known);
+      recover_references(host_, deadline_);
+      sweep_keeps(host_);
+    }
+    const bool fetches = verdict_.branches.empty();
+    Quarantine quarantine(request_.scratch, fetches ? host_ : HostRepository{}, mirror_ref(sandbox, ""),
+                          request_.limits, deadline_);
+    if (fetches)
+      verdict_ = quarantine.fetch(streams_, request_.guest_path, request_.libexec, Tags::fetched, progress_, deadline_);
     // Questions about commits that are not the host's yet: checked objects in the quarantine may be read like its own.
     asking_ = git_.with_env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quarantine.objects().string());
     outcome_.sandbox = sandbox;
@@ -54,21 +68,48 @@ class Run {
     outcome_.bytes = verdict_.bytes;
     outcome_.rejected = verdict_.rejected;
     land(quarantine);
-    if (request_.move == Move::by_branch_rule) follow(quarantine);
+    if (!request_.dry_run && fetches) memory.keep(request_.guest_state, with_known_tags());
+    if (request_.move == Move::references_only) return std::move(outcome_);
+    const auto seen = observe();
+    follow(seen, quarantine);
+    // The other way round: what the user committed meanwhile.
+    const bool about_it = !request_.branch || *request_.branch == host_.head_branch;
+    if (about_it && seen.relation == Relation::host_ahead) push(quarantine);
     return std::move(outcome_);
   }
 
  private:
+  static FileLock take_lock(const SyncRequest& request, Deadline deadline) {
+    ensure_private_dir(request.scratch);
+    return FileLock::acquire(request.scratch / "sync.lock", deadline);
+  }
+
   bool is_ancestor(const std::string& old_tip, const std::string& new_tip) {
-    return asking_.succeeds({"merge-base", "--is-ancestor", old_tip, new_tip}, deadline_);
+    const auto [known, added] = ancestors_.try_emplace({old_tip, new_tip}, false);
+    if (added) known->second = asking_.succeeds({"merge-base", "--is-ancestor", old_tip, new_tip}, deadline_);
+    return known->second;
+  }
+
+  /// Where the histories of two commits part; empty: they have nothing in common, or there is but one.
+  std::string common(const std::string& old_tip, const std::string& new_tip) {
+    if (old_tip.empty() || is_ancestor(old_tip, new_tip)) return old_tip;
+    return asking_.try_line({"merge-base", old_tip, new_tip}, deadline_).value_or("");
+  }
+
+  /// The verdict, and the tags that were here before and therefore did not come.
+  FetchVerdict with_known_tags() const {
+    auto verdict = verdict_;
+    const auto prefix = mirror_ref(request_.sandbox.str(), mirrored_tag_prefix);
+    for (const auto& [ref, oid] : mirrored_)
+      if (ref.starts_with(prefix)) verdict.tags.try_emplace(ref.substr(prefix.size()), oid);
+    return verdict;
   }
 
   void land(const Quarantine& quarantine) {
     const auto& sandbox = request_.sandbox.str();
-    const auto mirrored = list_refs(git_, mirror_ref(sandbox, ""), deadline_);
-    const auto stamp = without_conflicting_stamp(mirrored, sandbox, request_.clock->unix_seconds());
+    const auto stamp = without_conflicting_stamp(mirrored_, sandbox, request_.clock->unix_seconds());
     const auto plan = plan_landing(
-        sandbox, mirrored, verdict_.branches, stamp,
+        sandbox, mirrored_, verdict_.branches, verdict_.tags, stamp,
         [this](const std::string& old_tip, const std::string& new_tip) { return is_ancestor(old_tip, new_tip); });
     outcome_.refs = plan.changes;
     outcome_.gone = plan.gone;
@@ -93,20 +134,51 @@ class Run {
     seen.host_operation = host_.operation;
     seen.guest_branches = verdict_.branches;
     seen.guest_head = verdict_.head_branch;
-    for (const auto& [ref, tip] : list_refs(git_, "refs/heads/", deadline_))
-      seen.host_branches.insert(ref.substr(branch_prefix.size()));
+    for (const auto& [branch, tip] : host_tips_) seen.host_branches.insert(branch);
+    if (host_.head_branch.empty()) return seen;
     const auto guest = verdict_.branches.find(host_.head_branch);
-    if (host_.head_branch.empty() || guest == verdict_.branches.end()) return seen;
-    if (!host_.head.empty()) seen.relation = relation(host_.head, guest->second);
-    if (!seen.relation || *seen.relation == Relation::guest_ahead) {
-      seen.host_clean = tracked_files_are_clean(git_, deadline_);
-      seen.in_the_way = untracked_in_the_way(asking_, host_.worktree, host_.head, guest->second, deadline_);
-    }
+    if (guest != verdict_.branches.end() && !host_.head.empty()) seen.relation = relation(host_.head, guest->second);
+    if (seen.relation == Relation::diverged) seen.rewritten = was_taken_before();
+    observe_other(seen);
+    const auto subject = subject_branch(seen, request_.branch);
+    if (!verdict_.branches.contains(subject)) return seen;
+    const auto towards = subject == host_.head_branch ? seen.relation : seen.other.relation;
+    if (towards.value_or(Relation::guest_ahead) != Relation::guest_ahead) return seen;
+    seen.host_clean = tracked_files_are_clean(git_, deadline_);
+    seen.in_the_way =
+        untracked_in_the_way(asking_, host_.worktree, host_.head, verdict_.branches.at(subject), deadline_);
     return seen;
   }
 
-  void follow(const Quarantine& quarantine) {
-    const auto seen = observe();
+  /// The branch that the guest is on, where the host is on another one.
+  void observe_other(Observation& seen) {
+    const auto guest = verdict_.branches.find(seen.guest_head);
+    if (guest == verdict_.branches.end() || guest->first == host_.head_branch) return;
+    if (const auto mine = host_tips_.find(guest->first); mine != host_tips_.end()) {
+      seen.other.relation = relation(mine->second, guest->second);
+      seen.other.checked_out_in = checked_out_elsewhere(git_, guest->first, deadline_);
+    }
+    seen.other.news =
+        !asking_
+             .line({"rev-list", "--max-count=1", guest->second, "--not", "--branches", "--remotes", "--tags"},
+                   deadline_)
+             .empty();
+  }
+
+  /// Whether the user's tip is something that the guest had on the same branch and has rewritten since.
+  bool was_taken_before() {
+    constexpr std::size_t looked_at_limit = 16;
+    const auto kept = mirror_ref(request_.sandbox.str(), "old/"), name = "/" + host_.head_branch;
+    std::vector<std::string> tips;
+    for (const auto& change : outcome_.refs)
+      if (change.branch == host_.head_branch && !change.kept_as.empty()) tips.push_back(change.old_tip);
+    for (auto entry = mirrored_.rbegin(); entry != mirrored_.rend() && tips.size() < looked_at_limit; ++entry)
+      if (entry->first.starts_with(kept) && entry->first.substr(entry->first.find('/', kept.size())) == name)
+        tips.push_back(entry->second);
+    return std::any_of(tips.begin(), tips.end(), [&](const auto& tip) { return is_ancestor(host_.head, tip); });
+  }
+
+  void follow(const Observation& seen, const Quarantine& quarantine) {
     const auto change_of = [this](const std::string& branch) {
       return std::find_if(outcome_.refs.begin(), outcome_.refs.end(),
                           [&](const RefChange& ref) { return ref.branch == branch; });
@@ -121,10 +193,10 @@ class Run {
       // Nothing for the branch in hand, but another one brought something: say that instead. A first look at a branch
       // that came from the host, and has not moved, brings nothing.
       const auto other = std::find_if(outcome_.refs.begin(), outcome_.refs.end(), [&](const RefChange& ref) {
-        return ref.branch != host_.head_branch && !(ref.old_tip.empty() && verdict_.pack.empty());
+        return !ref.branch.empty() && ref.branch != host_.head_branch &&
+               !(ref.old_tip.empty() && verdict_.pack.empty());
       });
-      if (other != outcome_.refs.end() && !other->branch.empty())
-        decision = decide(seen, sandbox, subject = other->branch, true);
+      if (other != outcome_.refs.end()) decision = decide(seen, sandbox, subject = other->branch, true);
     }
     const auto change = change_of(subject);
     outcome_.branch = decision.branch;
@@ -132,8 +204,7 @@ class Run {
     outcome_.commands = decision.commands;
     outcome_.conflicts = decision.action == Action::refuse_dirty ? seen.in_the_way : std::vector<std::string>{};
     outcome_.new_tip = decision.branch.empty() ? "" : verdict_.branches.at(decision.branch);
-    const bool own = decision.branch == host_.head_branch;
-    outcome_.old_tip = own ? host_.head : change != outcome_.refs.end() ? change->old_tip : outcome_.new_tip;
+    outcome_.old_tip = old_tip_of(decision, change == outcome_.refs.end() ? nullptr : &*change);
     switch (decision.action) {
       case Action::none:
         outcome_.result = Result::up_to_date;
@@ -148,13 +219,25 @@ class Run {
         outcome_.result = Result::diverged;
         break;
       case Action::fast_forward:
+      case Action::follow:
         outcome_.result = Result::updated;
         break;
     }
     if (decision.action == Action::refuse_dirty || decision.action == Action::refuse_diverged) forecast(quarantine);
     describe_range();
     const bool passes = ask_at_the_gate(decision.action);
-    if (decision.action == Action::fast_forward && passes && !request_.dry_run) move_branch(seen);
+    const bool moves = decision.action == Action::fast_forward || decision.action == Action::follow;
+    if (moves && passes && !request_.dry_run) move_branch(seen, decision.action);
+  }
+
+  /// What the new commits are counted from.
+  std::string old_tip_of(const Decision& decision, const RefChange* change) {
+    if (decision.branch == host_.head_branch) return host_.head;
+    const auto mine = host_tips_.find(decision.branch);
+    if (decision.action == Action::follow || decision.action == Action::refuse_diverged ||
+        decision.action == Action::refuse_dirty)
+      return mine == host_tips_.end() ? host_.head : mine->second;
+    return change ? change->old_tip : outcome_.new_tip;
   }
 
   /// Where the branch stays, what taking the commits would meet.
@@ -174,12 +257,12 @@ class Run {
   /// Lists what the user should see before it enters their tree, whatever happens to the branch; false when that is why
   /// it stays where it is.
   bool ask_at_the_gate(Action action) {
-    auto base = outcome_.old_tip.empty() ? host_.head : outcome_.old_tip;
-    if (!base.empty()) base = asking_.try_line({"merge-base", base, outcome_.new_tip}, deadline_).value_or("");
+    const auto base = common(outcome_.old_tip.empty() ? host_.head : outcome_.old_tip, outcome_.new_tip);
     const auto found = search_range(asking_, base, outcome_.new_tip, request_.gate, deadline_);
     outcome_.gated = found.listed;
     outcome_.gated_count = found.entries.size();
-    if (action != Action::fast_forward || found.entries.empty()) return true;
+    const bool moves = action == Action::fast_forward || action == Action::follow;
+    if (!moves || found.entries.empty()) return true;
     const ShownGate shown(request_.scratch);
     const auto unseen = request_.accept ? shown.unseen(outcome_.branch, found) : found.entries.size();
     if (request_.accept && unseen == 0) {
@@ -199,20 +282,29 @@ class Run {
 
   void describe_range() {
     const auto base = outcome_.old_tip.empty() && !host_.head.empty() ? host_.head : outcome_.old_tip;
-    const auto size = range_size(asking_, base, outcome_.new_tip, deadline_);
-    outcome_.commits = size.commits;
+    outcome_.log = range_log(asking_, base, outcome_.new_tip, deadline_);
+    outcome_.commits = outcome_.log.size() < logged_commits_limit
+                           ? outcome_.log.size()
+                           : range_commits(asking_, base, outcome_.new_tip, deadline_);
+    const auto size = range_files(asking_, common(base, outcome_.new_tip), outcome_.new_tip, deadline_);
     outcome_.files_changed = size.files_changed;
     outcome_.insertions = size.insertions;
     outcome_.deletions = size.deletions;
-    outcome_.log = range_log(asking_, base, outcome_.new_tip, deadline_);
   }
 
-  void move_branch(const Observation& seen) {
-    report(progress_, "sync-merge", fmt::format("moving {} forward", outcome_.branch));
-    const auto refusal = fast_forward(git_, host_, outcome_.new_tip, deadline_);
+  void move_branch(const Observation& seen, Action action) {
+    const bool switches = action == Action::follow;
+    report(progress_, "sync-merge", fmt::format("moving {} {}", switches ? "to" : "forward", outcome_.branch));
+    const auto mine = host_tips_.find(outcome_.branch);
+    const auto refusal = switches
+                             ? follow_branch(git_, host_, outcome_.branch, mine == host_tips_.end() ? "" : mine->second,
+                                             outcome_.new_tip, deadline_)
+                             : fast_forward(git_, host_, outcome_.new_tip, deadline_);
     if (!refusal) {
       outcome_.moved = true;
+      if (switches) outcome_.switched_from = host_.head_branch;
       outcome_.reason.clear();
+      leave_word_of_the_other_branch(seen);
       return;
     }
     // Somebody worked in the tree between our look and the merge, or git saw what we did not: nothing moved, and that
@@ -226,14 +318,52 @@ class Run {
     outcome_.commands = decision.commands;
   }
 
+  /// The user's branch had news of its own, and moved; the next sync follows the guest to where it is.
+  void leave_word_of_the_other_branch(const Observation& seen) {
+    const auto& other = seen.other;
+    if (outcome_.branch == seen.guest_head || request_.branch || !other.news || !other.checked_out_in.empty()) return;
+    outcome_.reason = fmt::format("the sandbox has gone on to '{}'", seen.guest_head);
+    outcome_.commands = {fmt::format("agentvm sync {}", request_.sandbox.str())};
+  }
+
+  /// The user's own commits, into the guest's clone.
+  void push(const Quarantine& quarantine) {
+    Pushed pushed{host_.head_branch, verdict_.branches.at(host_.head_branch), host_.head, 0, false, ""};
+    pushed.commits = range_commits(asking_, pushed.old_tip, pushed.new_tip, deadline_);
+    if (!request_.dry_run) {
+      report(progress_, "sync-push", fmt::format("sending {} commits to the sandbox", pushed.commits));
+      std::vector<std::string> known;
+      for (const auto& [branch, tip] : verdict_.branches) known.push_back(tip);
+      try {
+        const PushRequest what{pushed.branch, pushed.old_tip, pushed.new_tip, request_.limits};
+        auto answer = push_branch(host_, what, known, request_.guest_path, request_.libexec,
+                                  quarantine.objects().parent_path(), streams_, deadline_);
+        pushed.done = answer.done;
+        pushed.refusal = std::move(answer.refusal);
+        // It is known where the guest's branch is now; the next sync has nothing to report then.
+        if (pushed.done)
+          RefWriter(host_, git_, deadline_)
+              .apply({{mirror_ref(request_.sandbox.str(), pushed.branch), pushed.new_tip, pushed.old_tip}});
+      } catch (const Error& error) {
+        pushed.refusal = error.what();  // what came home stays: the next sync tries again
+      }
+      if (outcome_.result == Result::up_to_date && pushed.done) outcome_.reason.clear();
+    }
+    outcome_.pushed = std::move(pushed);
+  }
+
   const SyncRequest& request_;
   guest::Streams& streams_;
   const Progress& progress_;
   Deadline deadline_;
+  FileLock lock_;  ///< before the first look at the repository: another sync may be about to change it
   HostRepository host_;
   HostGit git_;
   HostGit asking_{fs::path{}};
   FetchVerdict verdict_;
+  std::map<std::string, std::string> mirrored_;   ///< our references of this sandbox before this sync -> tip
+  std::map<std::string, std::string> host_tips_;  ///< the user's branches -> tip
+  std::map<std::pair<std::string, std::string>, bool> ancestors_;  ///< what git has answered
   SyncOutcome outcome_;
 };
 

@@ -28,6 +28,10 @@ struct SyncRequest {
   bool accept = false;                ///< the user takes what the gate showed them
   bool dry_run = false;               ///< fetch and judge, change nothing
   std::optional<std::string> branch;  ///< the guest branch to be about
+  /// What the guest says that its references are, asked before this call; a hint that is compared and never trusted:
+  /// equal to that of the last sync, the guest is not asked again and its branches are taken for where they were.
+  /// Empty: unknown.
+  std::string guest_state;
   Clock* clock = &system_clock();
 };
 

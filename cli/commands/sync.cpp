@@ -27,13 +27,15 @@ CommandSpec sync_command() {
           "Checked commits always land in refs/agentvm/NAME/*. The branch you have checked out moves only "
           "by fast-forward, only with a clean tree, and not before you have seen what would run or steer something "
           "on this host (scripts of builds and packages, editor tasks, CI, hooks, new executables, links out of the "
-          "tree ...); else nothing of yours changes, the status is 6, and the commands that help are named.",
+          "tree ...); else nothing of yours changes, the status is 6, and the commands that help are named. Where the "
+          "sandbox has gone on to another branch, your work tree follows it under the same conditions. Commits that "
+          "you made meanwhile go into the sandbox's branch, where that is a fast-forward and nothing is uncommitted.",
       .arguments = {sandbox_argument()},
       .options = {{.name = "dry-run", .letter = 'n', .help = "Say what would happen"},
                   {.name = "accept", .help = "Take what the last sync listed as gated; not what came after it"},
                   {.name = "branch",
                    .value = "BRANCH",
-                   .help = "The branch to bring; default: the guest's current one"},
+                   .help = "The branch to bring, and no other to follow; default: the guest's current one"},
                   json_option()},
       .examples = {{"agentvm sync", "fetch what was committed inside"}},
       .run = sync};

@@ -48,6 +48,17 @@ std::string rows_of_keys(const Json& keys, const Style& style, unsigned width) {
   return table.text(style, width);
 }
 
+/// The user's own commits on their way into the sandbox.
+std::string pushed_lines(const Json& result, const Style& style) {
+  if (!result.contains("pushed") || !result["pushed"].is_object()) return "";
+  const auto& pushed = result["pushed"];
+  const auto what = fmt::format("{} of yours", counted(number_at(pushed, "commits"), "commit"));
+  const auto where = fmt::format("the sandbox's {}", text_at(pushed, "branch"));
+  if (true_at(pushed, "done")) return fmt::format("  {} {} to {}\n", style.paint(Tone::good, "sent"), what, where);
+  if (true_at(result, "dry_run")) return fmt::format("  would send {} to {}\n", what, where);
+  return fmt::format("  {} did not go to {}: {}\n", what, where, text_at(pushed, "refusal"));
+}
+
 }  // namespace
 
 std::string render_sync(const Json& result, const Style& style) {
@@ -58,14 +69,17 @@ std::string render_sync(const Json& result, const Style& style) {
   if (outcome == "updated") {
     // Checked commits can arrive without the branch moving: it is not checked out, or the reason says why.
     const bool moved = !result.contains("moved") || true_at(result, "moved");
+    const auto from = text_at(result, "switched_from", "");
     const auto what = true_at(result, "dry_run") ? "would be updated"
+                      : moved && !from.empty()   ? "checked out"
                       : moved                    ? "updated"
                                                  : "received, your branch did not move";
     text = fmt::format("{} {}: {}, {} changed, +{} -{} ({}..{}){}\n", style.paint(Tone::good, branch), what,
                        counted(number_at(result, "commits"), "commit"),
                        counted(number_at(result, "files_changed"), "file"), number_at(result, "insertions"),
                        number_at(result, "deletions"), short_hash(text_at(result, "old_tip")),
-                       short_hash(text_at(result, "new_tip")), moved || reason.empty() ? "" : ": " + reason);
+                       short_hash(text_at(result, "new_tip")), reason.empty() ? "" : ": " + reason);
+    if (!from.empty()) text += fmt::format("  you were on {}, where nothing changed\n", from);
   } else {
     const bool current = outcome == "up-to-date";
     text = fmt::format("{} {}{}\n", current ? branch : style.paint(Tone::warning, branch),
@@ -83,6 +97,7 @@ std::string render_sync(const Json& result, const Style& style) {
   for (const auto& ref : list_at(result, "rejected"))
     text += fmt::format("  {} {}: it {}\n", style.paint(Tone::bad, "rejected"), text_at(ref, "ref"),
                         text_at(ref, "reason"));
+  text += pushed_lines(result, style);
   const auto gated = list_at(result, "gated");
   for (const auto& file : gated) {
     text += fmt::format("  {} {}\n", style.paint(Tone::warning, text_at(file, "kind") + ":"), text_at(file, "path"));

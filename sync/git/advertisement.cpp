@@ -58,4 +58,17 @@ void add_advertised(Advertisement& out, std::string_view payload, bool first, st
   out.refs.push_back({std::string(name), std::string(payload.substr(0, id))});
 }
 
+Advertisement read_advertisement(PktStream& stream, std::size_t limit_refs) {
+  Advertisement result;
+  for (bool first = true;; first = false) {
+    const auto packet = stream.next();
+    if (packet.kind == Pkt::Kind::flush) break;
+    // An empty repository advertises one line that is no reference, only a carrier for the capabilities.
+    constexpr std::string_view none = "0000000000000000000000000000000000000000 capabilities^{}";
+    if (first && packet.payload.starts_with(none)) continue;
+    add_advertised(result, packet.payload, first, limit_refs);
+  }
+  return result;
+}
+
 }  // namespace agentvm::git

@@ -1,11 +1,12 @@
 #pragma once
-// What upload-pack says first: its references and capabilities.
+// What upload-pack and receive-pack say first: its references and capabilities.
 
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "sync/git/pkt_line.hpp"
 #include "sync/refs.hpp"
 
 namespace agentvm::git {
@@ -21,5 +22,8 @@ struct Advertisement {
 /// Adds one packet to `out`. Throws `operation_failed` for lines that are no reference, error packets, other object
 /// formats, and after `limit_refs` references. Peeled tags ("^{}") are passed over.
 void add_advertised(Advertisement& out, std::string_view payload, bool first, std::size_t limit_refs);
+
+/// Reads up to the first flush.
+Advertisement read_advertisement(PktStream& stream, std::size_t limit_refs);
 
 }  // namespace agentvm::git

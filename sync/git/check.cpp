@@ -331,6 +331,25 @@ class ConnectivityWalk {
   std::uint64_t paths_ = 0, paths_limit_;
 };
 
+/// Through tags of tags. Throws when it leads elsewhere.
+git_oid commit_of_tag(git_odb* odb, git_oid oid) {
+  constexpr int nesting_limit = 5;
+  for (int depth = 0; depth < nesting_limit; ++depth) {
+    std::size_t size = 0;
+    git_object_t type = GIT_OBJECT_INVALID;
+    if (git_odb_read_header(&size, &type, odb, &oid) < 0)
+      throw Error(ErrorCode::operation_failed, fmt::format("object {} is missing", hex(oid)));
+    if (type == GIT_OBJECT_COMMIT) return oid;
+    if (type != GIT_OBJECT_TAG || size > structure_limit_bytes)
+      throw Error(ErrorCode::operation_failed, "it leads to no commit");
+    const auto object = read_object(odb, oid);
+    if (const auto problem = tag_problem(content(object)))
+      throw Error(ErrorCode::operation_failed, fmt::format("tag {} {}", hex(oid), *problem));
+    oid = parse_oid(tag_link(content(object)).object);
+  }
+  throw Error(ErrorCode::operation_failed, "it is a tag of a tag of a tag too often");
+}
+
 }  // namespace
 
 void check_pack_objects(const std::string& index_path, git_odb* odb, const std::vector<git_oid>& host_tips,
@@ -339,22 +358,25 @@ void check_pack_objects(const std::string& index_path, git_odb* odb, const std::
 }
 
 void check_connectivity(git_odb* odb, const std::vector<git_oid>& host_tips, std::uint64_t new_objects,
-                        std::map<std::string, std::string>& branches, std::vector<sync::RejectedRef>& rejected,
-                        Deadline deadline) {
+                        sync::BranchSelection& selection, Deadline deadline) {
   OidSet host(host_tips.begin(), host_tips.end());
   ConnectivityWalk walk(odb, host_tips, new_objects, deadline);
-  for (auto entry = branches.begin(); entry != branches.end();) {
-    const auto tip = parse_oid(entry->second);
-    try {
-      if (!host.contains(tip)) walk.prove(tip);
-      ++entry;
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::timed_out) throw;
-      rejected.push_back(
-          {std::string(sync::branch_prefix) + entry->first, fmt::format("is not complete: {}", error.what())});
-      entry = branches.erase(entry);
+  const auto sift = [&](std::map<std::string, std::string>& names, std::string_view prefix, auto commit_of) {
+    for (auto entry = names.begin(); entry != names.end();) {
+      try {
+        const auto tip = commit_of(parse_oid(entry->second));
+        if (!host.contains(tip)) walk.prove(tip);
+        ++entry;
+      } catch (const Error& error) {
+        if (error.code() == ErrorCode::timed_out) throw;
+        selection.rejected.push_back(
+            {std::string(prefix) + entry->first, fmt::format("is not complete: {}", error.what())});
+        entry = names.erase(entry);
+      }
     }
-  }
+  };
+  sift(selection.branches, sync::branch_prefix, [](const git_oid& oid) { return oid; });
+  sift(selection.tags, sync::tag_prefix, [odb](const git_oid& oid) { return commit_of_tag(odb, oid); });
 }
 
 }  // namespace agentvm::git

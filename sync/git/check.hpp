@@ -21,11 +21,11 @@ namespace agentvm::git {
 void check_pack_objects(const std::string& index_path, git_odb* odb, const std::vector<git_oid>& host_tips,
                         const sync::SyncLimits& limits, Deadline deadline);
 
-/// Moves branches that cannot be proven complete (each commit, tree and file is in the pack or at the host, with the
-/// right type), and those that name far more paths than objects came (`new_objects`), out of `branches` into
-/// `rejected`. `odb` holds the pack and the host's objects; `host_tips` are commits whose history the host has whole.
+/// Moves branches and tags that cannot be proven complete (each commit, tree and file is in the pack or at the host,
+/// with the right type), those that name far more paths than objects came (`new_objects`), and tags that lead to no
+/// commit, into `rejected`. `odb` holds the pack and the host's objects; `host_tips` are commits whose history the host
+/// has whole.
 void check_connectivity(git_odb* odb, const std::vector<git_oid>& host_tips, std::uint64_t new_objects,
-                        std::map<std::string, std::string>& branches, std::vector<sync::RejectedRef>& rejected,
-                        Deadline deadline);
+                        sync::BranchSelection& selection, Deadline deadline);
 
 }  // namespace agentvm::git

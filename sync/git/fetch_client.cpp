@@ -106,19 +106,6 @@ class Answers {
 
 }  // namespace
 
-Advertisement read_advertisement(PktStream& stream, const sync::SyncLimits& limits) {
-  Advertisement result;
-  for (bool first = true;; first = false) {
-    const auto packet = stream.next();
-    if (packet.kind == Pkt::Kind::flush) break;
-    // An empty repository advertises one line that is no reference, only a carrier for the capabilities.
-    constexpr std::string_view none = "0000000000000000000000000000000000000000 capabilities^{}";
-    if (first && packet.payload.starts_with(none)) continue;
-    add_advertised(result, packet.payload, first, limits.refs);
-  }
-  return result;
-}
-
 void negotiate(PktStream& stream, const Advertisement& advertisement, const std::vector<git_oid>& wants,
                const Haves& haves, git_odb* odb) {
   if (!advertisement.has("side-band-64k"))

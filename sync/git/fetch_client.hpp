@@ -13,9 +13,6 @@
 
 namespace agentvm::git {
 
-/// Reads up to the first flush.
-Advertisement read_advertisement(PktStream& stream, const sync::SyncLimits& limits);
-
 struct Haves {
   std::vector<git_oid> tips;  ///< commits that the host has, most useful first
   std::size_t preferred = 0;  ///< so many of them are offered before the walk through history begins

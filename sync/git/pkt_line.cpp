@@ -68,4 +68,12 @@ void PktStream::send(std::string_view data) {
   write_all(out_, data, deadline_);
 }
 
+void say_goodbye(PktStream& stream) {
+  try {
+    stream.send(flush_pkt);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::operation_failed) throw;  // a deadline
+  }
+}
+
 }  // namespace agentvm::git

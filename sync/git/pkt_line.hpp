@@ -44,4 +44,7 @@ class PktStream {
   std::size_t begin_ = 0, end_ = 0;
 };
 
+/// Ends a conversation that needs no answer: an other side that has left already changes nothing.
+void say_goodbye(PktStream& stream);
+
 }  // namespace agentvm::git

@@ -22,6 +22,19 @@ Haves read_haves(const sync::FetchRequest& request) {
   return haves;
 }
 
+/// Takes out what the host has under the same name already.
+void drop_known_tags(std::map<std::string, std::string>& tags) {
+  const auto text = read_file(sync::tags_file, haves_limit_bytes);
+  for (std::size_t start = 0; start < text.size();) {
+    const auto end = std::min(text.find('\n', start), text.size());
+    const auto line = text.substr(start, end - start);
+    start = end + 1;
+    if (line.size() < sync::oid_hex_length + 2) continue;
+    const auto found = tags.find(line.substr(sync::oid_hex_length + 1));
+    if (found != tags.end() && found->second == line.substr(0, sync::oid_hex_length)) tags.erase(found);
+  }
+}
+
 OdbHandle open_odb() {
   git_odb* raw = nullptr;
   check_git(git_odb_open(&raw, sync::objects_dir), "opening the quarantine");
@@ -43,36 +56,31 @@ void start_library() {
   git_libgit2_opts(GIT_OPT_ENABLE_FSYNC_GITDIR, 0);  // the trusted step syncs what it takes
 }
 
-/// Ends a conversation that needs no answer: an other side that has left already changes nothing.
-void say_goodbye(PktStream& stream) {
-  try {
-    stream.send(flush_pkt);
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::operation_failed) throw;  // a deadline
-  }
-}
-
 sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
   const auto deadline = Deadline::after(std::chrono::seconds(request.limits.seconds));
   PktStream stream(in, out, request.limits.bytes, deadline);
-  const auto advertisement = read_advertisement(stream, request.limits);
+  auto advertisement = read_advertisement(stream, request.limits.refs);
+  if (!request.tags)
+    std::erase_if(advertisement.refs, [](const auto& ref) { return ref.name.starts_with(sync::tag_prefix); });
   auto selection = sync::select_branches(advertisement.refs);
   sync::FetchVerdict verdict;
   verdict.head_branch = advertisement.head_branch();
-  verdict.rejected = std::move(selection.rejected);
   if (request.list_only) {
     say_goodbye(stream);
+    verdict.rejected = std::move(selection.rejected);
     verdict.bytes = stream.received_bytes();
     verdict.branches = std::move(selection.branches);
     return verdict;
   }
   const auto haves = read_haves(request);
+  drop_known_tags(selection.tags);
   auto odb = open_odb();
   std::set<std::string> wanted;
-  for (const auto& [branch, tip] : selection.branches) {
-    const auto oid = parse_oid(tip);
-    if (!git_odb_exists(odb.get(), &oid)) wanted.insert(tip);
-  }
+  for (const auto* names : {&selection.branches, &selection.tags})
+    for (const auto& [name, tip] : *names) {
+      const auto oid = parse_oid(tip);
+      if (!git_odb_exists(odb.get(), &oid)) wanted.insert(tip);
+    }
   if (wanted.empty()) {
     say_goodbye(stream);
   } else {
@@ -88,8 +96,10 @@ sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
                        deadline);
   }
   verdict.bytes = stream.received_bytes();
-  check_connectivity(odb.get(), haves.tips, verdict.objects, selection.branches, verdict.rejected, deadline);
+  check_connectivity(odb.get(), haves.tips, verdict.objects, selection, deadline);
   verdict.branches = std::move(selection.branches);
+  verdict.tags = std::move(selection.tags);
+  verdict.rejected = std::move(selection.rejected);
   return verdict;
 }
 

@@ -1,16 +1,17 @@
-// agentvm-git: reads a hostile upload-pack on standard input and output, in a throw-away folder, with nothing else
-// within reach.
+// agentvm-git: talks to a hostile upload-pack or receive-pack on standard input and output, in a throw-away folder,
+// with nothing else within reach.
 //
-// Job: fetch, judge, say the verdict (JSON, one line, descriptor 3). Not its job: references, the host's repository (it
-// only reads the host's objects), anything after the verdict. Flow: request.json and haves are read, limits and walls
-// go up, the first hostile byte is read after that. Limits: sync.limits. Threads: one. Cancelling is killing: the
-// folder is the parent's to remove.
+// Job: fetch and judge, or push (a pack that is ready, descriptor 4); say the verdict (JSON, one line, descriptor 3).
+// Not its job: references, the host's repository (it only reads the host's objects), anything after the verdict. Flow:
+// request.json and haves are read, limits and walls go up, the first hostile byte is read after that. Limits:
+// sync.limits. Threads: one. Cancelling is killing: the folder is the parent's to remove.
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 
 #include "sync/git/child/confine.hpp"
+#include "sync/git/push_client.hpp"
 #include "sync/git/session.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
@@ -23,13 +24,24 @@ void say(const Json& verdict) {
   write_all(sync::verdict_fd, dump_json(verdict) + "\n", Deadline::after(std::chrono::seconds(10)));
 }
 
-int run_fetch() {
+Json fetch() {
+  const auto request = sync::request_from_json(parse_json(read_file(sync::request_file), "the request"));
+  git::limit_resources(request.limits);
+  git::start_library();
+  git::confine(request.object_dirs, std::filesystem::current_path().string());
+  return to_json(git::fetch(request, 0, 1));
+}
+
+Json push() {
+  const auto request = sync::push_request_from_json(parse_json(read_file(sync::request_file), "the request"));
+  git::limit_resources(request.limits);
+  git::confine({}, std::filesystem::current_path().string());
+  return to_json(git::push(request, 0, 1, sync::pack_fd));
+}
+
+int run(Json (*conversation)()) {
   try {
-    const auto request = sync::request_from_json(parse_json(read_file(sync::request_file), "the request"));
-    git::limit_resources(request.limits);
-    git::start_library();
-    git::confine(request.object_dirs, std::filesystem::current_path().string());
-    say(to_json(git::fetch(request, 0, 1)));
+    say(conversation());
     return 0;
   } catch (const Error& error) {
     say(sync::refusal_to_json(error));
@@ -51,9 +63,8 @@ int main(int argc, char** argv) {
     std::puts("agentvm-git " AGENTVM_VERSION);
     return 0;
   }
-  if (argc != 2 || std::strcmp(argv[1], "fetch") != 0) {
-    std::fputs("usage: agentvm-git fetch   (started by agentvm; see docs/architecture.md)\n", stderr);
-    return 64;
-  }
-  return run_fetch();
+  if (argc == 2 && std::strcmp(argv[1], "fetch") == 0) return run(fetch);
+  if (argc == 2 && std::strcmp(argv[1], "push") == 0) return run(push);
+  std::fputs("usage: agentvm-git fetch|push   (started by agentvm; see docs/architecture.md)\n", stderr);
+  return 64;
 }

@@ -66,6 +66,11 @@ bool Repo::git_ok(std::vector<std::string> args) const {
   return run(git_spec(path_, std::move(args)), Deadline::after(std::chrono::seconds(120))).status.ok();
 }
 
+std::string Repo::git_words(std::vector<std::string> args) const {
+  const auto result = run(git_spec(path_, std::move(args)), Deadline::after(std::chrono::seconds(120)), {}, 64u << 20);
+  return result.out + result.err;
+}
+
 void Repo::write(const std::string& name, const std::string& content, bool executable) const {
   fs::create_directories((path_ / name).parent_path());
   std::ofstream(path_ / name, std::ios::binary) << content;

@@ -36,6 +36,8 @@ class Repo {
   /// Standard output without its last newline; a failure throws.
   std::string git(std::vector<std::string> args, const std::string& input = {}) const;
   bool git_ok(std::vector<std::string> args) const;
+  /// All that it says, whatever its status.
+  std::string git_words(std::vector<std::string> args) const;
   void write(const std::string& name, const std::string& content, bool executable = false) const;
   std::string read(const std::string& name) const;
   /// Writes the file, adds it and commits; returns the commit.

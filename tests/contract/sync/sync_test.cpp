@@ -177,21 +177,6 @@ TEST_F(SyncTest, MergeInProgressOnTheHost) {
   EXPECT_THAT(outcome.reason, HasSubstr("a merge is in progress"));
 }
 
-TEST_F(SyncTest, AnotherBranchGoesToItsReferenceOnly) {
-  guest.git({"switch", "--quiet", "-c", "feature/x"});
-  const auto tip = guest.commit("f.txt", "f\n");
-  const auto before = host.tip();
-  const auto outcome = sync();
-  EXPECT_EQ(outcome.result, Result::updated);
-  EXPECT_FALSE(outcome.moved);
-  EXPECT_EQ(outcome.branch, "feature/x");
-  EXPECT_EQ(outcome.commits, 1u);
-  EXPECT_THAT(outcome.commands, Contains("git switch -c feature/x refs/agentvm/box/feature/x"));
-  EXPECT_EQ(mirror("feature/x"), tip);
-  EXPECT_EQ(host.tip(), before);
-  EXPECT_EQ(sync().result, Result::up_to_date);
-}
-
 TEST_F(SyncTest, AskedForBranch) {
   guest.git({"branch", "other"});
   auto wanted = request();

@@ -25,6 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const auto& [branch, tip] : selection.branches)
     if (sync::refname_problem("refs/heads/" + branch) || sync::is_reserved_branch(branch) || !sync::is_oid(tip))
       std::abort();
+  for (const auto& [tag, tip] : selection.tags)
+    if (sync::refname_problem("refs/tags/" + tag) || !sync::is_oid(tip)) std::abort();
   if (const auto head = advertisement.head_branch(); !head.empty() && sync::refname_problem("refs/heads/" + head))
     std::abort();
   return 0;
