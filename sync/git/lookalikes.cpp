@@ -25,21 +25,32 @@ bool hfs_ignores(std::uint32_t point) {
          (point >= 0x206A && point <= 0x206F) || point == 0xFEFF;
 }
 
-/// `name` without what HFS+ ignores, in lower case as far as ASCII goes. All ignored characters are three bytes long in
-/// UTF-8.
+/// How many bytes the character at the start of `text` has; 0 where git calls it malformed.
+std::size_t utf8_length(std::string_view text) {
+  const auto at = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const auto lead = at(0);
+  if (lead < 0x80) return 1;
+  const std::size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC2 || lead > 0xF4 || text.size() < length) return 0;
+  for (std::size_t i = 1; i < length; ++i)
+    if ((at(i) & 0xC0) != 0x80) return 0;
+  const bool overlong = (lead == 0xE0 && at(1) < 0xA0) || (lead == 0xF0 && at(1) < 0x90);
+  const bool surrogate = lead == 0xED && at(1) > 0x9F, beyond = lead == 0xF4 && at(1) > 0x8F;
+  const bool no_character = lead == 0xEF && at(1) == 0xBF && (at(2) & 0xFE) == 0xBE;
+  return overlong || surrogate || beyond || no_character ? 0 : length;
+}
+
+/// `name` without what HFS+ ignores, in lower case as far as ASCII goes; it ends before a malformed character, as it
+/// does for git. All ignored characters are three bytes long in UTF-8.
 std::string hfs_fold(std::string_view name) {
   std::string result;
-  for (std::size_t i = 0; i < name.size(); ++i) {
-    if (static_cast<unsigned char>(name[i]) >= 0xE0 && static_cast<unsigned char>(name[i]) < 0xF0 &&
-        i + 2 < name.size()) {
-      const auto point =
-          static_cast<std::uint32_t>((name[i] & 0x0F) << 12 | (name[i + 1] & 0x3F) << 6 | (name[i + 2] & 0x3F));
-      if (hfs_ignores(point)) {
-        i += 2;
-        continue;
-      }
-    }
-    result += lower(name[i]);
+  while (!name.empty()) {
+    const auto length = utf8_length(name);
+    if (length == 0) break;
+    const auto bits = [name](std::size_t i) { return static_cast<std::uint32_t>(name[i] & 0x3F); };
+    if (length != 3 || !hfs_ignores(static_cast<std::uint32_t>(name[0] & 0x0F) << 12 | bits(1) << 6 | bits(2)))
+      for (const char c : name.substr(0, length)) result += lower(c);
+    name.remove_prefix(length);
   }
   return result;
 }
