@@ -3,12 +3,14 @@
 //
 // Job: flags > environment > agentvm.yaml at the repository's root > the user's file > defaults, resolved into one
 // `Config` in which every value knows its origin; help, reference, JSON schema and the options of `start` come from the
-// same table. Not its job: deciding on values that depend on the host (`vmm/plan.hpp`), keeping trust. Flow: texts in,
-// `Config` out; nothing here reads a file or the environment except the two functions that say so. The project's file
-// may have been committed by a guest: its text is hostile (quoted cleaned), its widening keys do not count and its
-// host-executing keys are refused. Threads: values and pure functions only.
+// same table. Not its job: deciding on values that depend on the host (`vmm/plan.hpp`), keeping trust
+// (`vmm/trust.hpp`). Flow: texts in, `Config` out; nothing here reads a file or the environment except the two
+// functions that say so. The project's file may have been committed by a guest: its text is hostile (quoted cleaned),
+// its widening keys count only with the user's trust and its host-executing keys are refused. Threads: values and pure
+// functions only.
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -39,7 +41,7 @@ enum class KeyType {
 /// What a key may do to the host when somebody else writes it.
 enum class KeyClass {
   harmless,
-  widening,        ///< gives the guest more: ignored in the project's file
+  widening,        ///< gives the guest more: counts in the project's file only with the user's trust
   host_executing,  ///< runs something or picks who does: refused in the project's file
 };
 constexpr bool is_list(KeyType type) {
@@ -84,11 +86,20 @@ struct ConfigFile {
   std::string text;
 };
 
+/// Whether the user allows a value that stands in the project's file.
+enum class Trust {
+  none,
+  changed,  ///< they allowed another one
+  given,
+};
+using TrustLookup = std::function<Trust(const ConfigKey& key, const Json& value)>;
+
 /// Everything a configuration is made from.
 struct ConfigInput {
   std::map<std::string, std::string> flags;        ///< key name -> text, only those given ("true"/"false" for booleans)
   std::map<std::string, std::string> environment;  ///< variable -> text; empty texts count as unset
   std::optional<ConfigFile> project, user;
+  TrustLookup trust;  ///< for widening keys of the project's file; unset: none counts
 };
 
 class Config {
@@ -116,6 +127,15 @@ class Config {
 /// Throws `usage` with "file:line:column" (or the flag's or variable's name) for an unknown key, a wrong type or value;
 /// `decision_needed` for a host-executing key in the project's file.
 Config resolve_config(const ConfigInput& input);
+
+/// A widening key that a project's file sets.
+struct WideningValue {
+  const ConfigKey* key;
+  Json value;
+  YamlMark mark;
+};
+/// In the file's order. Throws what `resolve_config` throws for such a file.
+std::vector<WideningValue> widening_values(const ConfigFile& project);
 
 /// Reads a configuration file: nothing when it is absent; throws `usage` when it is no regular file (a pipe would
 /// block) or above 1 MiB.

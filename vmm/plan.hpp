@@ -58,6 +58,7 @@ struct PlanRequest {
   std::function<std::string()> suffix;
   /// Unset: `read_config_file`.
   std::function<std::optional<ConfigFile>(const std::filesystem::path&)> read_config;
+  TrustLookup trust;  ///< as in `ConfigInput`
 };
 
 template <class T>

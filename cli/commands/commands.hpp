@@ -23,6 +23,7 @@ CommandSpec logs_command();
 std::vector<CommandSpec> image_commands();
 CommandSpec plan_command();
 std::vector<CommandSpec> config_commands();
+CommandSpec trust_command();
 CommandSpec doctor_command();
 std::vector<CommandSpec> manager_commands();
 CommandSpec completion_command();

@@ -1,3 +1,5 @@
+#include "vmm/config.hpp"
+
 #include <filesystem>
 
 #include "cli/client/invocation.hpp"
@@ -31,6 +33,12 @@ int validate(Invocation& run) {
   return 0;
 }
 
+/// The table is in this program: no manager is asked.
+int schema(Invocation& run) {
+  run.out.print_json(config_schema());
+  return 0;
+}
+
 }  // namespace
 
 std::vector<CommandSpec> config_commands() {
@@ -43,9 +51,20 @@ std::vector<CommandSpec> config_commands() {
       {.name = "config validate",
        .group = "Host and settings",
        .summary = "Check the configuration files; an error names file, line and column",
-       .arguments = {{.name = "FILE", .help = "One file instead of those in force here", .complete = Complete::file}},
+       .arguments =
+           {{.name = "FILE",
+             .help =
+                 "One file instead of those in force here; agentvm.yaml is judged as a project's, others as your own",
+             .complete = Complete::file}},
        .options = {json_option()},
-       .run = validate}};
+       .run = validate},
+      {.name = "config schema",
+       .group = "Host and settings",
+       .summary = "Print the JSON Schema of agentvm.yaml and config.yaml, for editors and CI",
+       .options = {json_option()},
+       .examples = {{"agentvm config schema > ~/.config/agentvm/schema.json",
+                     "then begin agentvm.yaml with: # yaml-language-server: $schema=~/.config/agentvm/schema.json"}},
+       .run = schema}};
 }
 
 }  // namespace agentvm::cli

@@ -29,6 +29,7 @@ std::vector<CommandSpec> make_table() {
   add_all(image_commands());
   add(plan_command());
   add_all(config_commands());
+  add(trust_command());
   add(doctor_command());
   add_all(manager_commands());
   add(completion_command());

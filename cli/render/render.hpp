@@ -15,6 +15,8 @@ std::string render_images(const Json& answer, const Style& style, unsigned width
 std::string render_image(const Json& image, const Style& style);
 std::string render_plan(const Json& plan, const Style& style, unsigned width);
 std::string render_config(const Json& config, const Style& style, unsigned width);
+/// What a project's file asks for, never cut: what cannot be seen cannot be judged.
+std::string render_trust(const Json& answer, const Style& style);
 std::string render_doctor(const Json& report, const Style& style);
 std::string render_manager_status(const Json& status, const Style& style);
 /// Names what `destroy` would lose, from a status object; empty when nothing would be.

@@ -164,19 +164,22 @@ Json key_schema(const ConfigKey& key) {
 Json config_schema() {
   auto properties = Json::object();
   for (const auto& key : config_keys()) {
-    const auto dot = key.name.find('.');
-    if (dot == key.name.npos) {
-      properties[std::string(key.name)] = key_schema(key);
-      continue;
+    // Dots are levels, but `workspace.mode: disk` in one line means the same.
+    auto* place = &properties;
+    std::string_view rest = key.name;
+    for (auto dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
+      auto& section = (*place)[std::string(rest.substr(0, dot))];
+      section["type"] = Json::array({"object", "null"});
+      section["additionalProperties"] = false;
+      place = &section["properties"];
+      (*place)[std::string(rest.substr(dot + 1))] = key_schema(key);
+      rest.remove_prefix(dot + 1);
     }
-    auto& section = properties[std::string(key.name.substr(0, dot))];
-    section["type"] = "object";
-    section["additionalProperties"] = false;
-    section["properties"][std::string(key.name.substr(dot + 1))] = key_schema(key);
+    properties[std::string(key.name)] = key_schema(key);
   }
   return {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
           {"title", "agentvm configuration"},
-          {"type", "object"},
+          {"type", Json::array({"object", "null"})},
           {"additionalProperties", false},
           {"properties", std::move(properties)}};
 }
@@ -192,9 +195,9 @@ std::string configuration_reference_markdown() {
       "value with its origin, `agentvm plan` what a start would use.\n\n"
       "The project's file may have been written by a guest, so each key has a class. *harmless* keys count everywhere. "
       "*widening* keys give\n"
-      "the guest more; in the project's file they are ignored with a warning. *host-executing* keys decide what runs "
-      "on the host; in the\n"
-      "project's file they are an error.\n\n"
+      "the guest more; in the project's file they count once you allowed that value with `agentvm trust`, and until "
+      "then are ignored with a\n"
+      "warning. *host-executing* keys decide what runs on the host; in the project's file they are an error.\n\n"
       "Dots are levels: `workspace.mode` is written `workspace: {mode: disk}` or `workspace.mode: disk`.\n\n"
       "| key | type | default | flag | variable | class | meaning |\n|-|-|-|-|-|-|-|\n";
   for (const auto& key : config_keys())

@@ -73,6 +73,29 @@ std::vector<FileValue> parse_file(const ConfigFile& file) {
   return values;
 }
 
+[[noreturn]] void refuse_host_executing(const std::string& file, const FileValue& value) {
+  throw Error(ErrorCode::decision_needed, fmt::format("{}: '{}' decides what runs on this host and is refused in "
+                                                      "a project's file; it belongs into your own file",
+                                                      at(file, value.mark), value.key->name));
+}
+
+/// The values of a project's file: none of them runs anything on the host.
+std::vector<FileValue> parse_project(const ConfigFile& file) {
+  auto values = parse_file(file);
+  for (const auto& value : values)
+    if (value.key->key_class == KeyClass::host_executing) refuse_host_executing(file.path.string(), value);
+  return values;
+}
+
+/// Why a widening key of the project's file does not count, and what makes it count.
+std::string not_trusted(const ConfigFile& file, const FileValue& value, Trust trust) {
+  return fmt::format("{}: '{}' gives the guest more and {}: agentvm trust {}", at(file.path.string(), value.mark),
+                     value.key->name,
+                     trust == Trust::changed ? "has changed since you trusted it; it does not count until you do again"
+                                             : "does not count until you trust it",
+                     file.path.parent_path().string());
+}
+
 }  // namespace
 
 /// Applies the layers from the weakest to the strongest; each overwrites what the ones before set.
@@ -102,18 +125,15 @@ class ConfigResolver {
   }
 
   void apply_project(const ConfigFile& file) {
-    const auto name = file.path.string();
-    for (auto& [key, value, mark] : parse_file(file)) {
-      if (key->key_class == KeyClass::host_executing)
-        throw Error(ErrorCode::decision_needed, fmt::format("{}: '{}' decides what runs on this host and is refused in "
-                                                            "a project's file; it belongs into your own file",
-                                                            at(name, mark), key->name));
-      if (key->key_class == KeyClass::widening)
-        config_.warnings_.push_back(fmt::format(
-            "{}: '{}' gives the guest more and is ignored in a project's file; it belongs into your own file",
-            at(name, mark), key->name));
-      else
-        set(*key, std::move(value), {ConfigLayer::project, name, mark});
+    for (auto& value : parse_project(file)) {
+      if (value.key->key_class != KeyClass::harmless) {
+        const auto trust = input_.trust ? input_.trust(*value.key, value.value) : Trust::none;
+        if (trust != Trust::given) {
+          config_.warnings_.push_back(not_trusted(file, value, trust));
+          continue;
+        }
+      }
+      set(*value.key, std::move(value.value), {ConfigLayer::project, file.path.string(), value.mark});
     }
   }
 
@@ -162,6 +182,13 @@ class ConfigResolver {
 
 Config resolve_config(const ConfigInput& input) {
   return ConfigResolver(input).resolve();
+}
+
+std::vector<WideningValue> widening_values(const ConfigFile& project) {
+  std::vector<WideningValue> result;
+  for (auto& value : parse_project(project))
+    if (value.key->key_class == KeyClass::widening) result.push_back({value.key, std::move(value.value), value.mark});
+  return result;
 }
 
 std::optional<ConfigFile> read_config_file(const std::filesystem::path& path) {

@@ -137,7 +137,7 @@ ByteSize memory_ceiling(const HostFacts& host) {
 Plan resolve_plan(const PlanRequest& request) {
   const auto read = request.read_config ? request.read_config : read_config_file;
   ConfigInput input{request.flags, request.environment, read(request.project.root / "agentvm.yaml"),
-                    request.user_config.empty() ? std::nullopt : read(request.user_config)};
+                    request.user_config.empty() ? std::nullopt : read(request.user_config), request.trust};
   const auto config = resolve_config(input);
   Plan plan{.name = plan_name(request, config),
             .project = request.project,

@@ -8,7 +8,11 @@
 
 namespace agentvm::manager {
 
-Core::Core(Paths paths) : paths_(std::move(paths)), store_(paths_.state), egress_(std::make_unique<egress::Egress>()) {
+Core::Core(Paths paths)
+    : paths_(std::move(paths)),
+      store_(paths_.state),
+      trust_(paths_.state),
+      egress_(std::make_unique<egress::Egress>()) {
   front_ = std::make_unique<Front>(
       paths_, [this](const SandboxName& name) { return live(name); }, janitor_);
   try {

@@ -17,6 +17,7 @@
 #include "vmm/base/paths.hpp"
 #include "vmm/hypervisor.hpp"
 #include "vmm/store.hpp"
+#include "vmm/trust.hpp"
 
 namespace agentvm::manager {
 
@@ -28,6 +29,7 @@ class Core {
 
   const Paths& paths() const { return paths_; }
   Store& store() { return store_; }
+  TrustStore& trust() { return trust_; }
   ProcessWatch& watch() { return watch_; }
   Janitor& janitor() { return janitor_; }
   guest::SerialLogs& serial() { return serial_; }
@@ -77,6 +79,7 @@ class Core {
  private:
   const Paths paths_;
   Store store_;
+  TrustStore trust_;
   guest::SerialLogs serial_;
   std::unique_ptr<egress::Egress> egress_;
   std::mutex mutex_;  // guards the maps

@@ -13,6 +13,7 @@
 #include "cli/manager/ops/start.hpp"
 #include "cli/manager/ops/status.hpp"
 #include "cli/manager/ops/teardown.hpp"
+#include "cli/manager/ops/trust.hpp"
 #include "guest/ssh/ssh_config.hpp"
 #include "sync/sync.hpp"
 #include "vmm/base/log.hpp"
@@ -173,7 +174,9 @@ ConfigInput config_input(Core& core, const ClientSetting& setting) {
   input.environment = setting.environment;
   input.user = read_config_file(core.paths().config_file);
   try {
-    input.project = read_config_file(find_project(setting.path).root / "agentvm.yaml");
+    const auto root = find_project(setting.path).root;
+    input.project = read_config_file(root / "agentvm.yaml");
+    input.trust = core.trust().lookup(root);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::not_found) throw;  // outside a repository there is no project file
   }
@@ -183,9 +186,14 @@ ConfigInput config_input(Core& core, const ClientSetting& setting) {
 Json validate_config(Core& core, const Json& params) {
   auto input = config_input(core, read_client_setting(params));
   if (const auto file = optional_text(params, "file")) {
+    // A project's file may say less than one's own: its name tells which it is meant to be.
+    const bool of_project = fs::path(*file).filename() == "agentvm.yaml";
+    auto& place = of_project ? input.project : input.user;
     input.project.reset();
-    input.user = read_config_file(*file);
-    if (!input.user) throw Error(ErrorCode::not_found, *file + ": no such file");
+    input.user.reset();
+    place = read_config_file(*file);
+    if (!place) throw Error(ErrorCode::not_found, *file + ": no such file");
+    if (of_project) input.trust = core.trust().lookup(fs::path(*file).parent_path());
   }
   const auto config = resolve_config(input);
   return {{"schema", "agentvm.config-validate/1"}, {"valid", true}, {"warnings", config.warnings()}};
@@ -271,6 +279,7 @@ void register_operations(Service& service, const Paths& paths) {
   add_quick(service, core);
   add_sandbox_operations(service, core);
   add_image_operations(service, core);
+  add_trust_operations(service, core);
   service.lane_key([core](const Json& params) { return lane_key(*core, params); });
   service.busy([core] { return core->any_live(); });
   service.status_details([core](Json& status) { status["sandboxes"] = core->live_count(); });

@@ -51,6 +51,7 @@ SyncSettings sync_settings(Core& core, const SandboxRecord& record,
   input.environment = environment;
   input.user = read_config_file(core.paths().config_file);
   input.project = read_config_file(record.project / "agentvm.yaml");
+  input.trust = core.trust().lookup(record.project);
   const auto config = resolve_config(input);
   SyncSettings settings;
   settings.gate = {config.list("sync.gate.allow"), config.list("sync.gate.deny"), {}};
@@ -59,7 +60,7 @@ SyncSettings sync_settings(Core& core, const SandboxRecord& record,
     settings.gate.always.push_back(
         "/" + (record.project / image).lexically_relative(record.project).lexically_normal().string());
   for (const auto& warning : config.warnings())
-    if (warning.find("'sync.gate.") != std::string::npos) settings.warnings.push_back(warning);
+    if (warning.find("'sync.") != std::string::npos) settings.warnings.push_back(warning);
   auto& limits = settings.limits;
   limits.bytes = config.size("sync.limits.bytes").bytes();
   limits.objects = config.count("sync.limits.objects");

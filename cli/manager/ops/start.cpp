@@ -234,6 +234,7 @@ Plan plan_request(Core& core, const ClientSetting& setting) {
   request.user_config = core.paths().config_file;
   request.host = read_host_facts();
   request.head_branch = current_branch(request.project);
+  request.trust = core.trust().lookup(request.project.root);
   const auto mine = core.store().find_by_project(request.project.root);
   if (mine.size() == 1) request.existing = mine.front().name;
   request.taken = [&core, root = request.project.root](const SandboxName& name) {
@@ -261,7 +262,12 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
     erase(core, record.name, Deadline::after(seed_limit));
     record = find_or_create(core, plan);
   } else {
-    record = core.store().update(record.name, [&](SandboxRecord& r) { apply_plan(r, plan); });
+    const bool has_disk = fs::exists(core.store().folder(record.name) / sandbox_files::disk);
+    record = core.store().update(record.name, [&](SandboxRecord& r) {
+      // Without a disk nothing stands on the image yet: the one that was trusted at the time is not built now.
+      if (!has_disk) r.image = plan.image.value.str();
+      apply_plan(r, plan);
+    });
     for (const auto& warning : record.warnings)
       if (std::find(plan.warnings.begin(), plan.warnings.end(), warning) == plan.warnings.end()) call.warning(warning);
   }

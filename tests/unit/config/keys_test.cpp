@@ -70,10 +70,17 @@ TEST(ConfigRendering, SchemaAndReferenceNameEveryKey) {
   const auto schema = config_schema();
   const auto text = configuration_reference_markdown();
   for (const auto& key : config_keys()) {
-    const auto dot = key.name.find('.');
-    const auto& place = dot == key.name.npos ? schema["properties"]
-                                             : schema["properties"][std::string(key.name.substr(0, dot))]["properties"];
-    EXPECT_TRUE(place.contains(std::string(key.name.substr(dot == key.name.npos ? 0 : dot + 1)))) << key.name;
+    const auto* place = &schema["properties"];
+    EXPECT_TRUE(place->contains(std::string(key.name))) << key.name;
+    std::string_view rest = key.name;
+    for (auto dot = rest.find('.'); dot != rest.npos; dot = rest.find('.')) {
+      ASSERT_TRUE(place->contains(std::string(rest.substr(0, dot)))) << key.name;
+      const auto& section = (*place)[std::string(rest.substr(0, dot))];
+      EXPECT_EQ(section["additionalProperties"], false) << key.name;
+      place = &section["properties"];
+      rest.remove_prefix(dot + 1);
+    }
+    EXPECT_TRUE(place->contains(std::string(rest))) << key.name;
     EXPECT_THAT(text, HasSubstr("| `" + std::string(key.name) + "` |"));
     EXPECT_THAT(text, HasSubstr(std::string(key.help)));
   }

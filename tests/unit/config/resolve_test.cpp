@@ -192,7 +192,8 @@ TEST(ConfigResolve, WhatCouldHarmTheHostIsNotHarmless) {
   const auto class_of = [](std::string_view name) { return find_config_key(name)->key_class; };
   for (const auto* name : {"network", "egress.allow", "image", "sync.mode"})
     EXPECT_EQ(class_of(name), KeyClass::widening) << name;
-  EXPECT_EQ(class_of("libvirt.uri"), KeyClass::host_executing);
+  for (const auto* name : {"libvirt.uri", "proxy.enable", "proxy.port"})
+    EXPECT_EQ(class_of(name), KeyClass::host_executing) << name;
 }
 
 TEST(ConfigResolve, ForeignTextInMessagesCannotSteerATerminal) {
