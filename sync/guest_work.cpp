@@ -20,21 +20,36 @@ constexpr std::size_t path_limit_bytes = 4096;
 constexpr std::uint64_t count_limit = 1'000'000'000;
 
 /// Both scripts: $1 is the repository. Work trees with control characters in their path are passed over.
+/// $2: "count" for the changed files, too; the rest: commits that the host has. Few programs: under emulation each
+/// costs.
 constexpr const char* survey_script = R"sh(
 export LC_ALL=C GIT_OPTIONAL_LOCKS=0
 cd "$1" && git rev-parse --git-dir >/dev/null || exit 1
-shift
-trees() { git worktree list --porcelain | sed -n 's/^worktree //p' | head -n 64; }
-trees | while IFS= read -r path; do
-  case $path in *[[:cntrl:]]*) continue ;; esac
-  cd "$path" 2>/dev/null || continue
-  tip=$(git rev-parse -q --verify 'HEAD^{commit}') || tip=-
-  branch=$(git symbolic-ref -q HEAD) || branch=-
-  pending=0
-  [ "$tip" = - ] || pending=$(git rev-list --count --ignore-missing "$tip" --not "$@") || pending=0
-  changed=$(git -c core.fsmonitor=false status --porcelain --untracked-files=all | wc -l)
+count=$2
+shift 2
+known=" $* "
+row() (
+  case $path in *[[:cntrl:]]*) exit 0 ;; esac
+  cd "$path" 2>/dev/null || exit 0
+  pending=0 changed=0
+  case $tip in
+    0000000000000000000000000000000000000000) tip=- ;;
+    *) case $known in *" $tip "*) ;; *) pending=$(git rev-list --count --ignore-missing "$tip" --not "$@") || pending=0 ;; esac ;;
+  esac
+  [ "$count" != count ] || changed=$(git -c core.fsmonitor=false status --porcelain --untracked-files=all | wc -l)
   printf 'tree\t%s\t%s\t%s\t%s\t%s\n' "$tip" "$branch" "$pending" "$((changed))" "$path"
-done
+)
+git worktree list --porcelain | {
+  number=0
+  while IFS= read -r line; do
+    case $line in
+      'worktree '*) path=${line#worktree } tip=- branch=- ;;
+      'HEAD '*) tip=${line#HEAD } ;;
+      'branch '*) branch=${line#branch } ;;
+      '') number=$((number + 1)); [ "$number" -gt 64 ] || row "$@" </dev/null ;;
+    esac
+  done
+}
 echo end
 )sh";
 
@@ -216,8 +231,8 @@ std::vector<GuestSnapshot> parse_snapshots(std::string_view text) {
 }
 
 std::vector<GuestWorktree> survey_worktrees(guest::Streams& streams, const std::string& guest_path,
-                                            const std::vector<std::string>& known, Deadline deadline) {
-  std::vector<std::string> arguments = {guest_path};
+                                            const std::vector<std::string>& known, Survey what, Deadline deadline) {
+  std::vector<std::string> arguments = {guest_path, what == Survey::with_changes ? "count" : "-"};
   arguments.insert(arguments.end(), known.begin(), known.end());
   const auto answer = run_in_guest(streams, script(survey_script, std::move(arguments)), deadline);
   expect_success(answer, "work trees could not be listed");

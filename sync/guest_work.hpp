@@ -31,10 +31,14 @@ struct GuestWorktree {
   std::uint64_t changed = 0;  ///< files with uncommitted changes, untracked ones included
 };
 
+enum class Survey {
+  commits,  ///< `changed` stays 0: reads no file of a work tree
+  with_changes,
+};
 /// Asks for the work trees of the repository at `guest_path`, the main one first. `known`: commits that the host has.
 /// Throws `operation_failed` when the answer has another form.
 std::vector<GuestWorktree> survey_worktrees(guest::Streams& streams, const std::string& guest_path,
-                                            const std::vector<std::string>& known, Deadline deadline);
+                                            const std::vector<std::string>& known, Survey what, Deadline deadline);
 
 /// One work tree's uncommitted state as an object in the guest's store.
 struct GuestSnapshot {

@@ -40,6 +40,13 @@ struct SyncRecord {
   bool operator==(const SyncRecord&) const = default;
 };
 
+/// A work tree of the guest besides /workspace, as last seen there.
+struct WorktreeRecord {
+  std::string branch;  ///< empty: detached
+  std::string path;    ///< in the guest
+  bool operator==(const WorktreeRecord&) const = default;
+};
+
 struct SandboxRecord {
   std::string id;  ///< UUID; never reused
   SandboxName name;
@@ -75,6 +82,9 @@ struct SandboxRecord {
   /// What is left of a teardown, next step first; not empty only in `stopping`, `failed` and `destroying`.
   std::vector<std::string> teardown;
   std::optional<SyncRecord> last_sync;
+  /// Since it last ran, its uncommitted work was not brought to the host: it crashed, or was stopped by force.
+  bool unsaved = false;
+  std::vector<WorktreeRecord> worktrees;
   /// Guest ref -> commit that both sides had at the last sync or population.
   std::map<std::string, std::string> base_commits;
   std::vector<std::string> warnings;

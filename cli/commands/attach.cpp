@@ -15,6 +15,7 @@ int attach(Invocation& run) {
   if (!on_terminal())
     throw Error(ErrorCode::usage, "attach needs a terminal on standard input and output", "agentvm exec -- CMD");
   auto params = run.params();
+  if (run.args.given("worktree")) params["worktree"] = run.args.text("worktree");
   params["read_only"] = run.args.enabled("read-only");
   return attach_terminal(run, std::move(params));
 }
@@ -53,7 +54,8 @@ CommandSpec attach_command() {
               "A tmux session in the guest: it goes on when this terminal closes, when you detach (Ctrl-b d) "
               "and when the manager ends.",
           .arguments = {sandbox_argument()},
-          .options = {{.name = "read-only", .help = "Look on without typing"}},
+          .options = {{.name = "worktree", .value = "BRANCH", .help = "The session of this branch's work tree"},
+                      {.name = "read-only", .help = "Look on without typing"}},
           .examples = {{"agentvm attach", "the session of this project's sandbox"}},
           .run = attach};
 }

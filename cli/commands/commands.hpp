@@ -12,6 +12,8 @@ CommandSpec exec_command();
 CommandSpec ssh_command();
 CommandSpec ssh_config_command();
 CommandSpec sync_command();
+std::vector<CommandSpec> worktree_commands();
+std::vector<CommandSpec> wip_commands();
 CommandSpec status_command();
 CommandSpec ports_command();
 CommandSpec open_command();

@@ -14,12 +14,9 @@ int destroy(Invocation& run) {
     if (!on_terminal())
       throw Error(ErrorCode::usage, "destroy asks first, and this is no terminal",
                   fmt::format("agentvm destroy {} --force", *run.args.positional(0)));
-    const auto status = run.call("status", params);
-    const auto losses = render_losses(status);
-    run.out.say(losses.empty() ? "nothing of it is only in the guest"
-                               : "in the guest only: " + losses +
-                                     " (of a running sandbox commits and uncommitted work are rescued first)");
-    if (!ask(run.out, fmt::format("Destroy the sandbox '{}'?", text_at(status, "name"))))
+    const auto losses = run.call("losses", params);
+    for (const auto& line : render_losses(losses)) run.out.say(line);
+    if (!ask(run.out, fmt::format("Destroy the sandbox '{}'?", text_at(losses, "name"))))
       throw Error(ErrorCode::cancelled, "nothing was destroyed");
   }
   params["force"] = run.args.enabled("force");
@@ -30,6 +27,9 @@ int destroy(Invocation& run) {
   } else {
     for (const auto& ref : list_at(result, "rescued"))
       run.out.say("kept as " + (ref.is_string() ? clean(ref.get<std::string>()) : text_at(ref, "name")));
+    if (const auto kept = number_at(result, "kept_wip"); kept > 0)
+      run.out.say(fmt::format("{} of its uncommitted work stay{}: agentvm wip list {}", counted(kept, "snapshot"),
+                              kept == 1 ? "s" : "", text_at(result, "name")));
     run.out.say(fmt::format("'{}' is destroyed", text_at(result, "name", clean(*run.args.positional(0)))));
   }
   return 0;
@@ -45,8 +45,9 @@ CommandSpec destroy_command() {
           .group = "Everyday",
           .summary = "Remove a sandbox for good",
           .description =
-              "Commits that are not on the host and uncommitted work are rescued first. Asks on a terminal; off "
-              "a terminal it needs --force.",
+              "Says first what would be lost. Of a running sandbox commits that are not on the host and uncommitted "
+              "work are kept first, below refs/agentvm/NAME/; of one that crashed or was stopped by force the next "
+              "start does that. Asks on a terminal; off a terminal it needs --force.",
           .arguments = {name},
           .options = {{.name = "force", .letter = 'f', .help = "Do not ask"},
                       {.name = "keep-disk", .help = "Leave the guest's disk on the host"},

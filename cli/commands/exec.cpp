@@ -46,6 +46,7 @@ Json exec_params(Invocation& run, SessionOptions::Mode mode) {
   params["argv"] = run.args.trailing;
   params["guest_env"] = added_environment(run.args);
   if (run.args.given("workdir")) params["workdir"] = run.args.text("workdir");
+  if (run.args.given("worktree")) params["worktree"] = run.args.text("worktree");
   if (run.args.given("user")) params["user"] = run.args.text("user");
   params["tty"] = mode == SessionOptions::Mode::terminal;
   params["detach"] = run.args.enabled("detach");
@@ -115,6 +116,7 @@ CommandSpec exec_command() {
                        .help = "Set a variable; K alone passes ours on",
                        .repeatable = true},
                       {.name = "workdir", .letter = 'w', .value = "DIR", .help = "Folder in the guest"},
+                      {.name = "worktree", .value = "BRANCH", .help = "In this branch's work tree"},
                       {.name = "tty", .letter = 't', .help = "Use a terminal in the guest", .negatable = true},
                       {.name = "detach", .letter = 'd', .help = "Leave it running and return at once"},
                       json_option()},

@@ -18,6 +18,8 @@ std::vector<CommandSpec> make_table() {
   add(ssh_command());
   add(ssh_config_command());
   add(sync_command());
+  add_all(worktree_commands());
+  add_all(wip_commands());
   add(status_command());
   add(list_command());
   add(ports_command());

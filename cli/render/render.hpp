@@ -19,7 +19,11 @@ std::string render_config(const Json& config, const Style& style, unsigned width
 std::string render_trust(const Json& answer, const Style& style);
 std::string render_doctor(const Json& report, const Style& style);
 std::string render_manager_status(const Json& status, const Style& style);
-/// Names what `destroy` would lose, from a status object; empty when nothing would be.
-std::string render_losses(const Json& status);
+std::string render_worktrees(const Json& answer, const Style& style, unsigned width);
+std::string render_wip(const Json& answer, const Style& style, unsigned width);
+std::string render_wip_patch(const Json& answer, const Style& style);
+std::string render_wip_apply(const Json& result, const Style& style);
+/// What `destroy` would lose and what stays, line by line, from the answer of `losses`.
+std::vector<std::string> render_losses(const Json& losses);
 
 }  // namespace agentvm::cli

@@ -124,16 +124,4 @@ std::string render_timing(const Json& timing, const Style& style) {
   return table.text(style);
 }
 
-std::string render_losses(const Json& status) {
-  std::string result;
-  const auto add = [&](const std::string& text) { result += (result.empty() ? "" : ", ") + text; };
-  if (const auto pending = number_at(object_at(status, "sync"), "pending_commits"); pending > 0)
-    add(counted(pending, "commit") + " not yet on the host");
-  if (true_at(status, "uncommitted")) add("uncommitted work");
-  if (text_at(status, "state") == "running") add("what runs in the guest now");
-  if (text_at(status, "state") == "failed")
-    add("everything since the last sync or stop (start it first to rescue that)");
-  return result;
-}
-
 }  // namespace agentvm::cli

@@ -34,6 +34,8 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
   record.boot = BootRecord{1'700'000'050, "boot-id"};
   record.teardown = {"domain", "virtiofsd"};
   record.last_sync = SyncRecord{1'700'000'200, "updated", "main", "aaa", "bbb"};
+  record.unsaved = true;
+  record.worktrees = {{"feature/y", "/workspace/.worktrees/feature-y-0123abcd"}, {"", "/workspace/.worktrees/x"}};
   record.base_commits = {{"refs/heads/main", "aaa"}, {"refs/heads/feature/x", "bbb"}};
   record.warnings = {"memory cut"};
   return record;

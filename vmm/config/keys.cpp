@@ -43,6 +43,9 @@ constexpr ConfigKey keys[] = {
      "Memory of the process that reads what a guest sends"},
     {"sync.limits.seconds", count, "600", "", "", widening, "1|86400",
      "How long one sync may take to receive and check"},
+    {"wip.interval_seconds", count, "300", "", "", widening, "0|86400",
+     "How often uncommitted work of a running sandbox is kept on the host as refs/agentvm/NAME/wip/...; 0: only at "
+     "stop"},
     {"egress.allow", hosts, "", "", "", widening, "",
      "Hosts (exact names, optional :port) the guest may reach besides package sources"},
     {"proxy.enable", boolean, "true", "", "", host_executing, "",

@@ -109,6 +109,10 @@ Json record_to_json(const SandboxRecord& record) {
                          {"branch", sync->branch},
                          {"old_tip", sync->old_tip},
                          {"new_tip", sync->new_tip}};
+  json["unsaved"] = record.unsaved;
+  json["worktrees"] = Json::array();
+  for (const auto& worktree : record.worktrees)
+    json["worktrees"].push_back({{"branch", worktree.branch}, {"path", worktree.path}});
   json["base_commits"] = Json::object();
   for (const auto& [ref, commit] : record.base_commits) json["base_commits"][ref] = commit;
   json["warnings"] = record.warnings;
@@ -163,6 +167,9 @@ void read_history(const Json& json, SandboxRecord& record) {
         value_or<std::string>(*sync, "old_tip", ""), value_or<std::string>(*sync, "new_tip", "")};
   if (const auto* commits = object_of(json, "base_commits"))
     for (const auto& [ref, commit] : commits->items()) record.base_commits[ref] = require<std::string>(*commits, ref);
+  record.unsaved = value_or(json, "unsaved", false);
+  for (const auto& worktree : value_or(json, "worktrees", std::vector<Json>{}))
+    record.worktrees.push_back({require<std::string>(worktree, "branch"), require<std::string>(worktree, "path")});
   record.teardown = value_or(json, "teardown", std::vector<std::string>{});
   record.warnings = value_or(json, "warnings", std::vector<std::string>{});
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/manager/ops/requests.hpp"
+#include "cli/manager/ops/rescue.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/libvirt/libvirt_hypervisor.hpp"
 
@@ -21,6 +22,7 @@ Core::Core(Paths paths)
     // What a crash left behind is untidy; it must not keep sandboxes from working.
     log::warn("manager", "sweeping the state folder: {}", error.what());
   }
+  wip_timer_ = std::make_unique<WipTimer>(timed_snapshots(*this));
 }
 
 Core::~Core() {
@@ -138,6 +140,7 @@ SandboxRecord Core::resolve(const Json& params) {
 void Core::shut_down() {
   front_->stop();
   janitor_.stop();
+  if (wip_timer_) wip_timer_->begin_stop();
   std::map<std::string, std::shared_ptr<LiveSandbox>> all;
   {
     const std::lock_guard lock(mutex_);
@@ -148,6 +151,7 @@ void Core::shut_down() {
     serial_.remove(name);
     live->close();
   }
+  if (wip_timer_) wip_timer_->stop();  // its connection is closed: it does not wait for a guest any more
 }
 
 }  // namespace agentvm::manager

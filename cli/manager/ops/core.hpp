@@ -11,6 +11,7 @@
 #include "cli/manager/ops/janitor.hpp"
 #include "cli/manager/ops/live.hpp"
 #include "cli/manager/ops/process_watch.hpp"
+#include "cli/manager/ops/wip_timer.hpp"
 #include "guest/control/serial_log.hpp"
 #include "guest/image/images.hpp"
 #include "proxy/egress/egress.hpp"
@@ -35,6 +36,7 @@ class Core {
   guest::SerialLogs& serial() { return serial_; }
   egress::Egress& egress() { return *egress_; }
   Front& front() { return *front_; }
+  WipTimer& wip_timer() { return *wip_timer_; }
 
   /// Opened when first asked for, then kept: an embedded driver cannot be closed again. `uri` as in the record or the
   /// configuration.
@@ -88,8 +90,9 @@ class Core {
   std::map<std::string, std::shared_ptr<std::timed_mutex>> holds_;
   std::mutex opening_;  // one open at a time; taken before mutex_
   ProcessWatch watch_;
-  Janitor janitor_;               // its tasks use everything above
-  std::unique_ptr<Front> front_;  // last: it dials through what is above
+  Janitor janitor_;                      // its tasks use everything above
+  std::unique_ptr<Front> front_;         // it dials through what is above
+  std::unique_ptr<WipTimer> wip_timer_;  // last: its thread uses everything above
 };
 
 }  // namespace agentvm::manager

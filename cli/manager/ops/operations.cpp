@@ -14,6 +14,8 @@
 #include "cli/manager/ops/status.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "cli/manager/ops/trust.hpp"
+#include "cli/manager/ops/wip_ops.hpp"
+#include "cli/manager/ops/worktrees.hpp"
 #include "guest/ssh/ssh_config.hpp"
 #include "sync/sync.hpp"
 #include "vmm/base/log.hpp"
@@ -33,7 +35,11 @@ enum class Rescue { best_effort, required };
 std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how) {
   report(call.progress_function(), "rescue", "bringing work home that is only in the guest");
   try {
-    return rescue_work(core, record, Deadline::after(rescue_limit));
+    auto rescued = rescue_work(core, record, Deadline::after(rescue_limit));
+    if (how == Rescue::required && !rescued.warnings.empty())
+      throw Error(ErrorCode::operation_failed, rescued.warnings.front());
+    for (const auto& warning : rescued.warnings) call.warning(warning);
+    return std::move(rescued.refs);
   } catch (Error& error) {
     if (how == Rescue::required) {
       error.while_doing("rescuing the work of " + record.name.str());
@@ -100,7 +106,10 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   record = core.apply(record.name, SandboxEvent::ended, "user");
   auto status = sandbox_status(core, record, Detail::brief);
   status["rescued"] = rescued;
-  if (!record.persist) {
+  if (!record.persist && record.unsaved && !force) {
+    call.warning(fmt::format("'{}' is not removed (persist: false), because its work could not be brought home",
+                             record.name.str()));
+  } else if (!record.persist) {
     erase(core, record.name, Deadline::after(teardown_limit));
     status["state"] = "destroyed";
   }
@@ -125,7 +134,10 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
     call.warning("the disk is kept as " + kept.string());
   }
   erase(core, record.name, Deadline::after(teardown_limit));
-  return {{"schema", "agentvm.destroy/1"}, {"name", record.name.str()}, {"rescued", rescued}};
+  return {{"schema", "agentvm.destroy/1"},
+          {"name", record.name.str()},
+          {"rescued", rescued},
+          {"kept_wip", count_kept_wip(record)}};
 }
 
 Json ssh_config(Core& core, const Json& params) {
@@ -254,6 +266,12 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
               [core](CallContext& call, const Json& params) { return destroy_sandbox(*core, call, params); });
   service.add("sync", Lane::sandbox,
               [core](CallContext& call, const Json& params) { return run_sync(*core, call, params); });
+  service.add("worktree.add", Lane::sandbox,
+              [core](CallContext& call, const Json& params) { return add_worktree(*core, call, params); });
+  service.add("worktree.list", Lane::work,
+              [core](CallContext&, const Json& params) { return list_worktrees(*core, params); });
+  service.add("worktree.remove", Lane::sandbox,
+              [core](CallContext& call, const Json& params) { return remove_worktree(*core, call, params); });
   service.add("remote.list", Lane::work,
               [core](CallContext& call, const Json& params) { return list_remote(*core, call, params); });
   service.add("remote.fetch", Lane::work,
@@ -270,6 +288,15 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
       OnRetire::interrupt);
 }
 
+void add_wip_operations(Service& service, const std::shared_ptr<Core>& core) {
+  service.add("wip.list", Lane::work, [core](CallContext&, const Json& params) { return list_wip(*core, params); });
+  service.add("wip.show", Lane::work, [core](CallContext&, const Json& params) { return show_wip(*core, params); });
+  service.add("wip.apply", Lane::sandbox,
+              [core](CallContext& call, const Json& params) { return apply_wip(*core, call, params); });
+  service.add("wip.drop", Lane::sandbox, [core](CallContext&, const Json& params) { return drop_wip(*core, params); });
+  service.add("losses", Lane::work, [core](CallContext&, const Json& params) { return list_losses(*core, params); });
+}
+
 }  // namespace
 
 void register_operations(Service& service, const Paths& paths) {
@@ -278,6 +305,7 @@ void register_operations(Service& service, const Paths& paths) {
   reconcile(*core);
   add_quick(service, core);
   add_sandbox_operations(service, core);
+  add_wip_operations(service, core);
   add_image_operations(service, core);
   add_trust_operations(service, core);
   service.lane_key([core](const Json& params) { return lane_key(*core, params); });

@@ -2,88 +2,94 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/pull.hpp"
+#include "cli/manager/ops/worktrees.hpp"
 #include "sync/sync.hpp"
 #include "vmm/base/log.hpp"
-#include "vmm/base/text.hpp"
+#include "vmm/config.hpp"
 
 namespace agentvm::manager {
 namespace {
 
-/// Runs in the guest, as its agent, on its own repository: a commit of what is not committed, made through an index of
-/// its own. Prints the branch it made, or nothing when everything is committed.
-constexpr const char* commit_uncommitted = R"sh(
-set -e
-cd /workspace
-git rev-parse --git-dir >/dev/null
-index=$(mktemp)
-trap 'rm -f "$index"' EXIT
-cp "$(git rev-parse --git-path index)" "$index" 2>/dev/null || rm -f "$index"
-export GIT_INDEX_FILE="$index"
-git add -A
-tree=$(git write-tree)
-head=$(git rev-parse -q --verify HEAD || true)
-[ -n "$head" ] && [ "$tree" = "$(git rev-parse "$head^{tree}")" ] && exit 0
-export GIT_AUTHOR_NAME=agentvm GIT_AUTHOR_EMAIL=agentvm@localhost GIT_COMMITTER_NAME=agentvm GIT_COMMITTER_EMAIL=agentvm@localhost
-commit=$(git commit-tree "$tree" ${head:+-p "$head"} -m "Uncommitted work rescued by agentvm")
-git update-ref "refs/heads/$1" "$commit"
-echo "$1"
-)sh";
+constexpr milliseconds timed_limit{120'000};
 
-std::string read_all(int fd, Deadline deadline) {
-  constexpr std::size_t limit_bytes = 4096;
-  std::string text;
-  char buffer[1024];
-  while (const auto count = read_some(fd, buffer, sizeof buffer, deadline))
-    if (text.size() < limit_bytes) text.append(buffer, count);
-  return text;
-}
-
-struct GuestAnswer {
-  int code;
-  std::string out, err;
-};
-
-GuestAnswer run_in_guest(guest::Streams& streams, std::vector<std::string> argv, Deadline deadline) {
-  const auto process = streams.exec({.argv = std::move(argv)}, deadline);
-  const auto io = process->take_io();
-  const auto err = process->take_err();
-  GuestAnswer answer;
-  answer.out = read_all(io.get(), deadline);
-  answer.err = read_all(err.get(), deadline);
-  const auto status = process->wait(deadline);
-  answer.code = status ? status->shell_code() : 125;
-  return answer;
-}
-
-}  // namespace
-
-std::vector<std::string> rescue_work(Core& core, const SandboxRecord& record, Deadline deadline) {
+std::shared_ptr<guest::Streams> control_session(Core& core, const SandboxRecord& record, Deadline deadline) {
   const auto live = core.live(record.name);
   if (!live)
     throw Error(ErrorCode::wrong_state, record.name.str() + " is not running",
                 "agentvm start " + record.project.string());
-  const auto session = live->session(Session::control, deadline);
-  auto time = format_time(system_clock().unix_seconds());
-  std::erase(time, ':');  // not allowed in a reference
-  const auto branch = "rescue/" + time;
-  const auto made = run_in_guest(*session, {"sh", "-c", commit_uncommitted, "sh", branch}, deadline);
-  if (made.code != 0)
-    throw Error(ErrorCode::operation_failed,
-                fmt::format("{}: uncommitted work could not be committed in the guest: {}", record.name.str(),
-                            clean_guest_text(made.err, Newlines::escape, 400)));
+  return live->session(Session::control, deadline);
+}
+
+/// A configuration that cannot be read must not keep work from being saved.
+sync::SyncLimits limits_of(Core& core, const SandboxRecord& record) {
+  try {
+    return sync_settings(core, record).limits;
+  } catch (const Error& error) {
+    log::warn("rescue", "{}: the limits of syncs are the built-in ones: {}", record.name.str(), error.what());
+    return {};
+  }
+}
+
+unsigned interval_of(Core& core, const SandboxRecord& record) {
+  ConfigInput input;
+  try {
+    input.user = read_config_file(core.paths().config_file);
+    input.project = read_config_file(record.project / "agentvm.yaml");
+    return resolve_config(input).count("wip.interval_seconds");
+  } catch (const Error&) {
+    return resolve_config({}).count("wip.interval_seconds");  // whoever asks for something else is told what is wrong
+  }
+}
+
+}  // namespace
+
+sync::SnapshotOutcome snapshot_work(Core& core, const SandboxRecord& record, sync::WipKind kind, Deadline deadline) {
+  const auto session = control_session(core, record, deadline);
+  sync::SnapshotRequest request{.repository = record.project,
+                                .sandbox = record.name,
+                                .libexec = core.paths().libexec,
+                                .scratch = core.store().folder(record.name) / "wip",
+                                .kind = kind,
+                                .limits = limits_of(core, record)};
+  auto outcome = sync::take_snapshots(request, *session, no_progress(), deadline);
+  remember_worktrees(core, record, outcome.worktrees);
+  if (outcome.made > 0) log::info("rescue", "{}: {} snapshots of uncommitted work", record.name.str(), outcome.made);
+  return outcome;
+}
+
+Rescued rescue_work(Core& core, const SandboxRecord& record, Deadline deadline) {
+  auto snapshots = snapshot_work(core, record, sync::WipKind::kept, deadline);
+  Rescued rescued{std::move(snapshots.refs), std::move(snapshots.warnings)};
   sync::SyncRequest request{.repository = record.project,
                             .sandbox = record.name,
                             .libexec = core.paths().libexec,
                             .scratch = core.store().folder(record.name) / "sync"};
+  request.limits = limits_of(core, record);
   request.move = sync::Move::references_only;
-  const auto outcome = sync::sync_now(request, *session, no_progress(), deadline);
-  // Only now: the commit is on the host, so the guest's branch for it has done its work.
-  if (!made.out.empty())
-    run_in_guest(*session, {"git", "-C", "/workspace", "update-ref", "-d", "refs/heads/" + branch}, deadline);
-  std::vector<std::string> refs;
-  for (const auto& change : outcome.refs) refs.push_back(change.ref);
-  log::info("rescue", "{}: {} references", record.name.str(), refs.size());
-  return refs;
+  const auto outcome = sync::sync_now(request, *control_session(core, record, deadline), no_progress(), deadline);
+  for (const auto& change : outcome.refs) rescued.refs.push_back(change.ref);
+  if (rescued.warnings.empty()) core.store().update(record.name, [](SandboxRecord& r) { r.unsaved = false; });
+  log::info("rescue", "{}: {} references", record.name.str(), rescued.refs.size());
+  return rescued;
+}
+
+WipTimer::Work timed_snapshots(Core& core) {
+  WipTimer::Work work;
+  work.due_list = [&core] {
+    std::vector<std::pair<SandboxName, unsigned>> running;
+    for (const auto& record : core.store().list().records)
+      if (record.state == SandboxState::running && core.live(record.name))
+        running.emplace_back(record.name, interval_of(core, record));
+    return running;
+  };
+  work.snapshot = [&core](const SandboxName& name) {
+    const auto record = core.store().find(name);
+    if (!record || record->state != SandboxState::running) return;
+    const auto outcome = snapshot_work(core, *record, sync::WipKind::timer, Deadline::after(timed_limit));
+    for (const auto& warning : outcome.warnings) log::info("wip", "{}: {}", name.str(), warning);
+  };
+  return work;
 }
 
 }  // namespace agentvm::manager

@@ -1,14 +1,27 @@
 #pragma once
-// What is only in a guest, brought to the host before it could be lost.
+// What is only in a guest, brought to the host before it could be lost. ADR 0006.
 
 #include "cli/manager/ops/core.hpp"
+#include "cli/manager/ops/wip_timer.hpp"
+#include "sync/snapshot.hpp"
 
 namespace agentvm::manager {
 
-/// Lands the guest's branches in refs/agentvm/<sandbox>/* of the project, and its uncommitted work (staged, changed,
-/// untracked but not ignored) as a commit in refs/agentvm/<sandbox>/rescue/<UTC time>. The user's branches and work
-/// tree are not touched, nor the guest's index and files. Returns the references that were made or moved. Throws when
-/// the guest or the project cannot be reached.
-std::vector<std::string> rescue_work(Core& core, const SandboxRecord& record, Deadline deadline);
+struct Rescued {
+  std::vector<std::string> refs;      ///< made, moved, or holding the same already
+  std::vector<std::string> warnings;  ///< what could not be saved; clean text
+};
+
+/// Lands the guest's branches in refs/agentvm/<sandbox>/* of the project, and the uncommitted work of each work tree
+/// (staged, changed, untracked but not ignored) as a commit in refs/agentvm/<sandbox>/wip/<time>. The user's branches
+/// and work tree are not touched, nor the guest's repository. When all of it arrived, the record says so (`unsaved`).
+/// Throws when the guest or the project cannot be reached.
+Rescued rescue_work(Core& core, const SandboxRecord& record, Deadline deadline);
+
+/// Uncommitted work alone; `timer` keeps a bounded number. Remembers the work trees that it meets.
+sync::SnapshotOutcome snapshot_work(Core& core, const SandboxRecord& record, sync::WipKind kind, Deadline deadline);
+
+/// What the timer does: every running sandbox at its project's `wip.interval_seconds`.
+WipTimer::Work timed_snapshots(Core& core);
 
 }  // namespace agentvm::manager

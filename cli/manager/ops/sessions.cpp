@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/manager/ops/requests.hpp"
+#include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/log.hpp"
 
 namespace agentvm::manager {
@@ -99,6 +100,12 @@ std::string guest_folder(const SandboxRecord& record, const fs::path& cwd) {
   return "/workspace";
 }
 
+/// The folder that a request means: its work tree's, else /workspace.
+std::string base_folder(Core& core, const SandboxRecord& record, LiveSandbox& live, const Json& params) {
+  const auto branch = optional_text(params, "worktree");
+  return branch ? worktree_path(core, record, live, *branch, Deadline::after(session_limit)) : "/workspace";
+}
+
 std::string session_name(const SandboxRecord& record) {
   return record.name.str() + "-" + branch_label(record.branch.empty() ? "detached" : record.branch);
 }
@@ -111,7 +118,8 @@ void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Jso
   spec.env = value_or<std::map<std::string, std::string>>(params, "guest_env", {});
   spec.user = text_or_empty(params, "user");
   const auto asked = text_or_empty(params, "workdir");
-  const auto mapped = guest_folder(record, text_or_empty(params, "cwd"));
+  const auto mapped = base_folder(core, record, *live, params) +
+                      guest_folder(record, text_or_empty(params, "cwd")).substr(std::string("/workspace").size());
   spec.workdir = asked.empty()            ? mapped
                  : asked.starts_with("/") ? asked
                                           : (fs::path(mapped) / asked).lexically_normal().string();
@@ -158,12 +166,14 @@ void connect_to_guest(Core& core, const std::shared_ptr<Responder>& call, const 
 
 void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
   const auto [record, live] = running_sandbox(core, params);
-  const auto name = session_name(record);
+  const auto branch = optional_text(params, "worktree");
+  const auto name = branch ? worktree_session(record, *branch) : session_name(record);
+  const auto folder = base_folder(core, record, *live, params);
   guest::ExecSpec spec;
   spec.argv = value_or<bool>(params, "read_only", false)
                   ? std::vector<std::string>{"tmux", "-u", "attach-session", "-r", "-t", "=" + name}
-                  : std::vector<std::string>{"tmux", "-u", "new-session", "-A", "-s", name, "-c", "/workspace"};
-  spec.workdir = "/workspace";
+                  : std::vector<std::string>{"tmux", "-u", "new-session", "-A", "-s", name, "-c", folder};
+  spec.workdir = folder;
   spec.pty = pty_size(params);
   spec.term = value_or<std::string>(params, "term", spec.term);
   const auto deadline = Deadline::after(session_limit);

@@ -6,10 +6,12 @@
 
 #include "cli/manager/ops/boot.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
+#include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/status.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "guest/ssh/keys.hpp"
 #include "guest/ssh/ssh_config.hpp"
+#include "sync/refs.hpp"
 #include "sync/workspace.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/text.hpp"
@@ -24,6 +26,7 @@ constexpr milliseconds image_limit{30 * 60'000};
 constexpr milliseconds seed_limit{30 * 60'000};
 constexpr milliseconds short_limit{60'000};
 constexpr milliseconds hold_limit{10'000};
+constexpr milliseconds rescue_limit{5 * 60'000};
 
 /// The folder in which a clone grows; renamed when it is whole.
 constexpr const char* seeding_folder = "workspace.new";
@@ -43,7 +46,9 @@ class StartFlow {
       prepare();
       boot();
       populate_disk();
+      if (record.unsaved) keep_left_over();
       settle_trust();
+      core_.store().update(record.name, [](SandboxRecord& r) { r.unsaved = true; });
       record = core_.apply(record.name, SandboxEvent::ready, "user");
     } catch (Error& error) {
       fail(error);
@@ -57,6 +62,27 @@ class StartFlow {
     status["already_running"] = false;
     status["timing"] = timeline_.to_json();
     return status;
+  }
+
+  /// Boots a sandbox that is about to be dropped, for the work that its last run left in it alone.
+  void save(const SandboxRecord& record) {
+    name_ = record.name.str();
+    record_name_ = record.name;
+    core_.apply(record.name, SandboxEvent::start, "fresh");
+    try {
+      prepare();
+      boot();
+      keep_left_over();
+      if (this->record().unsaved)
+        throw Error(ErrorCode::operation_failed, "what its last run left uncommitted could not be kept",
+                    fmt::format("agentvm start {}", record.project.string()));
+    } catch (Error& error) {
+      fail(error);
+      throw;
+    }
+    core_.apply(record.name, SandboxEvent::stop, "fresh");
+    tear_down(core_, record.name, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
+    core_.apply(record.name, SandboxEvent::ended, "fresh");
   }
 
  private:
@@ -178,6 +204,22 @@ class StartFlow {
     timeline_.mark("workspace-send");
   }
 
+  /// The last run crashed or was stopped by force: its uncommitted work comes home before anything here can change it.
+  /// What fails is told, and asked for again by the next start.
+  void keep_left_over() {
+    report(call_.progress_function(), "rescue", "keeping what the last run left uncommitted");
+    try {
+      const auto rescued = rescue_work(core_, record(), Deadline::after(rescue_limit));
+      for (const auto& warning : rescued.warnings) call_.warning(warning);
+      for (const auto& ref : rescued.refs)
+        if (ref.starts_with(sync::mirror_ref(name_, "wip/")))
+          call_.warning("the last run did not end in order; its uncommitted work is kept as " + ref);
+    } catch (const Error& error) {
+      call_.warning(
+          fmt::format("what the last run left uncommitted could not be copied to the host ({})", error.what()));
+    }
+  }
+
   /// Not worth a failed start: only names behind an inspecting proxy need it.
   void settle_trust() {
     const auto live = core_.live(*record_name_);
@@ -258,6 +300,7 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
   if (!record.teardown.empty())
     tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
   if (fresh) {
+    if (record.unsaved) StartFlow(core, call, plan).save(record);
     report(call.progress_function(), "fresh", "dropping the old state of " + record.name.str());
     erase(core, record.name, Deadline::after(seed_limit));
     record = find_or_create(core, plan);

@@ -1,5 +1,6 @@
 #include "cli/manager/ops/status.hpp"
 
+#include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/text.hpp"
 #include "vmm/disk/overlay.hpp"
 
@@ -69,7 +70,8 @@ Json sandbox_status(Core& core, const SandboxRecord& record, Detail detail) {
               {"workspace_mode", to_string(record.workspace)},
               {"ssh", nullptr},
               {"ports", core.front().ports(record.name)},
-              {"worktrees", Json::array()},
+              {"worktrees", worktree_status(core, record)},
+              {"unsaved", record.unsaved},
               {"sync", sync_status(record)}};
   if (runs(record)) status["ssh"] = {{"host", "127.0.0.1"}, {"port", record.ssh_port}, {"user", "agent"}};
   if (detail == Detail::verbose) add_details(core, record, status);

@@ -71,6 +71,27 @@ TEST_F(Commands, SyncStatusFollowsTheOutcome) {
   EXPECT_EQ(warned.out, "main is up to date\n");
 }
 
+TEST_F(Commands, WipTellsASandboxFromASnapshotAndFollowsTheOutcome) {
+  const auto params = [&](std::vector<std::string> words) { return json(std::move(words))["params"]; };
+  EXPECT_FALSE(params({"wip", "apply", "--json"}).contains("wip"));
+  EXPECT_EQ(params({"wip", "apply", "20260131T080910Z-x.timer", "--json"})["wip"], "20260131T080910Z-x.timer");
+  EXPECT_FALSE(params({"wip", "apply", "20260131T080910Z", "--json"}).contains("name"));
+  const auto both = params({"wip", "drop", "web", "20260131T080910Z", "--force", "--json"});
+  EXPECT_EQ(both["name"], "web");
+  EXPECT_EQ(both["wip"], "20260131T080910Z");
+  EXPECT_EQ(run({"wip", "apply", "applied"}).status.code, 0);
+  EXPECT_EQ(run({"wip", "apply", "up-to-date"}).status.code, 0);
+  for (const auto* outcome : {"gated", "conflict"}) {
+    const auto result = run({"wip", "apply", outcome});
+    EXPECT_EQ(result.status.code, 6) << outcome;
+    EXPECT_THAT(result.out, HasSubstr("a\\x1b[2J"));
+  }
+  EXPECT_EQ(run({"wip", "drop", "web"}).status.code, 64) << "which?";
+  EXPECT_EQ(run({"wip", "drop", "web", "--all"}).status.code, 64) << "nobody can be asked";
+  EXPECT_EQ(run({"wip", "drop", "web", "x", "--all", "--force"}).status.code, 64);
+  EXPECT_THAT(run({"wip", "drop", "web", "--all", "--force"}).err, HasSubstr("dropped x (its commit was 0123456789)"));
+}
+
 TEST_F(Commands, DoctorIs4WhenACheckFails) {
   const auto result = run({"doctor"});
   EXPECT_EQ(result.status.code, 4);

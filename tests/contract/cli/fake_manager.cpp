@@ -189,6 +189,19 @@ void add_operations(manager::Service& service, const fs::path& home) {
   service.add("destroy", Lane::sandbox, [](CallContext&, const Json& params) -> Json {
     return {{"schema", "agentvm.destroy/1"}, {"name", params.at("name")}, {"rescued", {"refs/agentvm/x/wip/1"}}};
   });
+  // The sandbox's name is the outcome.
+  service.add("wip.apply", Lane::sandbox, [](CallContext&, const Json& params) -> Json {
+    return {{"schema", "agentvm.wip-apply/1"},
+            {"result", value_or<std::string>(params, "name", "applied")},
+            {"name", "20260131T080910Z"},
+            {"conflicts", {"a\x1b[2J"}},
+            {"params", params}};
+  });
+  service.add("wip.drop", Lane::sandbox, [](CallContext&, const Json& params) -> Json {
+    return {{"schema", "agentvm.wip-drop/1"},
+            {"dropped", {{{"name", "x"}, {"commit", "0123456789abcdef"}}}},
+            {"params", params}};
+  });
   // Notes in a file when it begins and ends; "cancelled" when it never began is the server's own answer.
   service.add("note", Lane::sandbox, [home](CallContext&, const Json& params) -> Json {
     const auto notes = open_file(home / "notes", O_CREAT | O_WRONLY | O_APPEND);

@@ -427,15 +427,17 @@ TEST_F(WipTest, TheSurveyCountsWhatTheHostLacks) {
   second.commit("b.txt", "2\n");
   second.write("new", "x\n");
   second.write("a.txt", "y\n");
-  auto seen = survey_worktrees(streams, guest.path().string(), {host.tip(), std::string(40, 'a')}, limit());
+  auto seen = survey_worktrees(streams, guest.path().string(), {host.tip(), std::string(40, 'a')}, Survey::with_changes,
+                               limit());
   ASSERT_THAT(seen, SizeIs(2));
   EXPECT_EQ(seen[0].pending, 0u);
   EXPECT_EQ(seen[0].changed, 0u);
   EXPECT_EQ(seen[1].branch, "feature");
   EXPECT_EQ(seen[1].pending, 2u);
   EXPECT_EQ(seen[1].changed, 2u);
-  seen = survey_worktrees(streams, guest.path().string(), {second.tip()}, limit());
+  seen = survey_worktrees(streams, guest.path().string(), {second.tip()}, Survey::commits, limit());
   EXPECT_EQ(seen[1].pending, 0u);
+  EXPECT_EQ(seen[1].changed, 0u);
 }
 
 }  // namespace

@@ -74,8 +74,38 @@ TEST(Render, StatusOfNearlyNothing) {
       render_doctor(odd, plain);
       render_manager_status(odd, plain);
       render_losses(odd);
+      render_worktrees(odd, plain, 80);
+      render_wip(odd, plain, 80);
+      render_wip_patch(odd, plain);
+      render_wip_apply(odd, plain);
     }) << text;
   }
+}
+
+TEST(Render, PatchesOfUncommittedWorkAreClean) {
+  const auto answer =
+      Json::parse(R"({"name":"20260131T080910Z","sandbox":"web","time":"2026-01-31T08:09:10Z","branch":"x\u001b[2J",
+    "base":"0123456789abcdef","ref":"refs/agentvm/web/wip/20260131T080910Z","stat":" a | 1 +\n","cut":true,
+    "patch":"diff --git a/a b/a\n+\u001b]0;title\u0007\n"})");
+  const auto text = render_wip_patch(answer, plain);
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  EXPECT_EQ(text.find('\x07'), std::string::npos);
+  EXPECT_NE(text.find("+\\x1b]0;title\\x07\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("git show refs/agentvm/web/wip/"), std::string::npos);
+}
+
+TEST(Render, WhatADestroyWouldLose) {
+  using testing::ElementsAre;
+  EXPECT_THAT(render_losses(Json::parse(R"({"name":"web","state":"running","asked":true,"kept_wip":2,
+    "worktrees":[{"pending_commits":1,"uncommitted_files":2},{"pending_commits":1,"uncommitted_files":1}]})")),
+              ElementsAre(HasSubstr("2 commits and uncommitted changes in 3 files; they are kept"),
+                          HasSubstr("lost: what runs"), HasSubstr("2 snapshots")));
+  EXPECT_THAT(
+      render_losses(Json::parse(R"({"name":"web","state":"failed","unsaved":true,"reason":"crash","kept_commits":1})")),
+      ElementsAre(HasSubstr("(crash); 'agentvm start' brings that home first"), HasSubstr("lost: ignored"),
+                  HasSubstr("1 commit in refs/agentvm/web/")));
+  EXPECT_THAT(render_losses(Json::parse(R"({"name":"web","state":"running","asked":false,"problem":"no answer"})"))[0],
+              HasSubstr("does not say"));
 }
 
 TEST(Render, List) {

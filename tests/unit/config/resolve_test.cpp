@@ -158,6 +158,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"sync.limits.refs", "10000000"},
                                                        {"sync.limits.memory", "1T"},
                                                        {"sync.limits.seconds", "86400"},
+                                                       {"wip.interval_seconds", "0"},
                                                        {"egress.allow", "[evil.example]"},
                                                        {"proxy.enable", "false"},
                                                        {"proxy.port", "80"},
@@ -190,7 +191,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
 
 TEST(ConfigResolve, WhatCouldHarmTheHostIsNotHarmless) {
   const auto class_of = [](std::string_view name) { return find_config_key(name)->key_class; };
-  for (const auto* name : {"network", "egress.allow", "image", "sync.mode"})
+  for (const auto* name : {"network", "egress.allow", "image", "sync.mode", "wip.interval_seconds"})
     EXPECT_EQ(class_of(name), KeyClass::widening) << name;
   for (const auto* name : {"libvirt.uri", "proxy.enable", "proxy.port"})
     EXPECT_EQ(class_of(name), KeyClass::host_executing) << name;

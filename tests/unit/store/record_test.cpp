@@ -25,6 +25,8 @@ TEST(Record, SurvivesTheFileWhole) {
   EXPECT_EQ(back.virtiofsd, record.virtiofsd);
   EXPECT_EQ(back.boot, record.boot);
   EXPECT_EQ(back.last_sync, record.last_sync);
+  EXPECT_EQ(back.unsaved, record.unsaved);
+  EXPECT_EQ(back.worktrees, record.worktrees);
   EXPECT_EQ(back.base_commits, record.base_commits);
   EXPECT_EQ(back.teardown, record.teardown);
   EXPECT_EQ(back.ssh_port, 40022);
