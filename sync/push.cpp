@@ -18,8 +18,7 @@ UniqueFd make_pack(const HostRepository& host, const PushRequest& request, const
   std::string revisions = request.new_tip + "\n^" + request.old_tip + "\n";
   const HostGit git(host.worktree);
   for (std::size_t i = 0; i < known.size() && i < known_limit; ++i)
-    if (known[i] != request.old_tip && git.succeeds({"cat-file", "-e", known[i] + "^{commit}"}, deadline))
-      revisions += "^" + known[i] + "\n";
+    if (known[i] != request.old_tip) revisions += "^" + known[i] + "\n";
   write_file_atomic(folder / "push.revisions", revisions);
   const auto input = open_file(folder / "push.revisions", O_RDONLY);
   const auto path = folder / "push.pack";

@@ -223,7 +223,9 @@ class Run {
         outcome_.result = Result::updated;
         break;
     }
-    if (decision.action == Action::refuse_dirty || decision.action == Action::refuse_diverged) forecast(quarantine);
+    // A merge into the branch in hand; another one would have to be checked out first.
+    const bool stays = decision.action == Action::refuse_dirty || decision.action == Action::refuse_diverged;
+    if (stays && decision.branch == host_.head_branch) forecast(quarantine);
     describe_range();
     const bool passes = ask_at_the_gate(decision.action);
     const bool moves = decision.action == Action::fast_forward || decision.action == Action::follow;
