@@ -63,7 +63,23 @@ void collect(const std::string& file, const YamlNode& node, const std::string& p
   }
 }
 
+/// Values travel as JSON and are trusted by their digest: bytes that are replaced on the way would make two values one.
+void require_utf8(const ConfigFile& file) {
+  std::string_view rest = file.text;
+  for (int line = 1; !rest.empty(); ++line) {
+    const auto end = std::min(rest.find('\n'), rest.size());
+    try {
+      (void)Json(rest.substr(0, end)).dump();
+    } catch (const Json::exception&) {
+      throw Error(ErrorCode::usage, at(file.path.string(), {line, 1}) + ": the line is not valid UTF-8",
+                  "iconv -t UTF-8 " + file.path.string());
+    }
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+}
+
 std::vector<FileValue> parse_file(const ConfigFile& file) {
+  require_utf8(file);
   const auto name = file.path.string();
   const auto root = parse_yaml(file.text, name);
   if (root.kind != YamlNode::Kind::mapping && root.kind != YamlNode::Kind::null)

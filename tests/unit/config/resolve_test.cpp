@@ -113,6 +113,13 @@ TEST(ConfigResolve, WrongTypesAndValuesNameThePlaceAndWhatIsExpected) {
   }
 }
 
+TEST(ConfigResolve, BytesThatAreNoTextAreRefusedWhereTheyStand) {
+  for (const auto* bytes : {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xe2\x82"})
+    EXPECT_EQ(usage_of(user("memory: 1G\nsync: {gate: {allow: ['" + std::string(bytes) + "']}}\n")).message(),
+              "/u/config.yaml:2:1: the line is not valid UTF-8");
+  EXPECT_NO_THROW(resolve_config(user("sync: {gate: {allow: ['größe/日本/😀']}}")));
+}
+
 TEST(ConfigResolve, FlagAndVariableAreNamedInErrors) {
   EXPECT_EQ(usage_of({.flags = {{"vcpus", "many"}}}).message(), "--vcpus: 'many' is not a whole number from 1 to 256");
   EXPECT_EQ(usage_of({.environment = {{"AGENTVM_NETWORK", "wide"}}}).message(),
