@@ -123,10 +123,10 @@ std::string_view name_of(DiskFormat format) {
 std::string head(const MachineSpec& spec) {
   return fmt::format(
       "  <name>{}</name>\n  <uuid>{}</uuid>\n  <title>agentvm {}</title>\n"
-      "  <metadata>\n    <agentvm:sandbox xmlns:agentvm='{}' id='{}' name='{}'/>\n  </metadata>\n"
+      "  <metadata>\n    <agentvm:sandbox xmlns:agentvm='{}' home='{}' id='{}' name='{}'/>\n  </metadata>\n"
       "  <memory unit='KiB'>{}</memory>\n  <vcpu placement='static'>{}</vcpu>\n",
-      escaped(spec.domain), escaped(spec.id), escaped(spec.sandbox), metadata_namespace, escaped(spec.id),
-      escaped(spec.sandbox), spec.memory.bytes() / 1024, spec.vcpus);
+      escaped(spec.domain), escaped(spec.id), escaped(spec.sandbox), metadata_namespace, escaped(spec.home),
+      escaped(spec.id), escaped(spec.sandbox), spec.memory.bytes() / 1024, spec.vcpus);
 }
 
 std::string cpu(const MachineSpec& spec) {
@@ -190,6 +190,12 @@ std::string character_devices(const MachineSpec& spec) {
       agent_port_name);
 }
 
+/// The files are the owner's already: libvirt must neither give them to somebody else nor back.
+std::string owner(const MachinePlatform::Owner& who) {
+  return fmt::format("  <seclabel type='static' model='dac' relabel='no'>\n    <label>+{}:+{}</label>\n  </seclabel>\n",
+                     who.uid, who.gid);
+}
+
 /// libvirt has no element for a forwarded port of the user network (before passt, which version 9.0 refuses).
 /// `restrict=on` drops whatever the guest sends but answers on the forwarded port; without it (nat) the guest also
 /// reaches this host's 127.0.0.1 at 10.0.2.2: QEMU hands no switch for that through to its network stack.
@@ -212,6 +218,7 @@ void check_machine_spec(const MachineSpec& spec) {
   check_uuid("id", spec.id);
   if (!spec.generation_id.empty()) check_uuid("generation_id", spec.generation_id);
   check_text("sandbox", spec.sandbox);
+  if (!spec.home.empty()) check_charset("home", spec.home, 64);
   check_text("cmdline", spec.cmdline);
   if (spec.memory < ByteSize::mebibytes(64)) refuse("memory", "is below 64M");
   if (spec.vcpus < 1 || spec.vcpus > 255) refuse("vcpus", "is not in 1..255");
@@ -265,6 +272,7 @@ std::string domain_xml(const MachineSpec& spec, const MachinePlatform& platform)
       "</rng>\n",
       pci(slot_rng));
   text += "    <memballoon model='none'/>\n    <video>\n      <model type='none'/>\n    </video>\n  </devices>\n";
+  if (platform.owner) text += owner(*platform.owner);
   return text + network(spec) + "</domain>\n";
 }
 

@@ -3,6 +3,7 @@
 // tests/unit/virt/golden.
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "vmm/hypervisor.hpp"
@@ -17,6 +18,12 @@ struct MachinePlatform {
   /// ACPI tables then need a loader command that it does not know). Without it `MachineSpec::generation_id` has no
   /// effect.
   enum class GenerationId { unsupported, supported } generation_id = GenerationId::unsupported;
+  struct Owner {
+    unsigned uid, gid;
+  };
+  /// Whom a daemon that serves many users runs the emulator as: the files of a machine are this user's alone. Unset: as
+  /// the driver's configuration says.
+  std::optional<Owner> owner = {};
 };
 
 /// The namespace of our element in `<metadata>`.

@@ -38,6 +38,7 @@ struct MachineSpec {
   std::string domain;   ///< domain name: unique per hypervisor, short (it becomes part of socket paths)
   std::string id;       ///< UUID; also the sandbox's id in the metadata element
   std::string sandbox;  ///< the sandbox's name, for people who look with virsh
+  std::string home;     ///< tells apart whose machines a shared daemon runs; [A-Za-z0-9._-], may be empty
   ByteSize memory;
   unsigned vcpus = 1;
   Accelerator accelerator = Accelerator::tcg;
@@ -60,6 +61,7 @@ struct DomainInfo {
   std::string domain;
   std::string id;  ///< from our metadata element; empty: not ours
   DomainState state = DomainState::shut_off;
+  std::string home = {};  ///< as in its `MachineSpec`
 };
 
 enum class HypervisorCapability { save, hot_plug, monitor, events, survives_close };

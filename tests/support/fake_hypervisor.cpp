@@ -80,14 +80,15 @@ std::optional<DomainInfo> FakeHypervisor::find(const std::string& domain, Deadli
   const std::lock_guard lock(mutex_);
   const auto found = machines_.find(domain);
   if (found == machines_.end()) return std::nullopt;
-  return DomainInfo{domain, found->second.spec.id, found->second.state};
+  return DomainInfo{domain, found->second.spec.id, found->second.state, found->second.spec.home};
 }
 
 std::vector<DomainInfo> FakeHypervisor::list(Deadline deadline) {
   enter("list", "", deadline);
   const std::lock_guard lock(mutex_);
   std::vector<DomainInfo> result;
-  for (const auto& [domain, machine] : machines_) result.push_back({domain, machine.spec.id, machine.state});
+  for (const auto& [domain, machine] : machines_)
+    result.push_back({domain, machine.spec.id, machine.state, machine.spec.home});
   return result;
 }
 

@@ -73,6 +73,16 @@ DomainState state_of(virDomain* domain, const std::string& name) {
   }
 }
 
+/// The attribute `home` of our metadata element, which is its first: nothing that a name says can come before it.
+std::string home_in(std::string_view element) {
+  constexpr std::string_view attribute = " home=";
+  const auto start = element.find(attribute);
+  if (start == element.npos || start + attribute.size() >= element.size()) return "";
+  const auto rest = element.substr(start + attribute.size());
+  const auto end = rest.find(rest[0], 1);
+  return end == rest.npos ? "" : std::string(rest.substr(1, end - 1));
+}
+
 DomainInfo describe(virDomain* domain) {
   DomainInfo info;
   info.domain = virDomainGetName(domain);
@@ -80,7 +90,10 @@ DomainInfo describe(virDomain* domain) {
   const libvirt::Text ours(
       virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, metadata_namespace, VIR_DOMAIN_AFFECT_CURRENT));
   std::array<char, VIR_UUID_STRING_BUFLEN> uuid{};
-  if (ours && virDomainGetUUIDString(domain, uuid.data()) == 0) info.id = uuid.data();
+  if (ours && virDomainGetUUIDString(domain, uuid.data()) == 0) {
+    info.id = uuid.data();
+    info.home = home_in(ours.get());
+  }
   return info;
 }
 
@@ -113,7 +126,10 @@ std::optional<int> read_pid_file(const fs::path& path, const std::string& name) 
 
 class LibvirtHypervisor final : public Hypervisor {
  public:
-  LibvirtHypervisor(LibvirtConfig config, Target target) : config_(std::move(config)), target_(std::move(target)) {}
+  LibvirtHypervisor(LibvirtConfig config, Target target) : config_(std::move(config)), target_(std::move(target)) {
+    // The system's daemon runs emulators as a user of its own, who cannot enter our folders.
+    if (target_.driver == Driver::system) config_.platform.owner = {::geteuid(), ::getegid()};
+  }
   ~LibvirtHypervisor() override { events_.reset(); }
 
   void open(Deadline deadline) {

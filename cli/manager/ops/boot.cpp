@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/running.hpp"
@@ -45,6 +46,7 @@ MachineSpec machine_spec(const Core& core, const SandboxRecord& record, const fs
   spec.domain = record.domain;
   spec.id = record.id;
   spec.sandbox = record.name.str();
+  spec.home = machine_home(core.paths());
   spec.memory = record.memory;
   spec.vcpus = record.vcpus;
   spec.accelerator = record.accelerator == "kvm" ? Accelerator::kvm : Accelerator::tcg;
@@ -161,6 +163,9 @@ void boot_machine(Core& core, CallContext& call, const SandboxRecord& prepared, 
          fmt::format("starting the machine ({}, {} vCPUs, {})", record.memory.str(), record.vcpus, record.accelerator));
   const auto hypervisor = core.hypervisor(record.libvirt_uri, Deadline::after(libvirt_limit));
   record = core.store().update(record.name, [&](SandboxRecord& r) { r.libvirt_uri = hypervisor->uri(); });
+  if (::geteuid() == 0 && hypervisor->uri() == "qemu:///system")
+    call.warning(
+        "the system's libvirtd leaves root's capabilities to root's emulators; libvirt.uri: auto takes them away");
   if (record.workspace == WorkspaceMode::virtiofs) start_share(core, record);
   timeline.mark("share");
   record = start_machine(core, record, image, *hypervisor);

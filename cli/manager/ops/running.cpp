@@ -5,8 +5,10 @@
 #include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "proxy/egress/guest_settings.hpp"
+#include "vmm/base/digest.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/config.hpp"
 #include "vmm/host.hpp"
 
 namespace agentvm::manager {
@@ -122,20 +124,45 @@ void reconcile_one(Core& core, const SandboxRecord& record) {
   }
 }
 
-/// Machines of ours that no record knows: left by a folder that was deleted by hand.
-void stop_orphans(Core& core) {
-  if (!fs::exists(core.paths().libvirt_root())) return;
-  const auto hypervisor = core.hypervisor("auto", Deadline::after(call_limit));
+/// Whose machines may be ours: the embedded driver once it was used, what records name, and what the user configured.
+std::set<std::string> drivers_in_use(Core& core, const StoreListing& listing) {
+  std::set<std::string> uris;
+  for (const auto& record : listing.records)
+    if (record.libvirt_uri.starts_with("qemu:///s")) uris.insert(record.libvirt_uri);
+  if (fs::exists(core.paths().libvirt_root())) uris.insert("auto");
+  try {
+    ConfigInput input;
+    input.user = read_config_file(core.paths().config_file);
+    if (const auto uri = resolve_config(input).text("libvirt.uri"); uri != "auto") uris.insert(uri);
+  } catch (const Error& error) {
+    log::warn("manager", "the configuration is not in order: {}", error.what());  // the next command says so, too
+  }
+  return uris;
+}
+
+/// Machines of ours that no record knows: left by a folder that was deleted by hand. A shared daemon runs those of
+/// other users and state folders, too: they carry our element, but not our home.
+void stop_orphans(Core& core, const std::string& uri, const std::set<std::string>& known) {
+  const auto hypervisor = core.hypervisor(uri, Deadline::after(call_limit));
   watch_events(core, *hypervisor);
-  std::set<std::string> known;
-  for (const auto& record : core.store().list().records) known.insert(record.domain);
-  for (const auto& broken : core.store().list().broken)
-    log::warn("manager", "{}: {}", broken.name, broken.error.what());
   for (const auto& info : hypervisor->list(Deadline::after(call_limit))) {
     if (info.id.empty() || known.contains(info.domain)) continue;
+    if (uri != "auto" && info.home != machine_home(core.paths())) continue;
     log::warn("manager", "ending {}, a machine of ours without a record", info.domain);
     hypervisor->stop(info.domain, Deadline::after(call_limit));
   }
+}
+
+void stop_all_orphans(Core& core) {
+  const auto listing = core.store().list();
+  std::set<std::string> known;
+  for (const auto& record : listing.records) known.insert(record.domain);
+  for (const auto& broken : listing.broken) log::warn("manager", "{}: {}", broken.name, broken.error.what());
+  for (const auto& uri : drivers_in_use(core, listing)) try {
+      stop_orphans(core, uri, known);
+    } catch (const Error& error) {
+      log::error("manager", "looking for machines at {}: {}", uri, error.what());
+    }
 }
 
 }  // namespace
@@ -183,12 +210,13 @@ void watch_events(Core& core, Hypervisor& hypervisor) {
   });
 }
 
+std::string machine_home(const Paths& paths) {
+  constexpr std::size_t digits = 16;
+  return sha256_hex(paths.state.string()).substr(0, digits);
+}
+
 void reconcile(Core& core) {
-  try {
-    stop_orphans(core);
-  } catch (const Error& error) {
-    log::error("manager", "looking for machines: {}", error.what());
-  }
+  stop_all_orphans(core);
   for (const auto& record : core.store().list().records) {
     core.front().show(record);
     try {

@@ -12,6 +12,9 @@ namespace agentvm::manager {
 std::shared_ptr<LiveSandbox> connect_running(Core& core, const SandboxRecord& record, Deadline deadline,
                                              const std::function<void()>& resume);
 
+/// `MachineSpec::home` of all machines of this state folder.
+std::string machine_home(const Paths& paths);
+
 /// Compares every record with what really runs: takes over what runs, finishes what was half done, tells the truth
 /// about the rest. Once, at the manager's start. Never throws for a single sandbox.
 void reconcile(Core& core);

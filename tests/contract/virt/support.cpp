@@ -54,7 +54,8 @@ MachineSpec probe_machine(const fs::path& folder, const std::string& domain, con
   MachineSpec spec;
   spec.domain = domain;
   spec.id = random_uuid();
-  spec.sandbox = "contract";
+  spec.sandbox = "contract home='other'";
+  spec.home = "contract-1";
   spec.memory = ByteSize::mebibytes(256);
   spec.kernel = folder / "kernel";
   spec.initrd = folder / "initrd";

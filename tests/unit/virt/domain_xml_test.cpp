@@ -22,6 +22,7 @@ MachineSpec sample() {
   spec.id = "0a1b2c3d-0000-4000-8000-000000000001";
   spec.generation_id = "0a1b2c3d-0000-4000-8000-000000000002";
   spec.sandbox = "demo";
+  spec.home = "0123456789abcdef";
   spec.memory = ByteSize::gibibytes(8);
   spec.vcpus = 4;
   spec.kernel = "/data/images/d1/kernel";
@@ -49,6 +50,14 @@ void expect_golden(const std::string& name, const std::string& text) {
 
 TEST(DomainXml, EmulatedWithShare) {
   expect_golden("tcg_share", domain_xml(sample(), platform));
+}
+
+TEST(DomainXml, ASharedDaemonIsToldWhoseTheFilesAre) {
+  auto shared = platform;
+  shared.owner = {1000, 1001};
+  const auto text = domain_xml(sample(), shared);
+  EXPECT_THAT(text, HasSubstr("<seclabel type='static' model='dac' relabel='no'>\n    <label>+1000:+1001</label>"));
+  expect_golden("shared_daemon", text);
 }
 
 TEST(DomainXml, KvmWithoutNestingAndSeveralDisks) {
@@ -124,6 +133,7 @@ TEST_P(Refused, NamesTheField) {
 INSTANTIATE_TEST_SUITE_P(
     DomainXml, Refused,
     ::testing::Values(
+        Refusal{"QuoteInHome", [](auto& s) { s.home = "a'b"; }, "home has a character other than"},
         Refusal{"NewlineInSandbox", [](auto& s) { s.sandbox = "a\nb"; }, "sandbox has a control character"},
         Refusal{"EscapeInCmdline", [](auto& s) { s.cmdline = "a\x1b[0m"; }, "cmdline has a control character"},
         Refusal{"DelInCmdline", [](auto& s) { s.cmdline = "a\x7f"; }, "cmdline has a control character"},
