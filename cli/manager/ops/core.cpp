@@ -125,7 +125,7 @@ ImageRequest Core::image_request(const std::string& image) const {
   request.libexec = paths_.libexec;
   if (fs::path(image).is_absolute()) {
     request.recipe = image;
-  } else if (!image.empty() && image != "default") {
+  } else if (!image.empty() && image != default_image) {
     throw Error(ErrorCode::not_found, fmt::format("there is no image '{}'", image), "agentvm image list");
   }
   return request;

@@ -22,6 +22,9 @@
 
 namespace agentvm::manager {
 
+/// The `image` that is built from the recipe within this program.
+inline constexpr std::string_view default_image = "default";
+
 /// Thread-safe.
 class Core {
  public:
@@ -70,8 +73,11 @@ class Core {
   bool any_live();
   std::size_t live_count();
 
-  /// The image request that a sandbox's `image` value stands for.
+  /// The request for the recipe of that path, or for the built-in one (`default_image` or nothing). Throws `not_found`
+  /// for another name: whoever wants an image by its name looks among those that are there.
   ImageRequest image_request(const std::string& image) const;
+  /// Disks that outlived their sandboxes (`destroy --keep-disk`), each with a file NAME.image: the digest it stands on.
+  fs::path kept_disks() const { return paths_.state / "kept-disks"; }
   /// The sandbox that a request means (`name`, else the project of `cwd`).
   SandboxRecord resolve(const Json& params);
 

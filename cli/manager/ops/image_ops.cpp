@@ -10,12 +10,24 @@ namespace {
 
 constexpr milliseconds build_limit{60 * 60'000};
 
-/// Digest -> names of the sandboxes whose disks stand on it.
+/// Kept disks are the user's to remove; until then their image stays.
+void add_kept_disks(const fs::path& folder, std::map<std::string, std::vector<std::string>>& users) {
+  constexpr std::size_t limit_bytes = 256;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().extension() != ".qcow2") continue;
+    const auto digest = read_file_if_exists(entry.path().string() + ".image", limit_bytes).value_or("");
+    users[digest.substr(0, digest.find('\n'))].push_back("kept disk " + entry.path().string());
+  }
+}
+
+/// Digest -> who stands on it: names of sandboxes, and disks that outlived theirs.
 std::map<std::string, std::vector<std::string>> image_users(Core& core) {
   std::map<std::string, std::vector<std::string>> users;
   const auto listing = core.store().list();
   for (const auto& record : listing.records)
     if (!record.image_digest.empty()) users[record.image_digest].push_back(record.name.str());
+  add_kept_disks(core.kept_disks(), users);
   // A record that cannot be read may stand on any image: nothing may go while one is there.
   if (!listing.broken.empty())
     throw Error(ErrorCode::operation_failed,
@@ -71,7 +83,8 @@ Json remove(Core& core, const Json& params) {
   if (const auto users = image_users(core)[image.digest]; !users.empty())
     throw Error(ErrorCode::wrong_state,
                 fmt::format("image {} is in use by {}", image.digest.substr(0, 12), fmt::join(users, ", ")),
-                "agentvm destroy " + users.front());
+                users.front().starts_with("kept disk ") ? "rm " + users.front().substr(10)
+                                                        : "agentvm destroy " + users.front());
   remove_image(core.paths().images(), image);
   return {{"schema", "agentvm.image-remove/1"}, {"digest", image.digest}, {"freed_bytes", image.size_bytes}};
 }

@@ -116,6 +116,17 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   return status;
 }
 
+/// Out of the sandbox's folder, with the name of what it stands on: a disk without its image is nothing.
+void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
+  const auto disk = core.store().folder(record.name) / sandbox_files::disk;
+  if (!fs::exists(disk)) return;
+  const auto kept = core.kept_disks() / (record.name.str() + "-" + record.id.substr(0, 8) + ".qcow2");
+  ensure_private_dir(kept.parent_path());
+  write_file_atomic(kept.string() + ".image", record.image_digest + "\n");
+  if (::rename(disk.c_str(), kept.c_str()) < 0) throw_errno("keeping the disk");
+  call.warning("the disk is kept as " + kept.string());
+}
+
 Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   auto record = core.resolve(params);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
@@ -125,14 +136,7 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   core.apply(record.name, SandboxEvent::destroy, "user");
   report(call.progress_function(), "destroy", "removing " + record.name.str());
   tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
-  if (value_or<bool>(params, "keep_disk", false) &&
-      fs::exists(core.store().folder(record.name) / sandbox_files::disk)) {
-    const auto kept = core.paths().state / "kept-disks" / (record.name.str() + "-" + record.id.substr(0, 8) + ".qcow2");
-    ensure_private_dir(kept.parent_path());
-    if (::rename((core.store().folder(record.name) / sandbox_files::disk).c_str(), kept.c_str()) < 0)
-      throw_errno("keeping the disk");
-    call.warning("the disk is kept as " + kept.string());
-  }
+  if (value_or<bool>(params, "keep_disk", false)) keep_disk(core, call, record);
   erase(core, record.name, Deadline::after(teardown_limit));
   return {{"schema", "agentvm.destroy/1"},
           {"name", record.name.str()},

@@ -121,12 +121,17 @@ class StartFlow {
       image_ = get_image(core_.paths().images(), current.image_digest);
       return;
     }
-    auto request = core_.image_request(current.image);
-    request.stop = call_.cancelled();
-    ensure_private_dir(core_.paths().data);
-    image_ = ensure_image(request, call_.progress_function(), Deadline::after(image_limit));
+    image_ = wanted_image(current.image);
     core_.store().update(*record_name_, [&](SandboxRecord& r) { r.image_digest = image_->digest; });
     call_.check_cancelled();
+  }
+
+  Image wanted_image(const std::string& wanted) {
+    if (!image_is_recipe(wanted) && wanted != default_image) return get_image(core_.paths().images(), wanted);
+    auto request = core_.image_request(wanted);
+    request.stop = call_.cancelled();
+    ensure_private_dir(core_.paths().data);
+    return ensure_image(request, call_.progress_function(), Deadline::after(image_limit));
   }
 
   void make_keys() {

@@ -34,6 +34,7 @@ set -e
 for argument; do [ "$argument" = - ] || tree=$argument; done
 here=$(dirname "$0")
 echo call >> "$here/calls"
+for argument; do printf '%s\n' "$argument"; done > "$here/argv.seen"
 if [ -e "$here/fail" ]; then cat "$here/fail"; exit 1; fi
 cat > "$TMPDIR/sources.list"
 cp "$TMPDIR/sources.list" "$here/sources.seen"
@@ -204,6 +205,81 @@ TEST_F(ImageBuild, NothingOfTheBuildOrItsHostIsInTheDisk) {
   for (const auto& file :
        {image.root, folder_ / "bin/sources.seen", folder_ / "bin/env.seen", image.folder / "image.json"})
     EXPECT_FALSE(holds(file, "canary")) << file;
+}
+
+TEST_F(ImageBuild, NoPasswordOfTheHostsSourcesIsInTheDisk) {
+  const std::string canary = "c4n4ry-" + random_hex(8);
+  fs::create_directories(folder_ / "apt/sources.list.d");
+  fs::create_directories(folder_ / "apt/auth.conf.d");
+  write_file_atomic(folder_ / "apt/sources.list",
+                    "deb [arch=amd64 trusted=yes] https://me:" + canary + "@mirror.example/debian bookworm main\n");
+  write_file_atomic(folder_ / "apt/sources.list.d/more.sources",
+                    "Types: deb\nURIs: https://" + canary + "@one.example/debian http://a@b:" + canary +
+                        "@two.example/debian\nSuites: bookworm-updates\nComponents: main\n");
+  write_file_atomic(folder_ / "apt/auth.conf", "machine mirror.example login me password " + canary + "\n");
+  write_file_atomic(folder_ / "apt/auth.conf.d/x.conf", "machine one.example login me password " + canary + "\n");
+  const auto image = build();
+  EXPECT_THAT(debugfs(image, "cat /etc/apt/sources.list"),
+              HasSubstr("deb https://mirror.example/debian bookworm main\n"));
+  EXPECT_THAT(debugfs(image, "cat /etc/apt/sources.list"),
+              HasSubstr("deb http://two.example/debian bookworm-updates main\n"));
+  for (const auto& entry : fs::recursive_directory_iterator(folder_)) {
+    const bool source = entry.path().string().starts_with((folder_ / "apt").string());
+    if (!entry.is_regular_file() || source) continue;
+    EXPECT_FALSE(holds(entry.path(), canary)) << entry.path();
+  }
+}
+
+// Row 17 of the threat model: whoever writes the recipe runs nothing on this host.
+TEST_F(ImageBuild, NothingThatARecipeSaysRunsHere) {
+  const auto canary = (folder_ / "canary").string(), touch = "touch " + canary;
+  const auto recipe = [](const std::string& name, const std::string& suite, const std::string& kernel,
+                         const std::string& package, const std::string& more) {
+    const auto quoted = [](const std::string& text) { return "'" + text + "'"; };
+    return "name: " + quoted(name) + "\nsuite: " + quoted(suite) + "\nkernel: " + quoted(kernel) + "\npackages: [" +
+           quoted(package) + "]\n" + more + "\n";
+  };
+  std::vector<std::string> attacks;
+  for (const auto& value :
+       {"--customize-hook=" + touch, "-o=DPkg::Pre-Invoke::=" + touch, "git;" + touch, "$(" + touch + ")",
+        "`" + touch + "`", "git|" + touch, "git\n" + touch, std::string("../../bin/sh"), std::string("git,--x")}) {
+    attacks.push_back(recipe(value, "bookworm", "linux-image-amd64", "git", ""));
+    attacks.push_back(recipe("xx", value, "linux-image-amd64", "git", ""));
+    attacks.push_back(recipe("xx", "bookworm", value, "git", ""));
+    attacks.push_back(recipe("xx", "bookworm", "linux-image-amd64", value, ""));
+    attacks.push_back(recipe("xx", "bookworm", "linux-image-amd64", "git", "mask: ['" + value + ".service']"));
+  }
+  for (const auto* key : {"setup-hook", "customize-hook", "hooks", "run", "script", "install", "files", "post-install"})
+    attacks.push_back(recipe("xx", "bookworm", "linux-image-amd64", "git", std::string(key) + ": ['" + touch + "']"));
+  for (const auto& attack : attacks) {
+    write_file_atomic(request_.recipe, attack);
+    try {
+      build();
+      ADD_FAILURE() << "taken: " << attack;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::usage) << attack << error.what();
+    }
+    EXPECT_FALSE(fs::exists(canary)) << attack;
+  }
+  EXPECT_EQ(calls(), 0u);
+}
+
+TEST_F(ImageBuild, WhatARecipeNamesReachesTheBuilderAsNamesAlone) {
+  write_file_atomic(
+      request_.recipe,
+      "name: tiny\nsuite: bookworm\nkernel: linux-image-cloud-amd64\ndisk: 4G\npackages: [git, g++-12]\n");
+  build();
+  const auto seen = read_file(folder_ / "bin/argv.seen");
+  EXPECT_THAT(seen, HasSubstr("\n--include=g++-12,git\nbookworm\n"));
+  // The hooks are ours, and the same whatever the recipe says.
+  const auto hooks = [](const std::string& text) {
+    std::size_t count = 0;
+    for (auto at = text.find("-hook="); at != text.npos; at = text.find("-hook=", at + 1)) ++count;
+    return count;
+  };
+  EXPECT_EQ(hooks(seen), 3u);
+  EXPECT_THAT(seen, Not(HasSubstr("linux-image-cloud-amd64"))) << "the kernel's name travels as a variable";
+  EXPECT_THAT(read_file(folder_ / "bin/env.seen"), HasSubstr("AGENTVM_KERNEL=linux-image-cloud-amd64\n"));
 }
 
 TEST_F(ImageBuild, ASecondBuildAnswersAtOnce) {

@@ -1,0 +1,63 @@
+"""Images that somebody stands on stay: seen on a copy of the built one (hard links), in folders of the test's own."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+import harness
+
+
+@pytest.fixture
+def client(image, tmp_path):
+    shared = harness.Home(tmp_path).data / "agentvm" / "images"
+    # Beside the shared one: hard links stay within a mount.
+    home = harness.Home.make(data=pathlib.Path(tempfile.mkdtemp(prefix="images-", dir=harness.BUILD / "test-data")))
+    target = home.data / "agentvm" / "images"
+    target.mkdir(parents=True)
+    home.data.joinpath("agentvm").chmod(0o700)
+    target.chmod(0o700)
+    for folder in shared.iterdir():
+        if folder.is_dir() and not folder.name.startswith("."):
+            subprocess.run(["cp", "-al", str(folder), str(target)], check=True)
+    made = harness.Agentvm(home)
+    yield made
+    made.run("manager", "stop", code=(0, 2))
+    shutil.rmtree(home.data)
+    harness.remove(home)
+
+
+def current(client):
+    return client.json("image", "list")["images"][0]
+
+
+def test_a_disk_that_was_kept_keeps_its_image(client):
+    digest = current(client)["digest"]
+    kept = client.home.state / "kept-disks"
+    kept.mkdir(mode=0o700, parents=True)
+    disk = kept / "gone-0a1b2c3d.qcow2"
+    disk.write_bytes(b"")
+    (kept / "gone-0a1b2c3d.qcow2.image").write_text(digest + "\n")
+    assert current(client)["used_by"] == [f"kept disk {disk}"]
+    assert client.json("image", "inspect", "default")["used_by"] == [f"kept disk {disk}"]
+    refused = client.run("image", "remove", "default", code=2)
+    assert b"is in use by kept disk" in refused.stderr and f"try: rm {disk}".encode() in refused.stderr
+    assert json.loads(client.run("image", "remove", "default", "--json", code=2).stdout)["code"] == "wrong-state"
+    client.run("image", "prune")
+    assert current(client)["digest"] == digest
+    disk.unlink()
+    removed = client.json("image", "remove", digest[:8])
+    assert removed["digest"] == digest and removed["freed_bytes"] > 0
+    assert all(row["digest"] != digest for row in client.json("image", "list")["images"])
+    client.run("image", "inspect", digest, code=1)
+
+
+def test_an_image_is_found_by_its_name_or_said_to_be_missing(client, tmp_path):
+    repository = harness.make_repository(tmp_path / "project")
+    missing = client.run("start", repository, "--image", "no-such-image", "--no-attach", code=1)
+    assert b"there is no image 'no-such-image'" in missing.stderr and b"agentvm image list" in missing.stderr
+    name = client.sandboxes()[0]
+    client.run("destroy", name, "--force")
