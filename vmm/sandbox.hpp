@@ -37,6 +37,7 @@ struct SyncRecord {
   std::int64_t time = 0;
   std::string result;  ///< updated, up-to-date, gated, diverged, conflict, dirty
   std::string branch, old_tip, new_tip;
+  std::string refs_token;  ///< what the guest's watch told before it; empty: nothing
   bool operator==(const SyncRecord&) const = default;
 };
 

@@ -1,3 +1,6 @@
+#include <fmt/format.h>
+
+#include "cli/client/follow.hpp"
 #include "cli/client/invocation.hpp"
 #include "cli/commands/commands.hpp"
 #include "cli/render/render.hpp"
@@ -5,7 +8,28 @@
 namespace agentvm::cli {
 namespace {
 
+constexpr int signal_exit_base = 128;
+
+/// Syncs, shows that, and goes on with each sync that happens, whoever made it.
+int watch(Invocation& run) {
+  for (const char* other : {"dry-run", "accept", "branch"})
+    if (run.args.given(other))
+      throw Error(ErrorCode::usage, fmt::format("--watch and --{} exclude each other", other), "agentvm help sync");
+  auto params = run.params();
+  auto peek = params;
+  peek["peek"] = true;
+  const auto before = run.call("sync.next", peek);
+  params["name"] = require<std::string>(before, "name");
+  run.call("sync", params);  // it is shown with those that follow
+  const auto show = [&](const Json& outcome) { run.show(outcome, render_sync(outcome, run.out.out_style())); };
+  const int signal = follow_syncs(run.paths, params, require<std::uint64_t>(before, "sequence"), show, run.out);
+  if (signal != 0) return signal_exit_base + signal;
+  run.out.say(fmt::format("'{}' does not run any more", text_at(before, "name")));
+  return 0;
+}
+
 int sync(Invocation& run) {
+  if (run.args.enabled("watch")) return watch(run);
   auto params = run.params();
   params["dry_run"] = run.args.enabled("dry-run");
   params["accept"] = run.args.enabled("accept");
@@ -36,8 +60,10 @@ CommandSpec sync_command() {
                   {.name = "branch",
                    .value = "BRANCH",
                    .help = "The branch to bring, and no other to follow; default: the guest's current one"},
+                  {.name = "watch", .letter = 'w', .help = "Go on with each commit, until it is interrupted"},
                   json_option()},
-      .examples = {{"agentvm sync", "fetch what was committed inside"}},
+      .examples = {{"agentvm sync", "fetch what was committed inside"},
+                   {"agentvm sync --watch", "and whatever is committed from now on"}},
       .run = sync};
 }
 

@@ -19,6 +19,11 @@ std::string sync_text(const Json& sync) {
   if (const auto last = text_at(sync, "last_time", ""); !last.empty())
     text += fmt::format(", last {} at {}", text_at(sync, "last_result"), last);
   if (pending > 0) text += fmt::format(", {} not yet on the host", counted(pending, "commit"));
+  const auto state = text_at(sync, "state", "");
+  if (state == "syncing") text += ", syncing now";
+  if (const auto error = text_at(sync, "last_error", ""); !error.empty())
+    text += fmt::format(", failed{}: {}",
+                        state == "backing-off" ? " (tried again at " + text_at(sync, "next_time") + ")" : "", error);
   return text;
 }
 

@@ -77,6 +77,7 @@ void Server::dispatch(std::uint32_t id, const std::string& op, const Json& reque
     return check_waiters();
   }
   if (op == "ports") return ports(id, request);
+  if (op == "refs") return refs(id, request);
   if (op == "sync") {
     ::sync();
     return answer(id, Json::object());
@@ -141,7 +142,8 @@ void Server::handle_input(const Frame& frame) {
 void Server::cancel(std::uint32_t id) {
   jobs_.remove_if([id](const ExecJob& job) { return job.id() == id; });
   std::erase_if(waiters_, [id](const Waiter& waiter) { return waiter.id == id; });
-  std::erase_if(port_waiters_, [id](const PortWaiter& waiter) { return waiter.id == id; });
+  for (auto* waiters : {&port_waiters_, &ref_waiters_})
+    std::erase_if(*waiters, [id](const TokenWaiter& waiter) { return waiter.id == id; });
 }
 
 ExecJob* Server::find_job(std::uint32_t id) {

@@ -57,6 +57,7 @@ int Server::poll_timeout(Deadline deadline) const {
   if (parser_.mid_frame()) timeout = least(timeout, mid_frame_patience);
   if (!waiters_.empty()) timeout = least(timeout, waiter_pause);
   if (!port_waiters_.empty()) timeout = least(timeout, port_patience());
+  if (!ref_waiters_.empty()) timeout = least(timeout, ref_patience());
   for (const auto& job : jobs_)
     if (const auto grace = job.grace()) timeout = least(timeout, grace->remaining());
   return timeout;
@@ -78,6 +79,7 @@ void Server::step(Deadline deadline) {
   const bool room = outgoing_.size() < outgoing_limit_bytes;
   add(fd_, static_cast<short>((room ? POLLIN : 0) | (outgoing_.empty() ? 0 : POLLOUT)), nullptr, Slot::port);
   if (probe_) add(probe_->pidfd(), POLLIN, nullptr, Slot::probe);
+  if (!ref_waiters_.empty()) add(refs_->fd(), POLLIN, nullptr, Slot::refs);
   for (auto& job : jobs_) {
     add(job.input_fd(), POLLOUT, &job, Slot::input);
     add(job.exit_fd(), POLLIN, &job, Slot::exit);
@@ -93,6 +95,7 @@ void Server::step(Deadline deadline) {
   finish_jobs();
   check_waiters();
   check_ports();
+  check_refs();
   const short events = ready > 0 ? entries[0].revents : short{0};
   if (events & (POLLIN | POLLHUP | POLLERR)) read_port();
   if (connected_ && !ended_ && !outgoing_.empty()) write_port();
@@ -142,6 +145,7 @@ void Server::forget_session() {
   jobs_.clear();
   waiters_.clear();
   port_waiters_.clear();
+  ref_waiters_.clear();
   outgoing_.clear();
   nonce_.clear();
 }

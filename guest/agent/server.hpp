@@ -15,6 +15,7 @@
 
 #include "guest/agent/exec_job.hpp"
 #include "guest/agent/port_watch.hpp"
+#include "guest/agent/ref_watch.hpp"
 #include "guest/protocol/identity.hpp"
 
 struct pollfd;
@@ -64,13 +65,13 @@ class Server {
     std::string what;
     Deadline deadline;
   };
-  /// A host that waits until the listening ports differ from what it knows.
-  struct PortWaiter {
+  /// A host that waits until the listening ports, or the references, differ from what it knows.
+  struct TokenWaiter {
     std::uint32_t id;
     std::string known;
     Deadline deadline;
   };
-  enum class Slot { port, input, output, error, exit, probe };
+  enum class Slot { port, input, output, error, exit, probe, refs };
 
   void step(Deadline deadline);
   int poll_timeout(Deadline deadline) const;
@@ -97,6 +98,9 @@ class Server {
   void ports(std::uint32_t id, const Json& request);
   void check_ports();
   milliseconds port_patience() const;
+  void refs(std::uint32_t id, const Json& request);
+  void check_refs();
+  milliseconds ref_patience() const;
   void answer(std::uint32_t id, Json body);
   void refuse(std::uint32_t id, const Error& error);
   void send(FrameType type, std::uint32_t id, std::string payload);
@@ -113,8 +117,10 @@ class Server {
   std::list<ExecJob> jobs_;
   std::deque<Waiter> waiters_;
   std::optional<PortWatch> ports_;  // from the first request on
-  std::deque<PortWaiter> port_waiters_;
+  std::deque<TokenWaiter> port_waiters_;
   SteadyTime next_port_look_{};
+  std::optional<RefWatch> refs_;  // from the first request on
+  std::deque<TokenWaiter> ref_waiters_;
   WorkspaceKind workspace_ = WorkspaceKind::none;
   std::optional<Process> probe_;
   bool userspace_ = false;

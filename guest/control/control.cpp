@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "guest/control/ports.hpp"
+#include "guest/control/refs.hpp"
 #include "guest/control/session.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/log.hpp"
@@ -230,6 +231,14 @@ GuestPorts Control::ports(const std::string& known, milliseconds patience, std::
                                ->call({{"op", "ports"}, {"known", known}, {"timeout_ms", patience.count()}}, deadline,
                                       "watching ports", 0, nullptr, std::move(stop))
                                .body);
+}
+
+GuestRefs Control::refs(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline) {
+  patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
+  return parse_guest_refs(state_
+                              ->call({{"op", "refs"}, {"known", known}, {"timeout_ms", patience.count()}}, deadline,
+                                     "watching references", 0, nullptr, std::move(stop))
+                              .body);
 }
 
 std::int64_t Control::time(Deadline deadline) {

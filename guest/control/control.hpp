@@ -50,6 +50,12 @@ struct GuestPorts {
   std::vector<GuestPort> ports;
 };
 
+/// What a guest says about its workspace's references. A hint to look, nothing more: `token` is compared, never
+/// trusted.
+struct GuestRefs {
+  std::string token;  ///< for the next call; 1 to 64 hexadecimal digits
+};
+
 /// A connection to the agent of one guest. Thread-safe; no call outlasts its deadline. Nothing that the guest does
 /// makes it use unbounded memory: a guest that breaks the protocol loses the connection with a reason. Once lost it
 /// stays lost: connect anew.
@@ -85,6 +91,9 @@ class Control {
   /// What listens, as soon as it differs from `known` (a token; empty: at once), and in any case after `patience`.
   /// Throws `cancelled` when stopped.
   GuestPorts ports(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline);
+  /// A token of the references in /workspace, as soon as it differs from `known`, and in any case after `patience`.
+  /// Throws `cancelled` when stopped, `usage` when the guest's agent is older than this operation.
+  GuestRefs refs(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline);
   bool alive() const;
   std::string lost_reason() const;
   /// Called once, on the reader thread; at once, on this thread, when it is lost already. Must not block. One callback:

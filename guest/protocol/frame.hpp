@@ -34,7 +34,7 @@ inline constexpr std::uint32_t output_window_bytes = 256u << 10;
 inline constexpr std::size_t exec_input_limit_bytes = 1u << 20;
 inline constexpr std::size_t exec_limit = 32;
 inline constexpr std::size_t waiter_limit = 16;
-inline constexpr std::size_t port_waiter_limit = 8;
+inline constexpr std::size_t port_waiter_limit = 8, ref_waiter_limit = 8;
 /// Listening sockets in one answer.
 inline constexpr std::size_t listening_port_limit = 256;
 inline constexpr int protocol_version = 1;

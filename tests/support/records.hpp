@@ -33,7 +33,7 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
   record.virtiofsd = ProcessRecord{4711, 123456789012ULL};
   record.boot = BootRecord{1'700'000'050, "boot-id"};
   record.teardown = {"domain", "virtiofsd"};
-  record.last_sync = SyncRecord{1'700'000'200, "updated", "main", "aaa", "bbb"};
+  record.last_sync = SyncRecord{1'700'000'200, "updated", "main", "aaa", "bbb", "0f"};
   record.unsaved = true;
   record.worktrees = {{"feature/y", "/workspace/.worktrees/feature-y-0123abcd"}, {"", "/workspace/.worktrees/x"}};
   record.base_commits = {{"refs/heads/main", "aaa"}, {"refs/heads/feature/x", "bbb"}};

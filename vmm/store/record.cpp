@@ -104,11 +104,9 @@ Json record_to_json(const SandboxRecord& record) {
   json["teardown"] = record.teardown;
   json["last_sync"] = Json();
   if (const auto& sync = record.last_sync)
-    json["last_sync"] = {{"time", format_time(sync->time)},
-                         {"result", sync->result},
-                         {"branch", sync->branch},
-                         {"old_tip", sync->old_tip},
-                         {"new_tip", sync->new_tip}};
+    json["last_sync"] = {{"time", format_time(sync->time)}, {"result", sync->result},
+                         {"branch", sync->branch},          {"old_tip", sync->old_tip},
+                         {"new_tip", sync->new_tip},        {"refs_token", sync->refs_token}};
   json["unsaved"] = record.unsaved;
   json["worktrees"] = Json::array();
   for (const auto& worktree : record.worktrees)
@@ -162,9 +160,12 @@ void read_history(const Json& json, SandboxRecord& record) {
   if (const auto* boot = object_of(json, "boot"))
     record.boot = BootRecord{time_of(*boot, "started_at"), require<std::string>(*boot, "boot_id")};
   if (const auto* sync = object_of(json, "last_sync"))
-    record.last_sync = SyncRecord{
-        time_of(*sync, "time"), require<std::string>(*sync, "result"), value_or<std::string>(*sync, "branch", ""),
-        value_or<std::string>(*sync, "old_tip", ""), value_or<std::string>(*sync, "new_tip", "")};
+    record.last_sync = SyncRecord{time_of(*sync, "time"),
+                                  require<std::string>(*sync, "result"),
+                                  value_or<std::string>(*sync, "branch", ""),
+                                  value_or<std::string>(*sync, "old_tip", ""),
+                                  value_or<std::string>(*sync, "new_tip", ""),
+                                  value_or<std::string>(*sync, "refs_token", "")};
   if (const auto* commits = object_of(json, "base_commits"))
     for (const auto& [ref, commit] : commits->items()) record.base_commits[ref] = require<std::string>(*commits, ref);
   record.unsaved = value_or(json, "unsaved", false);

@@ -4,6 +4,7 @@
 
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/rescue.hpp"
+#include "cli/manager/ops/sync_op.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/libvirt/libvirt_hypervisor.hpp"
 
@@ -16,6 +17,7 @@ Core::Core(Paths paths)
       egress_(std::make_unique<egress::Egress>()) {
   front_ = std::make_unique<Front>(
       paths_, [this](const SandboxName& name) { return live(name); }, janitor_);
+  syncs_ = std::make_unique<SyncWatch>(sync_hooks(*this));
   try {
     store_.sweep();
   } catch (const Error& error) {
@@ -92,6 +94,7 @@ void Core::set_live(const SandboxName& name, std::shared_ptr<LiveSandbox> live) 
     live_[name.str()] = std::move(live);
   }
   front_->watch(name, control);
+  syncs_->watch(name, sync_watch_settings(*this, name), control);
 }
 
 void Core::drop_live(const SandboxName& name) {
@@ -104,6 +107,7 @@ void Core::drop_live(const SandboxName& name) {
     }
   }
   front_->unwatch(name);
+  syncs_->unwatch(name);
   watch_.remove(name.str());
   serial_.remove(name.str());
   if (gone) gone->close();
@@ -138,6 +142,7 @@ SandboxRecord Core::resolve(const Json& params) {
 }
 
 void Core::shut_down() {
+  syncs_->stop();
   front_->stop();
   janitor_.stop();
   if (wip_timer_) wip_timer_->begin_stop();

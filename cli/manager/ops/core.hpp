@@ -12,6 +12,7 @@
 #include "cli/manager/ops/live.hpp"
 #include "cli/manager/ops/process_watch.hpp"
 #include "cli/manager/ops/wip_timer.hpp"
+#include "cli/manager/ops/sync_watch.hpp"
 #include "guest/control/serial_log.hpp"
 #include "guest/image/images.hpp"
 #include "proxy/egress/egress.hpp"
@@ -40,6 +41,7 @@ class Core {
   egress::Egress& egress() { return *egress_; }
   Front& front() { return *front_; }
   WipTimer& wip_timer() { return *wip_timer_; }
+  SyncWatch& syncs() { return *syncs_; }
 
   /// Opened when first asked for, then kept: an embedded driver cannot be closed again. `uri` as in the record or the
   /// configuration.
@@ -98,7 +100,8 @@ class Core {
   ProcessWatch watch_;
   Janitor janitor_;                      // its tasks use everything above
   std::unique_ptr<Front> front_;         // it dials through what is above
-  std::unique_ptr<WipTimer> wip_timer_;  // last: its thread uses everything above
+  std::unique_ptr<WipTimer> wip_timer_;  // its thread uses everything above
+  std::unique_ptr<SyncWatch> syncs_;     // last: its syncs use everything
 };
 
 }  // namespace agentvm::manager

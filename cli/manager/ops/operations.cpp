@@ -12,12 +12,12 @@
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/start.hpp"
 #include "cli/manager/ops/status.hpp"
+#include "cli/manager/ops/sync_op.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "cli/manager/ops/trust.hpp"
 #include "cli/manager/ops/wip_ops.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "guest/ssh/ssh_config.hpp"
-#include "sync/sync.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/config.hpp"
 
@@ -26,7 +26,6 @@ namespace {
 
 constexpr milliseconds hold_limit{20'000};
 constexpr milliseconds teardown_limit{120'000};
-constexpr milliseconds sync_limit{20 * 60'000};
 constexpr milliseconds rescue_limit{5 * 60'000};
 
 /// Rescue before the guest goes; a failure is told, and stops what would lose the work only where `required`.
@@ -53,34 +52,11 @@ std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxReco
   }
 }
 
-Json run_sync(Core& core, CallContext& call, const Json& params) {
-  const auto [record, live] = running_sandbox(core, params);
-  const auto deadline = Deadline::after(sync_limit);
-  sync::SyncRequest request{.repository = record.project,
-                            .sandbox = record.name,
-                            .libexec = core.paths().libexec,
-                            .scratch = core.store().folder(record.name) / "sync"};
-  const auto settings = sync_settings(core, record, value_or<std::map<std::string, std::string>>(params, "env", {}));
-  request.limits = settings.limits;
-  request.gate = settings.gate;
-  request.accept = value_or<bool>(params, "accept", false);
-  for (const auto& warning : settings.warnings) call.warning(warning);
-  request.dry_run = value_or<bool>(params, "dry_run", false);
-  request.branch = optional_text(params, "branch");
-  const auto session = live->session(Session::control, deadline);
-  const auto outcome = sync::sync_now(request, *session, call.progress_function(), deadline);
-  if (!request.dry_run)
-    core.store().update(record.name, [&](SandboxRecord& r) {
-      r.last_sync = SyncRecord{system_clock().unix_seconds(), std::string(sync::to_string(outcome.result)),
-                               outcome.branch, outcome.old_tip, outcome.new_tip};
-    });
-  return sync::to_json(outcome);
-}
-
 Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   auto record = core.resolve(params);
   const bool force = value_or<bool>(params, "force", false);
   const milliseconds grace(1000 * value_or<long long>(params, "timeout_seconds", 30));
+  const SyncWatch::Quiet quiet(core.syncs(), record.name);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   const bool running = record.state == SandboxState::running;
@@ -88,7 +64,7 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   if (running && value_or<bool>(params, "sync", false)) {
     auto sync_params = params;
     sync_params["name"] = record.name.str();
-    const auto outcome = run_sync(core, call, sync_params);
+    const auto outcome = sync_held(core, call, sync_params);
     const auto result = require<std::string>(outcome, "result");
     if (result != "updated" && result != "up-to-date")
       call.warning("sync: " + result + "; the commits are in refs/agentvm/" + record.name.str());
@@ -129,6 +105,7 @@ void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
 
 Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   auto record = core.resolve(params);
+  const SyncWatch::Quiet quiet(core.syncs(), record.name);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   std::vector<std::string> rescued;
@@ -269,7 +246,11 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
   service.add("destroy", Lane::sandbox,
               [core](CallContext& call, const Json& params) { return destroy_sandbox(*core, call, params); });
   service.add("sync", Lane::sandbox,
-              [core](CallContext& call, const Json& params) { return run_sync(*core, call, params); });
+              [core](CallContext& call, const Json& params) { return sync_sandbox(*core, call, params); });
+  service.add_async(
+      "sync.next", Lane::quick,
+      [core](const std::shared_ptr<Responder>& call, const Json& params) { next_sync(*core, call, params); },
+      OnRetire::interrupt);
   service.add("worktree.add", Lane::sandbox,
               [core](CallContext& call, const Json& params) { return add_worktree(*core, call, params); });
   service.add("worktree.list", Lane::work,

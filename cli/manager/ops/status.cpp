@@ -17,8 +17,9 @@ std::int64_t uptime_seconds(const SandboxRecord& record) {
              : 0;
 }
 
-Json sync_status(const SandboxRecord& record) {
+Json sync_status(Core& core, const SandboxRecord& record) {
   Json sync{{"mode", record.sync_mode}, {"last_time", nullptr}, {"last_result", nullptr}};
+  sync.update(core.syncs().status(record.name));
   if (record.last_sync) {
     sync["last_time"] = format_time(record.last_sync->time);
     sync["last_result"] = record.last_sync->result;
@@ -72,7 +73,7 @@ Json sandbox_status(Core& core, const SandboxRecord& record, Detail detail) {
               {"ports", core.front().ports(record.name)},
               {"worktrees", worktree_status(core, record)},
               {"unsaved", record.unsaved},
-              {"sync", sync_status(record)}};
+              {"sync", sync_status(core, record)}};
   if (runs(record)) status["ssh"] = {{"host", "127.0.0.1"}, {"port", record.ssh_port}, {"user", "agent"}};
   if (detail == Detail::verbose) add_details(core, record, status);
   return status;

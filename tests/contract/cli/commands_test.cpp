@@ -92,6 +92,16 @@ TEST_F(Commands, WipTellsASandboxFromASnapshotAndFollowsTheOutcome) {
   EXPECT_THAT(run({"wip", "drop", "web", "--all", "--force"}).err, HasSubstr("dropped x (its commit was 0123456789)"));
 }
 
+TEST_F(Commands, AWatchShowsEachSyncUntilTheSandboxEnds) {
+  const auto watched = run({"sync", "--watch"});
+  EXPECT_EQ(watched.status.code, 0);
+  EXPECT_EQ(watched.out, "b7 is up to date\nb8 is up to date\nb9 is up to date\n");
+  EXPECT_THAT(watched.err, HasSubstr("'one' does not run any more"));
+  const auto lines = run({"sync", "--watch", "--json"}).out;
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 3);
+  EXPECT_EQ(run({"sync", "--watch", "--accept"}).status.code, 64);
+}
+
 TEST_F(Commands, DoctorIs4WhenACheckFails) {
   const auto result = run({"doctor"});
   EXPECT_EQ(result.status.code, 4);

@@ -176,6 +176,15 @@ void add_operations(manager::Service& service, const fs::path& home) {
             {"result", value_or<std::string>(params, "branch", "up-to-date")},
             {"branch", "main"}};
   });
+  // Three syncs land, then the sandbox stops.
+  service.add("sync.next", Lane::quick, [](CallContext&, const Json& params) -> Json {
+    if (value_or<bool>(params, "peek", false)) return {{"name", "one"}, {"sequence", 7}};
+    const auto after = require<std::uint64_t>(params, "after");
+    if (after == 10) return {{"ended", true}};
+    return {
+        {"sequence", after + 1},
+        {"outcome", {{"schema", "agentvm.sync/1"}, {"result", "up-to-date"}, {"branch", fmt::format("b{}", after)}}}};
+  });
   service.add("doctor", Lane::work, [](CallContext&, const Json&) -> Json {
     return {{"schema", "agentvm.doctor/1"},
             {"ok", false},

@@ -1,0 +1,88 @@
+"""Figure `auto-commit`: from a commit in the guest to its reference on the host, beside one `exec -- true` and one sync of one commit.
+
+The clock starts when the guest reports that its `git commit` has returned and stops when the reference file on the host names that commit. The report
+takes an ssh round trip, which is in our favour by milliseconds; the peer's commit is made before its clock starts.
+"""
+
+import pathlib
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "e2e"))
+
+import harness  # noqa: E402
+from figures import Figure  # noqa: E402
+
+LOOP = ("cd /workspace && while read -r line; do echo $line >file && git add file && "
+        f"git {' '.join(harness.IDENTITY)} commit -qm $line && git rev-parse HEAD || exit 1; done")
+QUIET = 2.5  # seconds between two of ours: its least pause must not be measured, and one that is late must be over
+
+
+class Committer:
+    """A shell in the guest that commits for each line it gets, and answers with the new tip."""
+
+    def __init__(self, agentvm, name):
+        self.process = agentvm.popen("exec", name, "--", "sh", "-c", LOOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.count = 0
+
+    def commit(self):
+        self.count += 1
+        self.process.stdin.write(f"commit{self.count}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(20)
+
+
+def wait_for(reference, commit):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if reference.is_file() and reference.read_text().strip() == commit:
+            return
+        time.sleep(0.002)
+    raise AssertionError(f"{commit} did not arrive")
+
+
+def measure(pairs):
+    home = harness.Home.make()
+    agentvm = harness.Agentvm(home)
+    committers = []
+    try:
+        agentvm.run("image", "build", timeout=1500)
+        # Two sandboxes, one for each side: the mode of one would fetch the commits of the other.
+        for name, mode in (("live", "auto-commit"), ("hand", "manual")):
+            repository = harness.make_repository(home.folder / name)
+            agentvm.start(repository, name, "--sync-mode", mode, "--memory", "1G", "--vcpus", "1")
+            committers.append(Committer(agentvm, name))
+        live, hand = committers
+        reference = home.folder / "live" / ".git" / "refs" / "agentvm" / "live" / "main"
+        agentvm.run("sync", "live")
+
+        def product():
+            time.sleep(QUIET)
+            commit = live.commit()
+            begin = time.monotonic()
+            wait_for(reference, commit)
+            return time.monotonic() - begin
+
+        def peer():
+            hand.commit()
+            time.sleep(QUIET)
+            begin = time.monotonic()
+            agentvm.run("exec", "hand", "--", "true")
+            agentvm.run("sync", "hand")
+            return time.monotonic() - begin
+
+        figure = Figure("auto-commit", "a commit in the guest, until the host has its reference", "agentvm exec -- true && agentvm sync of one commit", 2.0)
+        figure.measure(product, peer, pairs)
+        return figure
+    finally:
+        for committer in committers:
+            committer.close()
+        for name in agentvm.sandboxes():
+            agentvm.run("destroy", name, "--force")
+        agentvm.run("manager", "stop", code=None)
+        harness.remove(home)
