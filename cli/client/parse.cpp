@@ -126,6 +126,12 @@ class OptionParser {
                         meant.empty() ? "" : fmt::format("; did you mean '--{}'?", meant)),
             hint());
     }
+    if (option->greedy) {
+      auto& taken = into_.options[option->name];
+      if (equals != std::string::npos) taken.push_back(word.substr(equals + 1));
+      while (position_ < words_.size() && !words_[position_].starts_with("-")) taken.push_back(words_[position_++]);
+      return;
+    }
     if (option->value.empty()) {
       if (equals != std::string::npos)
         usage(fmt::format("{} takes no value (got {})", shown, in_quotes(word.substr(equals + 1))), hint());

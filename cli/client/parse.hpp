@@ -10,7 +10,7 @@ namespace agentvm::cli {
 struct Arguments {
   const CommandSpec* command = nullptr;
   std::map<std::string, std::vector<std::string>>
-      options;  ///< by name without dashes; a switch given has {"true"} or {"false"}
+      options;  ///< by name without dashes; a switch given has {"true"} or {"false"}, a greedy one its words
   std::vector<std::string> positionals;
   std::vector<std::string> trailing;  ///< after `--`
   bool has_trailing = false;          ///< `--` was given

@@ -25,6 +25,7 @@ struct OptionSpec {
   bool hidden = false;
   std::string key = {};    ///< the configuration key that it sets
   bool negatable = false;  ///< a switch that also exists as --no-NAME
+  bool greedy = false;     ///< takes every word up to the next option, none included; `value` says so in the help
 };
 
 struct ArgumentSpec {

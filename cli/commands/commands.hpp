@@ -33,6 +33,8 @@ CommandSpec complete_command();
 CommandSpec help_command();
 CommandSpec version_command();
 
+/// `sync --artifacts`: build products instead of commits.
+int bring_artifacts(Invocation& run);
 /// The manager's log, as `logs --manager` shows it. Shared by logs and manager.
 int show_manager_log(Invocation& run);
 /// Attaches this terminal to the sandbox of `params`; 0 on detach. Shared by attach and start.

@@ -29,6 +29,8 @@ int watch(Invocation& run) {
 }
 
 int sync(Invocation& run) {
+  if (run.args.given("artifacts")) return bring_artifacts(run);
+  if (run.args.given("to")) throw Error(ErrorCode::usage, "--to goes with --artifacts", "agentvm help sync");
   if (run.args.enabled("watch")) return watch(run);
   auto params = run.params();
   params["dry_run"] = run.args.enabled("dry-run");
@@ -53,17 +55,29 @@ CommandSpec sync_command() {
           "on this host (scripts of builds and packages, editor tasks, CI, hooks, new executables, links out of the "
           "tree ...); else nothing of yours changes, the status is 6, and the commands that help are named. Where the "
           "sandbox has gone on to another branch, your work tree follows it under the same conditions. Commits that "
-          "you made meanwhile go into the sandbox's branch, where that is a fast-forward and nothing is uncommitted.",
+          "you made meanwhile go into the sandbox's branch, where that is a fast-forward and nothing is uncommitted. "
+          "With --artifacts, files that git does not have come instead, those that differ in size or time; nothing is "
+          "deleted.",
       .arguments = {sandbox_argument()},
       .options = {{.name = "dry-run", .letter = 'n', .help = "Say what would happen"},
                   {.name = "accept", .help = "Take what the last sync listed as gated; not what came after it"},
                   {.name = "branch",
                    .value = "BRANCH",
                    .help = "The branch to bring, and no other to follow; default: the guest's current one"},
+                  {.name = "artifacts",
+                   .value = "[GLOB...]",
+                   .help = "Bring build products instead: what matches, or artifacts.paths",
+                   .greedy = true},
+                  {.name = "to",
+                   .value = "DIR",
+                   .help = "With --artifacts: into this folder instead of the project",
+                   .complete = Complete::directory},
                   {.name = "watch", .letter = 'w', .help = "Go on with each commit, until it is interrupted"},
                   json_option()},
       .examples = {{"agentvm sync", "fetch what was committed inside"},
-                   {"agentvm sync --watch", "and whatever is committed from now on"}},
+                   {"agentvm sync --watch", "and whatever is committed from now on"},
+                   {"agentvm sync --artifacts", "the build folders"},
+                   {"agentvm sync web --artifacts 'packages/*/dist' --to /tmp/web", "some of them, elsewhere"}},
       .run = sync};
 }
 

@@ -1,18 +1,61 @@
-// agentvm-guest: one static program. As process 1 it is the initramfs's init; otherwise it only tells what it is.
+// agentvm-guest: one static program. As process 1 it is the initramfs's init; in a running guest it also sends build
+// products; on a host it only tells what it is.
 
 #include <cstdio>
+#include <cstdlib>
 #include <string_view>
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "guest/agent/artifact_sender.hpp"
 #include "guest/agent/init.hpp"
+#include "vmm/base/files.hpp"
 
-int main(int argc, char** argv) {
-  if (::getpid() == 1) agentvm::guest::agent::run_init();
-  if (argc == 2 && std::string_view(argv[1]) == "--version") {
+namespace {
+
+using namespace agentvm;
+
+/// The initramfs that it came from is gone: a copy is how it can be run by others than its own process.
+int install(const char* path) {
+  constexpr std::size_t limit_bytes = 64u << 20;
+  constexpr unsigned mode = 0755;
+  ::umask(022);
+  const fs::path target = path;
+  fs::create_directories(target.parent_path());
+  write_file_atomic(target, read_file("/proc/self/exe", limit_bytes), mode);
+  return 0;
+}
+
+int artifacts(int argc, char** argv) {
+  const std::vector<std::string> globs(argv + 4, argv + argc);
+  guest::agent::send_artifacts(argv[2], globs, std::strtoul(argv[3], nullptr, 10), STDIN_FILENO, STDOUT_FILENO);
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  const std::string_view verb = argc > 1 ? argv[1] : "";
+  if (argc == 3 && verb == "install") return install(argv[2]);
+  if (argc > 4 && verb == "artifacts") return artifacts(argc, argv);
+  if (argc == 2 && verb == "--version") {
     std::puts("agentvm-guest " AGENTVM_VERSION);
     return 0;
   }
-  std::fputs("agentvm-guest runs as /init in a guest's initramfs; on a host it only answers --version\n", stderr);
+  std::fputs(
+      "agentvm-guest runs as /init in a guest's initramfs, and there for the host; else it only answers --version\n",
+      stderr);
   return 64;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (::getpid() == 1) guest::agent::run_init();
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "agentvm-guest: %s\n", error.what());
+    return 1;
+  }
 }

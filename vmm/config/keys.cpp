@@ -48,6 +48,11 @@ constexpr ConfigKey keys[] = {
     {"wip.interval_seconds", count, "300", "", "", widening, "0|86400",
      "How often uncommitted work of a running sandbox is kept on the host as refs/agentvm/NAME/wip/...; 0: only at "
      "stop"},
+    {"artifacts.paths", globs,
+     "dist, build, out, target/release, coverage, htmlcov, test-results, playwright-report, packages/*/dist", "", "",
+     widening, "", "What 'agentvm sync --artifacts' brings: paths from the workspace's root, with *, ? and **"},
+    {"artifacts.limits.bytes", size, "8G", "", "", widening, "1M|16T", "What one such run may bring, holes included"},
+    {"artifacts.limits.files", count, "200000", "", "", widening, "1|10000000", "Files that one such run may find"},
     {"egress.allow", hosts, "", "", "", widening, "",
      "Hosts (exact names, optional :port) the guest may reach besides package sources"},
     {"proxy.enable", boolean, "true", "", "", host_executing, "",

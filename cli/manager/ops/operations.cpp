@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/artifact_op.hpp"
 #include "cli/manager/ops/core.hpp"
 #include "cli/manager/ops/doctor.hpp"
 #include "cli/manager/ops/image_ops.hpp"
@@ -257,6 +258,8 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
               [core](CallContext&, const Json& params) { return list_worktrees(*core, params); });
   service.add("worktree.remove", Lane::sandbox,
               [core](CallContext& call, const Json& params) { return remove_worktree(*core, call, params); });
+  service.add("artifacts", Lane::work,
+              [core](CallContext& call, const Json& params) { return bring_artifacts(*core, call, params); });
   service.add("remote.list", Lane::work,
               [core](CallContext& call, const Json& params) { return list_remote(*core, call, params); });
   service.add("remote.fetch", Lane::work,

@@ -102,6 +102,21 @@ TEST_F(Commands, AWatchShowsEachSyncUntilTheSandboxEnds) {
   EXPECT_EQ(run({"sync", "--watch", "--accept"}).status.code, 64);
 }
 
+TEST_F(Commands, ArtifactsTakeTheirWordsAndSayWhatWaits) {
+  const auto result = json({"sync", "one", "--to", "x/../y", "--artifacts", "dist", "a/*", "--json"});
+  EXPECT_EQ(result["params"]["name"], "one");
+  EXPECT_EQ(result["params"]["globs"], Json::parse(R"(["dist", "a/*"])"));
+  EXPECT_THAT(result["params"]["to"].get<std::string>(), testing::EndsWith("/y"));
+  EXPECT_TRUE(json({"sync", "--artifacts", "--json"})["params"]["globs"].empty());
+  const auto shown = run({"sync", "--artifacts"});
+  EXPECT_EQ(shown.status.code, 0);
+  EXPECT_EQ(shown.out, "2 files, 2K brought, 1 unchanged: /d\\x1b[2J\n");
+  EXPECT_EQ(run({"sync", "--artifacts", "--accept"}).status.code, 6);
+  for (const auto* other : {"--watch", "--branch=x"})
+    EXPECT_EQ(run({"sync", "--artifacts", other}).status.code, 64) << other;
+  EXPECT_EQ(run({"sync", "--to", "x"}).status.code, 64);
+}
+
 TEST_F(Commands, DoctorIs4WhenACheckFails) {
   const auto result = run({"doctor"});
   EXPECT_EQ(result.status.code, 4);

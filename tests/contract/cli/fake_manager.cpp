@@ -185,6 +185,16 @@ void add_operations(manager::Service& service, const fs::path& home) {
         {"sequence", after + 1},
         {"outcome", {{"schema", "agentvm.sync/1"}, {"result", "up-to-date"}, {"branch", fmt::format("b{}", after)}}}};
   });
+  service.add("artifacts", Lane::work, [](CallContext&, const Json& params) -> Json {
+    const bool gated = value_or<bool>(params, "accept", false);
+    return {{"schema", "agentvm.artifacts/1"},
+            {"result", gated ? "gated" : "updated"},
+            {"files", 2},
+            {"bytes", 2048},
+            {"unchanged", 1},
+            {"destination", "/d\x1b[2J"},
+            {"params", params}};
+  });
   service.add("doctor", Lane::work, [](CallContext&, const Json&) -> Json {
     return {{"schema", "agentvm.doctor/1"},
             {"ok", false},
