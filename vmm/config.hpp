@@ -33,7 +33,9 @@ enum class KeyType {
   count,    ///< a whole number
   boolean,  ///< true or false; its flag also exists as `--no-<flag>`
   choice,   ///< one of `choices`
-  hosts,    ///< a list of host[:port]
+  hosts,    ///< a list of host[:port] and *.domain[:port]
+  grants,   ///< a list of host:port
+  presets,  ///< a list of some of `choices`
   globs,    ///< a list of path patterns, as in .gitignore
   levels,   ///< log levels, `sync:debug,*:info`
 };
@@ -45,7 +47,7 @@ enum class KeyClass {
   host_executing,  ///< runs something or picks who does: refused in the project's file
 };
 constexpr bool is_list(KeyType type) {
-  return type == KeyType::hosts || type == KeyType::globs;
+  return type == KeyType::hosts || type == KeyType::grants || type == KeyType::presets || type == KeyType::globs;
 }
 std::string_view to_string(KeyType type);
 std::string_view to_string(KeyClass key_class);
@@ -57,8 +59,9 @@ struct ConfigKey {
   std::string_view flag;           ///< "--workspace"; empty = none
   std::string_view variable;       ///< "AGENTVM_MEMORY"; empty = none
   KeyClass key_class;
-  std::string_view choices;  ///< `choice`: "virtiofs|disk"; `size` and `count`: "lowest|highest"
+  std::string_view choices;  ///< `choice` and `presets`: "virtiofs|disk"; `size` and `count`: "lowest|highest"
   std::string_view help;     ///< one line, no full stop
+  bool adds_up = false;      ///< a list to which every place adds; without it a stronger place replaces a weaker one
 };
 
 /// Every key that works, in the order of the reference.

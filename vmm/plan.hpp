@@ -23,6 +23,8 @@ enum class AcceleratorWish { automatic, kvm, tcg };
 std::string_view to_string(WorkspaceMode mode);
 std::string_view to_string(AcceleratorWish wish);
 std::string_view to_string(NetworkMode mode);
+/// What a guest reaches in this mode, for people: half a sentence.
+std::string_view network_exposure(NetworkMode mode);
 /// The inverses; throw `operation_failed` for unknown text.
 WorkspaceMode workspace_mode_from(std::string_view text);
 AcceleratorWish accelerator_wish_from(std::string_view text);
@@ -95,7 +97,7 @@ struct Plan {
     Planned<ByteSize> memory;
     Planned<unsigned> seconds;
   } sync_limits;
-  Planned<std::vector<std::string>> egress_allow;
+  Planned<std::vector<std::string>> egress_presets, egress_allow, egress_deny, egress_grants;
   Planned<bool> git_identity;
   std::vector<std::string> warnings;  ///< for standard error, before the start
 

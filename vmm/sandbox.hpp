@@ -73,7 +73,9 @@ struct SandboxRecord {
   std::string libvirt_uri;         ///< resolved: where reconciling looks
   bool persist = true;
   std::string sync_mode;
-  std::vector<std::string> egress_allow;
+  std::vector<std::string> egress_presets, egress_allow, egress_deny, egress_grants;
+  /// Rules given to this sandbox alone, by `agentvm egress allow` and `deny`; no start changes them.
+  std::vector<std::string> egress_own_allow, egress_own_deny;
   bool git_identity = true;
 
   std::uint16_t ssh_port = 0;  ///< on 127.0.0.1; 0 before the first start

@@ -32,6 +32,7 @@ inline constexpr const char* client_key_public = "keys/client_ed25519.pub";
 inline constexpr const char* known_hosts = "known_hosts";
 inline constexpr const char* serial_log = "serial.log";
 inline constexpr const char* serial_log_previous = "serial.log.1";
+inline constexpr const char* egress_journal = "egress.jsonl";  ///< and egress.jsonl.1; see `egress::Journal`
 inline constexpr const char* virtiofsd_log = "virtiofsd.log";
 inline constexpr const char* workspace = "workspace";    ///< folder; the clone in virtiofs mode
 inline constexpr const char* domain_xml = "domain.xml";  ///< as last started, for people

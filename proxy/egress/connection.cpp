@@ -1,8 +1,8 @@
 #include "proxy/egress/connection.hpp"
 
-#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <fmt/format.h>
 
+#include "proxy/egress/refusal.hpp"
 #include "vmm/base/text.hpp"
 
 namespace agentvm::egress {
@@ -10,10 +10,9 @@ namespace {
 
 using asio::awaitable;
 using boost::system::error_code;
-using namespace asio::experimental::awaitable_operators;
 using Kind = Decision::Kind;
 
-constexpr std::size_t buffer_bytes = 32 * 1024;
+constexpr std::size_t read_bytes = 4096;
 // After a refusal the client gets this long to take it before its connection is closed over its unread bytes.
 constexpr milliseconds farewell{1000};
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
@@ -129,9 +128,29 @@ void Connection::refuse_crowded() {
   asio::co_spawn(core_.io(), watch(shared_from_this()), asio::detached);
 }
 
+awaitable<bool> Connection::read_more() {
+  const auto seen = input_.size();
+  input_.resize(seen + read_bytes);
+  const auto [error, size] =
+      co_await client_->async_read_some(asio::buffer(input_.data() + seen, read_bytes), as_result);
+  input_.resize(seen + size);
+  co_return !error && !ended_;
+}
+
+awaitable<bool> Connection::read_request() {
+  if (!co_await read_more()) co_return false;
+  socks_ = input_[0] == socks_version;
+  bool read = false;
+  if (socks_)
+    read = co_await read_socks();
+  else
+    read = co_await read_head();
+  if (!socks_ && head_.tunnel) decision_.protocol = Decision::Protocol::connect;
+  co_return read;
+}
+
 awaitable<bool> Connection::read_head() {
-  std::size_t seen = 0;
-  while (!ended_) {
+  for (std::size_t seen = 0;;) {
     HeadResult result = parse_head(input_, seen);
     if (result.fault) {
       fault_ = std::move(result.fault);
@@ -143,16 +162,50 @@ awaitable<bool> Connection::read_head() {
       co_return true;
     }
     seen = input_.size();
-    input_.resize(seen + 4096);
-    const auto [error, size] = co_await client_->async_read_some(asio::buffer(input_.data() + seen, 4096), as_result);
-    input_.resize(seen + size);
-    if (error) co_return false;
+    if (!co_await read_more()) co_return false;
   }
-  co_return false;
+}
+
+awaitable<bool> Connection::read_socks() {
+  decision_.protocol = Decision::Protocol::socks5;
+  const auto refuse = [&](const SocksFault& fault) {
+    fault_ = HeadFault{400, fault.reason};
+    socks_fault_ = fault.reply;
+    return true;
+  };
+  SocksGreeting greeting = parse_socks_greeting(input_);
+  while (greeting.size == 0 && !greeting.fault) {
+    if (!co_await read_more()) co_return false;
+    greeting = parse_socks_greeting(input_);
+  }
+  if (greeting.fault) co_return refuse(*greeting.fault);
+  if (!greeting.no_authentication) co_return refuse({SocksReply::failed, "the SOCKS client insists on authentication"});
+  input_.erase(0, greeting.size);
+  const std::string method = socks_method(true);
+  if (!co_await send(*client_, method)) co_return false;
+  socks_greeted_ = true;
+  SocksRequest request = parse_socks_request(input_);
+  while (request.incomplete()) {
+    if (!co_await read_more()) co_return false;
+    request = parse_socks_request(input_);
+  }
+  if (request.fault) co_return refuse(*request.fault);
+  head_.tunnel = true;
+  head_.target = std::move(*request.target);
+  input_.erase(0, request.size);
+  co_return true;
+}
+
+Connection::Refusal Connection::denied(const Verdict& verdict) {
+  decision_.reason = verdict.reason;
+  decision_.rule = verdict.rule;
+  decision_.cause = verdict.cause;
+  return {403, Kind::denied, refusal_text(sandbox_, {decision_.host, decision_.port}, verdict),
+          SocksReply::not_allowed};
 }
 
 awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
-  if (!co_await read_head()) {
+  if (!co_await read_request()) {
     if (decision_.reason.empty()) decision_.reason = "the connection ended before a request came";
     ended_ = true;
     co_return std::nullopt;
@@ -160,22 +213,16 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   if (fault_) {
     decision_.reason = fault_->reason;
     co_return Refusal{fault_->status, Kind::malformed,
-                      fmt::format("agentvm: the request is refused: {}.\n", fault_->reason)};
+                      fmt::format("agentvm: the request is refused: {}.\n", fault_->reason),
+                      socks_fault_.value_or(SocksReply::failed)};
   }
   const Limits& limits = core_.options().limits;
   decision_.host = clean_guest_text(head_.target.host, Newlines::escape, 300);
   decision_.port = head_.target.port;
   const Verdict verdict = core_.decide(sandbox_, head_.target);
-  const auto denied = [&](const std::string& reason) {
-    decision_.reason = reason;
-    return Refusal{403, Kind::denied,
-                   fmt::format("agentvm: sandbox {} may not connect to {}:{}: {}.\nTo allow it, on the host: add the "
-                               "name to egress.allow in your own configuration file (not the project's) and restart "
-                               "the sandbox.\n",
-                               sandbox_, decision_.host, decision_.port, reason)};
-  };
-  if (!verdict.allowed) co_return denied(verdict.reason);
+  if (!verdict.allowed) co_return denied(verdict);
   decision_.rule = verdict.rule;
+  decision_.cause = Cause::allowed;
   due_in(limits.resolve + limits.connect + milliseconds(5000));  // each has its own end; this is for mistakes of ours
   // The name is resolved once, here; what was judged is what is connected to.
   const std::string host = normal_host(head_.target.host).value_or("");
@@ -183,22 +230,28 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   if (ended_) co_return std::nullopt;
   if (addresses.empty()) {
     decision_.reason = "the name does not resolve on the host";
-    co_return Refusal{502, Kind::failed, fmt::format("agentvm: {} does not resolve on the host.\n", decision_.host)};
+    co_return Refusal{502, Kind::failed, fmt::format("agentvm: {} does not resolve on the host.\n", decision_.host),
+                      SocksReply::host_unreachable};
   }
   const auto allowed = EgressPolicy::reachable(addresses, verdict.grant, core_.options().own());
-  if (allowed.empty())
-    co_return denied(fmt::format("its address {} is private or otherwise special, and the entry is no grant for that",
-                                 addresses.front().str()));
+  if (allowed.empty()) {
+    Verdict special{.rule = verdict.rule, .cause = Cause::special_address};
+    special.reason = fmt::format("its address {} is private or otherwise special, and the entry is no grant for that",
+                                 addresses.front().str());
+    co_return denied(special);
+  }
   if (const std::string failure = co_await connect(allowed, head_.target.port); !failure.empty()) {
     if (ended_) co_return std::nullopt;
     decision_.reason = failure;
     co_return Refusal{
         502, Kind::failed,
-        fmt::format("agentvm: {}:{} cannot be reached from the host: {}.\n", decision_.host, decision_.port, failure)};
+        fmt::format("agentvm: {}:{} cannot be reached from the host: {}.\n", decision_.host, decision_.port, failure),
+        SocksReply::refused};
   }
   // The policy may have changed while the name was looked up.
-  if (const Verdict now = core_.decide(sandbox_, head_.target); !now.allowed || now.grant != verdict.grant)
-    co_return denied("the policy has just changed");
+  Verdict now = core_.decide(sandbox_, head_.target);
+  if (now.allowed && now.grant != verdict.grant) now = {.reason = "the policy has just changed", .cause = now.cause};
+  if (!now.allowed || now.grant != verdict.grant) co_return denied(now);
   decision_.kind = Kind::allowed;
   deciding_ = false;
   co_return std::nullopt;
@@ -246,13 +299,22 @@ awaitable<std::string> Connection::connect(const std::vector<IpAddress>& address
   co_return failure;
 }
 
+std::string Connection::http_text(const Refusal& refusal) {
+  return fmt::format(
+      "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+      refusal.status, phrase(refusal.status), refusal.text.size(), refusal.text);
+}
+
 awaitable<void> Connection::answer(Refusal refusal) {
   decision_.kind = refusal.kind;
   deciding_ = false;
+  std::string text = socks_ ? socks_answer(refusal.reply) : http_text(refusal);
+  if (socks_ && !socks_greeted_) text = socks_method(false);
+  co_await say_farewell(text);
+}
+
+awaitable<void> Connection::say_farewell(std::string_view text) {
   due_in(core_.options().limits.head);
-  const std::string text = fmt::format(
-      "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
-      refusal.status, phrase(refusal.status), refusal.text.size(), refusal.text);
   if (!co_await send(*client_, text)) co_return;
   error_code error;
   client_->shutdown(asio::socket_base::shutdown_send, error);
@@ -261,123 +323,6 @@ awaitable<void> Connection::answer(Refusal refusal) {
   std::size_t size = 0;
   for (int i = 0; i < 64 && !error; ++i)
     std::tie(error, size) = co_await client_->async_read_some(asio::buffer(rest), as_result);
-}
-
-awaitable<bool> Connection::send(Socket& to, std::string_view data) {
-  const auto [error, size] = co_await asio::async_write(to, asio::buffer(data), as_result);
-  co_return !error;
-}
-
-awaitable<void> Connection::exchange() {
-  due_in(idle_);
-  if (head_.tunnel) {
-    if (!co_await send(*client_, "HTTP/1.1 200 Connection established\r\n\r\n")) co_return;
-    decision_.bytes_up += input_.size();
-    if (!input_.empty() && !co_await send(upstream_, input_)) co_return;
-    std::string().swap(input_);
-    co_await (relay(*client_, upstream_, decision_.bytes_up) && relay(upstream_, *client_, decision_.bytes_down));
-    co_return;
-  }
-  const auto downstream = [](Connection& self) -> awaitable<void> {
-    co_await self.relay(self.upstream_, *self.client_, self.decision_.bytes_down);
-    self.downstream_done_ = true;
-    if (!self.ended_ && self.decision_.bytes_down == 0) {
-      self.decision_.reason = "the server closed without an answer";
-      co_await self.send(*self.client_, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    }
-    self.close();
-  };
-  co_await (upstream_direction() && downstream(*this));
-}
-
-// The request goes up; whatever follows it on this connection is read and dropped, because its answer would have to be
-// framed.
-awaitable<void> Connection::upstream_direction() {
-  const std::string head = head_.serialise();
-  if (!co_await send(upstream_, head) || !co_await send_body()) {
-    // A server may answer and close before it has read everything; then its answer still goes down.
-    if (fault_) end(fault_->reason);
-    co_return;
-  }
-  std::string().swap(input_);
-  std::array<char, 4096> rest;
-  while (!ended_) {
-    const auto [error, size] = co_await client_->async_read_some(asio::buffer(rest), as_result);
-    if (error) co_return;
-  }
-}
-
-awaitable<bool> Connection::send_body() {
-  if (head_.body == RequestHead::Body::none) co_return true;
-  if (head_.body == RequestHead::Body::chunked) co_return co_await send_chunks();
-  std::uint64_t left = head_.body_bytes;
-  while (left > 0 && !ended_) {
-    if (input_.empty()) {
-      input_.resize(buffer_bytes);
-      const auto [error, size] = co_await client_->async_read_some(asio::buffer(input_), as_result);
-      input_.resize(size);
-      if (error) {
-        fault_ = HeadFault{400, "the request's body ended early"};
-        co_return false;
-      }
-    }
-    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left, input_.size()));
-    due_in(idle_);
-    decision_.bytes_up += size;
-    if (!co_await send(upstream_, std::string_view(input_).substr(0, size))) co_return false;
-    left -= size;
-    input_.erase(0, size);
-  }
-  co_return !ended_;
-}
-
-awaitable<bool> Connection::send_chunks() {
-  ChunkDecoder decoder;
-  std::string decoded;
-  while (!ended_) {
-    decoded.clear();
-    input_.erase(0, decoder.feed(input_, decoded));
-    if (!decoder.ok()) {
-      fault_ = HeadFault{400, "the request's body is not coded as it should be"};
-      co_return false;
-    }
-    decision_.bytes_up += decoded.size();
-    if (!decoded.empty()) {
-      const std::string chunk = fmt::format("{:x}\r\n{}\r\n", decoded.size(), decoded);
-      if (!co_await send(upstream_, chunk)) co_return false;
-    }
-    if (decoder.done()) co_return co_await send(upstream_, "0\r\n\r\n");
-    input_.resize(buffer_bytes);
-    const auto [error, size] = co_await client_->async_read_some(asio::buffer(input_), as_result);
-    input_.resize(size);
-    due_in(idle_);
-    if (error) {
-      fault_ = HeadFault{400, "the request's body ended early"};
-      co_return false;
-    }
-  }
-  co_return false;
-}
-
-awaitable<void> Connection::relay(Socket& from, Socket& to, std::uint64_t& count) {
-  std::vector<char> buffer(buffer_bytes);
-  while (!ended_) {
-    const auto [error, size] = co_await from.async_read_some(asio::buffer(buffer), as_result);
-    if (error) {
-      error_code ignored;
-      to.shutdown(asio::socket_base::shutdown_send, ignored);
-      // A reset is passed on as an end of everything; an orderly end leaves the other direction open.
-      if (error != asio::error::eof) close();
-      co_return;
-    }
-    count += size;
-    due_in(idle_);
-    if (!co_await send(to, std::string_view(buffer.data(), size))) {
-      close();
-      co_return;
-    }
-    due_in(idle_);
-  }
 }
 
 }  // namespace agentvm::egress

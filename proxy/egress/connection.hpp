@@ -3,6 +3,8 @@
 
 #include "proxy/egress/core.hpp"
 #include "proxy/egress/head.hpp"
+#include "proxy/egress/opening.hpp"
+#include "proxy/egress/socks.hpp"
 
 namespace agentvm::egress {
 
@@ -24,13 +26,28 @@ class Connection : public std::enable_shared_from_this<Connection> {
     int status;
     Decision::Kind kind;
     std::string text;  // the body: one paragraph for people
+    SocksReply reply = SocksReply::failed;
   };
+  // What the client wants, and whether it gets it (connection.cpp).
   asio::awaitable<std::optional<Refusal>> prepare();
+  asio::awaitable<bool> read_more();
+  asio::awaitable<bool> read_request();
   asio::awaitable<bool> read_head();
+  asio::awaitable<bool> read_socks();
+  Refusal denied(const Verdict& verdict);
   asio::awaitable<std::vector<IpAddress>> resolve(const std::string& host);
   asio::awaitable<std::string> connect(const std::vector<IpAddress>& addresses, std::uint16_t port);
   asio::awaitable<void> answer(Refusal refusal);
+  asio::awaitable<void> say_farewell(std::string_view text);
+  static std::string http_text(const Refusal& refusal);
+  // What passes (relay.cpp).
   asio::awaitable<void> exchange();
+  asio::awaitable<void> tunnel();
+  asio::awaitable<bool> open_tunnel();
+  asio::awaitable<void> tunnel_upstream();
+  asio::awaitable<void> tunnelled_request();
+  asio::awaitable<void> refuse_inside(Refusal refusal, std::string bytes);
+  void announce();
   asio::awaitable<void> relay(Socket& from, Socket& to, std::uint64_t& count);
   asio::awaitable<bool> send_body();
   asio::awaitable<bool> send_chunks();
@@ -48,7 +65,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string input_;  // read from the client, not yet used
   RequestHead head_;
   std::optional<HeadFault> fault_;
-  bool deciding_ = true, ended_ = false, downstream_done_ = false;
+  std::optional<SocksReply> socks_fault_;
+  bool socks_ = false, socks_greeted_ = false;
+  bool deciding_ = true, ended_ = false;
+  bool plain_inside_ = false;    // the tunnel carries one plain request
+  bool refused_inside_ = false;  // the tunnel was refused for what came through it; the client is being told
   milliseconds idle_;
   Decision decision_;
 };

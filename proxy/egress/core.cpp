@@ -107,6 +107,15 @@ void Egress::Core::remove(const Connection& connection) {
   --count_;
 }
 
+void Egress::Core::announce(const Decision& decision) const {
+  if (!options_.on_open) return;
+  try {
+    options_.on_open(decision);
+  } catch (const std::exception& error) {
+    log::error("egress", "recording a connection: {}", error.what());
+  }
+}
+
 void Egress::Core::report(Decision decision) const {
   log::info("egress", "{}: {}:{} {} {}{} ({} up, {} down)", decision.sandbox, decision.host, decision.port,
             to_string(decision.kind), decision.rule, decision.reason.empty() ? "" : ": " + decision.reason,
@@ -131,6 +140,18 @@ std::string_view to_string(Decision::Kind kind) {
       return "malformed";
   }
   return "malformed";
+}
+
+std::string_view to_string(Decision::Protocol protocol) {
+  switch (protocol) {
+    case Decision::Protocol::http:
+      return "http";
+    case Decision::Protocol::connect:
+      return "connect";
+    case Decision::Protocol::socks5:
+      return "socks5";
+  }
+  return "http";
 }
 
 Egress::Egress(Options options) : core_(std::make_unique<Core>(std::move(options))) {}

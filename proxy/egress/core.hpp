@@ -38,6 +38,7 @@ class Egress::Core {
   bool crowded(const std::string& sandbox) const;
   void add(const std::shared_ptr<Connection>& connection);
   void remove(const Connection& connection);
+  void announce(const Decision& decision) const;
   void report(Decision decision) const;
 
  private:

@@ -1,5 +1,5 @@
 #pragma once
-// The way out of a sandbox: an HTTP proxy for connections that arrive as descriptors. See README.md.
+// The way out of a sandbox: an HTTP and SOCKS proxy for connections that arrive as descriptors. See README.md.
 
 #include <chrono>
 #include <cstdint>
@@ -17,19 +17,25 @@ namespace agentvm::egress {
 /// What became of one request of a guest.
 struct Decision {
   enum class Kind { allowed, denied, failed, malformed };
+  enum class Protocol { http, connect, socks5 };
   std::int64_t time = 0;  ///< seconds since 1970 when it was decided
   std::string sandbox, host;
   std::uint16_t port = 0;
+  Protocol protocol = Protocol::http;
   Kind kind = Kind::malformed;
-  std::string rule;    ///< the entry that allowed it
-  std::string reason;  ///< why it did not happen; also why an allowed connection ended early
+  Cause cause = Cause::not_listed;  ///< with `denied`
+  std::string rule;                 ///< the rule that decided; empty when none did
+  std::string reason;               ///< why it did not happen; also why an allowed connection ended early
   std::uint64_t bytes_up = 0, bytes_down = 0;
+  bool announced = false;  ///< `Options::on_open` was called for it
 };
 std::string_view to_string(Decision::Kind kind);
+std::string_view to_string(Decision::Protocol protocol);
 
 struct Limits {
   std::size_t connections_per_sandbox = 256;
-  milliseconds head{10'000};     ///< from the accepted connection to the end of the request's head
+  milliseconds head{10'000};     ///< from the accepted connection to the end of the request's head, and for a tunnel's
+                                 ///< first message from its first byte
   milliseconds resolve{10'000};  ///< for the name
   milliseconds connect{15'000};  ///< for all addresses together
   milliseconds idle{300'000};    ///< without a byte in either direction
@@ -38,6 +44,8 @@ struct Limits {
 struct Options {
   Resolve resolve = resolve_on_host;
   std::function<std::vector<IpAddress>()> own = own_addresses;
+  /// When the first byte of an allowed connection may pass, for those who watch. On the proxy's thread; must not block.
+  std::function<void(const Decision&)> on_open;
   /// Once per connection: at once when it is refused, at its end when it was allowed. On the proxy's thread; must not
   /// block.
   std::function<void(const Decision&)> on_decision;

@@ -21,13 +21,14 @@ struct GitSetting {
 struct GuestSettings {
   /// Lines for /etc/environment, "name=value": appended by whoever owns that file. Sessions get them through PAM.
   std::vector<std::string> environment;
-  /// Whole files: a profile snippet, apt's and npm's settings, and systemd's default environment for services.
+  /// Whole files: a profile snippet, the settings of apt, npm, pip and browsers, and systemd's default environment for
+  /// services (docker's daemon among them).
   std::vector<GuestFile> files;
   /// For the system-wide git configuration, which is composed elsewhere.
   std::vector<GitSetting> git;
 };
 
-/// `npm.registry` reaches the guest only without credentials (it never has any here).
-GuestSettings guest_settings(const NpmConfig& npm, std::uint16_t port = guest_proxy_port);
+/// `npm.registry` and `pip.index` reach the guest only without credentials (they never have any here).
+GuestSettings guest_settings(const NpmConfig& npm, const PipConfig& pip, std::uint16_t port = guest_proxy_port);
 
 }  // namespace agentvm::egress

@@ -70,7 +70,8 @@ HostPort parse_authority(std::string_view text, std::optional<std::uint16_t> def
   return result;
 }
 
-void parse_request_line(std::string_view line, RequestHead& head, bool& old_version) {
+/// `tunnel`: what the request stands in a tunnel to; nullptr for one to the proxy itself.
+void parse_request_line(std::string_view line, const HostPort* tunnel, RequestHead& head, bool& old_version) {
   const auto first = line.find(' '), last = line.rfind(' ');
   if (first == std::string_view::npos || first == last) refuse("the request line is malformed");
   const std::string_view method = line.substr(0, first), target = line.substr(first + 1, last - first - 1),
@@ -83,6 +84,13 @@ void parse_request_line(std::string_view line, RequestHead& head, bool& old_vers
       !std::all_of(target.begin(), target.end(), [](char c) { return c > 0x20 && c < 0x7f && c != '#'; }))
     refuse("the request target holds a character that does not belong there");
   head.method = method;
+  if (tunnel) {
+    if (method == "CONNECT" || method == "TRACE") refuse(fmt::format("{} is not passed on", method), 501);
+    if (target.front() != '/') refuse("the request target is no path");
+    head.target = *tunnel;
+    head.path = target;
+    return;
+  }
   if (method == "CONNECT") {
     head.tunnel = true;
     head.target = parse_authority(target, std::nullopt, "the request target");
@@ -140,11 +148,15 @@ void note_framing(const Field& field, Framing& framing) {
   }
 }
 
-void apply_framing(const Framing& framing, bool old_version, RequestHead& head) {
-  if (!framing.host && !old_version) refuse("the Host header is missing");
+void apply_framing(const Framing& framing, const HostPort* tunnel, bool old_version, RequestHead& head) {
+  if (!framing.host && (tunnel || !old_version)) refuse("the Host header is missing");
   if (framing.host) {
-    const HostPort named = parse_authority(*framing.host, head.tunnel ? head.target.port : 80, "the Host header");
-    if (named != head.target) refuse("the Host header names another host than the request target");
+    HostPort named = parse_authority(*framing.host, head.tunnel ? head.target.port : 80, "the Host header");
+    // Inside a tunnel the port is settled, and clients leave it out or not.
+    if (tunnel && named.port == 80) named.port = tunnel->port;
+    if (named != head.target)
+      refuse("the Host header names another host than the " + std::string(tunnel ? "tunnel" : "request target"),
+             tunnel ? 403 : 400);
   }
   if (framing.length && framing.coding) refuse("both Content-Length and Transfer-Encoding are given");
   if (head.tunnel && (framing.length || framing.coding)) refuse("CONNECT has no body");
@@ -162,7 +174,7 @@ void apply_framing(const Framing& framing, bool old_version, RequestHead& head) 
   }
 }
 
-RequestHead parse_lines(std::string_view text) {
+RequestHead parse_lines(std::string_view text, const HostPort* tunnel) {
   RequestHead head;
   bool old_version = false, first = true;
   Framing framing;
@@ -172,7 +184,7 @@ RequestHead parse_lines(std::string_view text) {
     const std::string_view line = text.substr(0, end);
     text.remove_prefix(end + 2);
     if (first) {
-      parse_request_line(line, head, old_version);
+      parse_request_line(line, tunnel, head, old_version);
       first = false;
       continue;
     }
@@ -180,17 +192,18 @@ RequestHead parse_lines(std::string_view text) {
     fields.push_back(parse_field(line));
     note_framing(fields.back(), framing);
   }
-  apply_framing(framing, old_version, head);
+  apply_framing(framing, tunnel, old_version, head);
   for (const auto& field : fields)
     if (std::find(framing.hop_by_hop.begin(), framing.hop_by_hop.end(), field.name) == framing.hop_by_hop.end())
       head.headers.emplace_back(field.original_name, field.value);
   return head;
 }
 
-}  // namespace
-
-HeadResult parse_head(std::string_view data, std::size_t seen_bytes) {
+HeadResult parse(std::string_view data, const HostPort* tunnel, std::size_t seen_bytes) {
   try {
+    // What no request line begins with is not waited for to end.
+    if (!data.empty() && data[0] != '\r' && data[0] != '\n' && !is_token_char(data[0]))
+      refuse("the request is malformed: it is not HTTP");
     // Every line end is CRLF and nothing else is: a lone CR or LF is where two parsers disagree.
     for (std::size_t i = seen_bytes == 0 ? 0 : seen_bytes - 1; i < data.size() && i < head_limit_bytes; ++i) {
       if (data[i] == '\0') refuse("the head holds a NUL byte");
@@ -199,7 +212,7 @@ HeadResult parse_head(std::string_view data, std::size_t seen_bytes) {
       if (data[i] == '\n' && i == 1) refuse("the request line is empty");
       if (data[i] == '\n' && i >= 3 && data[i - 2] == '\n') {
         const std::string_view lines = data.substr(0, i - 1);
-        return {parse_lines(lines), std::nullopt, i + 1};
+        return {parse_lines(lines, tunnel), std::nullopt, i + 1};
       }
     }
     if (data.size() >= head_limit_bytes) refuse(fmt::format("the head is larger than {} bytes", head_limit_bytes), 431);
@@ -209,9 +222,20 @@ HeadResult parse_head(std::string_view data, std::size_t seen_bytes) {
   }
 }
 
+}  // namespace
+
+HeadResult parse_head(std::string_view data, std::size_t seen_bytes) {
+  return parse(data, nullptr, seen_bytes);
+}
+
+HeadResult parse_tunnelled_head(std::string_view data, const HostPort& tunnel, std::size_t seen_bytes) {
+  return parse(data, &tunnel, seen_bytes);
+}
+
 std::string RequestHead::serialise() const {
-  std::string text =
-      fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", method, path, target.port == 80 ? target.host : target.str());
+  std::string authority = target.str();
+  if (target.port == 80) authority.resize(authority.rfind(':'));
+  std::string text = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", method, path, authority);
   for (const auto& [name, value] : headers) text += fmt::format("{}: {}\r\n", name, value);
   if (body == Body::sized) text += fmt::format("Content-Length: {}\r\n", body_bytes);
   if (body == Body::chunked) text += "Transfer-Encoding: chunked\r\n";

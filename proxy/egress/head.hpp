@@ -32,7 +32,7 @@ struct RequestHead {
 
 /// Why a request is refused.
 struct HeadFault {
-  int status;          ///< 400, 431, 501 or 505
+  int status;          ///< 400, 403, 431, 501 or 505
   std::string reason;  ///< one line, safe to show
 };
 
@@ -47,6 +47,10 @@ struct HeadResult {
 /// Never throws on bad input. `seen_bytes`: how much of `data` an earlier call found incomplete; it is not looked
 /// through again.
 HeadResult parse_head(std::string_view data, std::size_t seen_bytes = 0);
+
+/// The same for a request inside a tunnel to `tunnel`: it is in origin form, and its Host header must name that host. A
+/// fault has the status 403 when it names another.
+HeadResult parse_tunnelled_head(std::string_view data, const HostPort& tunnel, std::size_t seen_bytes = 0);
 
 /// Undoes chunked coding strictly, a piece at a time.
 class ChunkDecoder {

@@ -57,7 +57,7 @@ std::optional<std::string> normal_host(std::string_view text) {
   return host;
 }
 
-AllowEntry AllowEntry::parse(std::string_view text, std::string origin, bool grant) {
+HostRule HostRule::parse(std::string_view text, std::string origin, bool grant) {
   const auto fail = [&](std::string_view why) {
     return Error(ErrorCode::usage, fmt::format("'{}' ({}) is no host or host:port: {}", text, origin, why));
   };
@@ -71,29 +71,76 @@ AllowEntry AllowEntry::parse(std::string_view text, std::string origin, bool gra
     port = parse_port(text.substr(colon + 1));
     if (!port) throw fail("the port is not a number from 1 to 65535");
   }
-  if (host.find('*') != std::string_view::npos) throw fail("names are exact, there are no wildcards");
+  const bool subdomains = host.starts_with("*.");
+  if (subdomains) host.remove_prefix(2);
+  if (host.find('*') != std::string_view::npos) throw fail("a wildcard is '*.' in front of a name");
   const auto normal = normal_host(host);
   if (!normal) throw fail("the name is not a DNS name or an address");
-  return {*normal, port, grant || looks_numeric(*normal), std::move(origin)};
+  if (subdomains && (looks_numeric(*normal) || normal->find('.') == std::string::npos))
+    throw fail("a wildcard needs a name of at least two parts behind it");
+  if (subdomains && grant) throw fail("a grant names one host");
+  return {*normal, port, grant, std::move(origin), subdomains};
+}
+
+std::string HostRule::str() const {
+  const std::string name = (subdomains ? "*." : "") + host;
+  if (port) return HostPort{name, *port}.str();
+  return name.find(':') == std::string::npos ? name : "[" + name + "]";
+}
+
+bool HostRule::matches(std::string_view name) const {
+  if (!subdomains) return name == host;
+  return name.size() > host.size() + 1 && name.ends_with(host) && name[name.size() - host.size() - 1] == '.' &&
+         !looks_numeric(name);
+}
+
+std::string_view to_string(Cause cause) {
+  switch (cause) {
+    case Cause::allowed:
+      return "allowed";
+    case Cause::not_listed:
+      return "not-listed";
+    case Cause::other_port:
+      return "other-port";
+    case Cause::denied_by_rule:
+      return "denied-by-rule";
+    case Cause::bad_name:
+      return "bad-name";
+    case Cause::special_address:
+      return "special-address";
+    case Cause::other_name:
+      return "other-name";
+  }
+  return "not-listed";
 }
 
 Verdict EgressPolicy::decide(std::string_view host, std::uint16_t port) const {
   const auto normal = normal_host(host);
   if (!normal)
-    return {.reason =
-                fmt::format("'{}' is not a DNS name, or an address in an unusual notation", clean_guest_text(host))};
+    return {
+        .reason = fmt::format("'{}' is not a DNS name, or an address in an unusual notation", clean_guest_text(host)),
+        .cause = Cause::bad_name};
+  const std::string wanted = HostPort{*normal, port}.str();
+  const auto shown = [](const HostRule& rule) { return fmt::format("{} ({})", rule.str(), rule.origin); };
+  for (const auto& rule : deny_)
+    if (rule.matches(*normal) && (!rule.port || *rule.port == port))
+      return {.rule = shown(rule),
+              .reason = fmt::format("{} is denied by {}", wanted, shown(rule)),
+              .cause = Cause::denied_by_rule};
+  const HostRule* found = nullptr;
   bool other_port = false;
-  for (const auto& entry : entries_) {
-    if (entry.host != *normal) continue;
-    if (entry.port ? *entry.port == port : port == 80 || port == 443) {
-      const std::string rule = entry.port ? HostPort{entry.host, *entry.port}.str() : entry.host;
-      return {true, entry.grant, fmt::format("{} ({})", rule, entry.origin), {}};
-    }
-    other_port = true;
+  for (const auto& rule : allow_) {
+    if (!rule.matches(*normal)) continue;
+    if (rule.port ? *rule.port != port : port != 80 && port != 443)
+      other_port = true;
+    else if (!found || (rule.grant && !found->grant))
+      found = &rule;
   }
-  const HostPort wanted{*normal, port};
-  if (other_port) return {.reason = fmt::format("{} is not allowed: the host is, on another port", wanted.str())};
-  return {.reason = fmt::format("{} is not allowed", wanted.str())};
+  if (found) return {true, found->grant, shown(*found), {}, Cause::allowed};
+  if (other_port)
+    return {.reason = fmt::format("{} is not allowed: the host is, on another port", wanted),
+            .cause = Cause::other_port};
+  return {.reason = fmt::format("{} is not allowed", wanted), .cause = Cause::not_listed};
 }
 
 std::vector<IpAddress> EgressPolicy::reachable(const std::vector<IpAddress>& addresses, bool grant,

@@ -39,16 +39,16 @@ void each_word(std::string_view text, Visit visit) {
   }
 }
 
-void add(std::vector<AllowEntry>& entries, AllowEntry entry) {
+void add(std::vector<HostRule>& entries, HostRule entry) {
   for (auto& known : entries)
-    if (known.host == entry.host && known.port == entry.port) {
+    if (known.host == entry.host && known.port == entry.port && known.subdomains == entry.subdomains) {
       known.grant = known.grant || entry.grant;
       return;
     }
   entries.push_back(std::move(entry));
 }
 
-void add_url(std::vector<AllowEntry>& entries, std::string_view url, const std::string& origin) {
+void add_url(std::vector<HostRule>& entries, std::string_view url, const std::string& origin) {
   if (const auto authority = url_authority(url)) add(entries, {authority->host, authority->port, true, origin});
 }
 
@@ -80,15 +80,15 @@ std::optional<HostPort> url_authority(std::string_view url) {
   }
   rest = rest.substr(0, rest.find_first_of("/?#"));
   try {
-    const AllowEntry entry = AllowEntry::parse(rest, "url");
+    const HostRule entry = HostRule::parse(rest, "url");
     return HostPort{entry.host, entry.port.value_or(port)};
   } catch (const std::exception&) {
     return std::nullopt;
   }
 }
 
-std::vector<AllowEntry> package_source_entries(std::string_view text) {
-  std::vector<AllowEntry> entries;
+std::vector<HostRule> package_source_entries(std::string_view text) {
+  std::vector<HostRule> entries;
   const std::string origin = "package sources";
   bool in_uris = false;
   each_line(text, [&](std::string_view line) {
@@ -147,6 +147,39 @@ NpmConfig npm_config(const std::vector<std::string>& npmrc_texts,
   return config;
 }
 
+PipConfig pip_config(const std::vector<std::string>& texts) {
+  std::map<std::string, std::string> values;
+  for (const auto& text : texts) {
+    std::string key;
+    bool read_here = false;
+    each_line(text, [&](std::string_view line) {
+      const bool continued = line.starts_with(' ') || line.starts_with('\t');
+      line = trimmed(line);
+      if (line.empty() || line.front() == '#' || line.front() == ';') return;
+      if (continued) {
+        if (!key.empty()) values[key] += " " + std::string(line);
+        return;
+      }
+      key.clear();
+      if (line.front() == '[') {
+        const auto section = lower(line);
+        read_here = section == "[global]" || section == "[install]";
+        return;
+      }
+      const auto equals = line.find_first_of("=:");
+      if (!read_here || equals == std::string_view::npos) return;
+      key = lower(trimmed(line.substr(0, equals)));
+      std::replace(key.begin(), key.end(), '_', '-');
+      values[key] = trimmed(line.substr(equals + 1));
+    });
+  }
+  PipConfig config;
+  for (const auto* key : {"index-url", "extra-index-url"})
+    each_word(values[key], [&](std::string_view word) { add_url(config.entries, word, "pip configuration"); });
+  if (const auto& index = values["index-url"]; url_authority(index)) config.index = without_credentials(index);
+  return config;
+}
+
 std::vector<std::string> extra_authority_files(const NpmConfig& npm,
                                                const std::map<std::string, std::string>& environment) {
   std::vector<std::string> files;
@@ -157,14 +190,14 @@ std::vector<std::string> extra_authority_files(const NpmConfig& npm,
   return files;
 }
 
-std::vector<AllowEntry> allow_entries(const std::vector<std::string>& texts, std::string_view origin) {
-  std::vector<AllowEntry> entries;
-  for (const auto& text : texts) add(entries, AllowEntry::parse(text, std::string(origin)));
+std::vector<HostRule> allow_entries(const std::vector<std::string>& texts, std::string_view origin) {
+  std::vector<HostRule> entries;
+  for (const auto& text : texts) add(entries, HostRule::parse(text, std::string(origin)));
   return entries;
 }
 
-std::vector<AllowEntry> merged(std::vector<std::vector<AllowEntry>> lists) {
-  std::vector<AllowEntry> result;
+std::vector<HostRule> merged(std::vector<std::vector<HostRule>> lists) {
+  std::vector<HostRule> result;
   for (auto& list : lists)
     for (auto& entry : list) add(result, std::move(entry));
   return result;

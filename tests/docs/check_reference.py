@@ -12,6 +12,7 @@ def pages(build):
     return {
         "commands.md": [str(pathlib.Path(build) / "bin" / "agentvm"), "help", "--markdown"],
         "configuration.md": [reference, "configuration"],
+        "egress-presets.md": [reference, "egress-presets"],
         "lifecycle.md": [reference, "lifecycle"],
     }
 

@@ -2,6 +2,7 @@
 #include <iostream>
 #include <string_view>
 
+#include "proxy/egress/presets.hpp"
 #include "vmm/config.hpp"
 #include "vmm/lifecycle.hpp"
 
@@ -9,6 +10,8 @@ int main(int argc, char** argv) {
   const std::string_view page = argc == 2 ? argv[1] : "";
   if (page == "configuration")
     std::cout << agentvm::configuration_reference_markdown();
+  else if (page == "egress-presets")
+    std::cout << agentvm::egress::presets_reference_markdown();
   else if (page == "lifecycle")
     std::cout << "# States of a sandbox\n\nGenerated from the transition table in `vmm/lifecycle/`; an empty field is "
                  "a transition that is "

@@ -26,7 +26,12 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
   record.libvirt_uri = "qemu:///session";
   record.persist = false;
   record.sync_mode = "manual";
+  record.egress_presets = {"forges"};
   record.egress_allow = {"example.org:443"};
+  record.egress_deny = {"*.example.net"};
+  record.egress_grants = {"registry.internal:5000"};
+  record.egress_own_allow = {"asked.example"};
+  record.egress_own_deny = {"tracker.example"};
   record.git_identity = false;
   record.ssh_port = 40022;
   record.domain = domain_name(record.id);

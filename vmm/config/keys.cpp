@@ -53,8 +53,15 @@ constexpr ConfigKey keys[] = {
      widening, "", "What 'agentvm sync --artifacts' brings: paths from the workspace's root, with *, ? and **"},
     {"artifacts.limits.bytes", size, "8G", "", "", widening, "1M|16T", "What one such run may bring, holes included"},
     {"artifacts.limits.files", count, "200000", "", "", widening, "1|10000000", "Files that one such run may find"},
+    {"egress.presets", presets, "model-apis,package-registries,forges", "", "", widening,
+     "model-apis|package-registries|forges",
+     "Ready lists of hosts the guest may reach; 'agentvm plan' shows what is in them"},
     {"egress.allow", hosts, "", "", "", widening, "",
-     "Hosts (exact names, optional :port) the guest may reach besides package sources"},
+     "Hosts the guest may reach besides; without a port 80 and 443, *.example.org is every name below it", true},
+    {"egress.deny", hosts, "", "", "", harmless, "",
+     "Hosts the guest may not reach, whatever else allows them; without a port all of them", true},
+    {"egress.grants", grants, "", "", "", host_executing, "",
+     "Hosts the guest may reach even at private addresses and this host's own, each with its port", true},
     {"proxy.enable", boolean, "true", "", "", host_executing, "",
      "Serve dev servers by name on the host's loopback; the manager reads it from your own file when it starts"},
     {"proxy.port", count, "8080", "", "", host_executing, "0|65535",
@@ -114,6 +121,10 @@ std::string_view to_string(KeyType type) {
       return "choice";
     case hosts:
       return "hosts";
+    case grants:
+      return "host:port";
+    case presets:
+      return "presets";
     case globs:
       return "paths";
     case levels:

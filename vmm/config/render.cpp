@@ -63,7 +63,7 @@ std::string config_value_text(const ConfigKey& key, const Json& value) {
 
 namespace {
 Json default_json(const ConfigKey& key) {
-  if (is_list(key.type)) return Json::array();
+  if (is_list(key.type)) return parse_config_text(key, key.default_value);
   return key.default_value.empty() ? Json() : parse_config_text(key, key.default_value);
 }
 
@@ -84,6 +84,10 @@ std::string type_text(const ConfigKey& key) {
       return fmt::format("{}, {} to {}", to_string(key.type), key.choices.substr(0, bar), key.choices.substr(bar + 1));
     case KeyType::hosts:
       return "list of `host[:port]`";
+    case KeyType::grants:
+      return "list of `host:port`";
+    case KeyType::presets:
+      return fmt::format("list of {}", choices_text(key));
     case KeyType::globs:
       return "list of path patterns";
     default:
@@ -117,6 +121,16 @@ Json config_json(const Config& config) {
 }
 
 namespace {
+Json choices_json(const ConfigKey& key) {
+  auto choices = Json::array();
+  for (std::string_view rest = key.choices; !rest.empty();) {
+    const auto end = std::min(rest.find('|'), rest.size());
+    choices.push_back(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return choices;
+}
+
 Json key_schema(const ConfigKey& key) {
   Json schema{{"description", key.help}};
   switch (key.type) {
@@ -134,16 +148,15 @@ Json key_schema(const ConfigKey& key) {
       schema["type"] = Json::array({"string", "integer"});
       schema["pattern"] = "^[0-9]+(\\.[0-9]+)?([KMGTPkmgtp](iB|B)?)?$";
       break;
-    case KeyType::choice: {
-      schema["enum"] = Json::array();
-      for (std::string_view rest = key.choices; !rest.empty();) {
-        const auto end = std::min(rest.find('|'), rest.size());
-        schema["enum"].push_back(rest.substr(0, end));
-        rest.remove_prefix(std::min(end + 1, rest.size()));
-      }
+    case KeyType::choice:
+      schema["enum"] = choices_json(key);
       break;
-    }
+    case KeyType::presets:
+      schema["type"] = "array";
+      schema["items"] = {{"enum", choices_json(key)}};
+      break;
     case KeyType::hosts:
+    case KeyType::grants:
     case KeyType::globs:
       schema["type"] = "array";
       schema["items"] = {{"type", "string"}};
@@ -190,9 +203,10 @@ std::string configuration_reference_markdown() {
       "Generated from the table of keys in `vmm/config/keys.cpp`; a test fails when this file differs.\n\n"
       "A value comes from the first of these that has one: flag, environment variable, `agentvm.yaml` at the root of "
       "the repository, your own\n"
-      "file (`~/.config/agentvm/config.yaml`), default. A list in a stronger place replaces the weaker one. `agentvm "
-      "config show` prints each\n"
-      "value with its origin, `agentvm plan` what a start would use.\n\n"
+      "file (`~/.config/agentvm/config.yaml`), default. A list in a stronger place replaces the weaker one, but for "
+      "`egress.allow`, `egress.deny` and\n"
+      "`egress.grants`, to which every place adds. `agentvm config show` prints each value with its origin, `agentvm "
+      "plan` what a start would use.\n\n"
       "The project's file may have been written by a guest, so each key has a class. *harmless* keys count everywhere. "
       "*widening* keys give\n"
       "the guest more; in the project's file they count once you allowed that value with `agentvm trust`, and until "

@@ -132,11 +132,17 @@ class ConfigResolver {
 
  private:
   static Json default_of(const ConfigKey& key) {
-    if (is_list(key.type)) return Json::array();
+    if (is_list(key.type)) return parse_config_text(key, key.default_value);
     return key.default_value.empty() ? Json() : parse_config_text(key, key.default_value);
   }
 
   void set(const ConfigKey& key, Json value, Origin origin) {
+    if (const auto weaker = config_.values_.find(key.name); key.adds_up && weaker != config_.values_.end()) {
+      auto all = weaker->second.value;
+      for (auto& item : value)
+        if (std::find(all.begin(), all.end(), item) == all.end()) all.push_back(std::move(item));
+      value = std::move(all);
+    }
     config_.values_.insert_or_assign(std::string(key.name), Config::Value{std::move(value), std::move(origin)});
   }
 

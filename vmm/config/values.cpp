@@ -120,7 +120,7 @@ bool is_dns_name(std::string_view text) {
 
 /// host, host:port, 192.0.2.1, [2001:db8::1]:443; lower case comes out.
 std::string parse_host(std::string_view text) {
-  const std::string expected = "an exact host name, with :port or without (wildcards are not supported)";
+  const std::string expected = "a host name or *.domain, with :port or without";
   std::string_view host = text, port;
   bool has_port = false;
   const auto colon = text.rfind(':');
@@ -137,13 +137,15 @@ std::string parse_host(std::string_view text) {
     unsigned char address[16];
     if (!folded.ends_with(']') || ::inet_pton(AF_INET6, folded.substr(1, folded.size() - 2).c_str(), address) != 1)
       refuse(text, expected);
-  } else if (!is_dns_name(folded)) {
+  } else if (const bool wildcard = folded.starts_with("*."); !is_dns_name(folded.substr(wildcard ? 2 : 0))) {
     refuse(text, expected);
+  } else if (wildcard && folded.find('.', 2) == folded.npos) {
+    refuse(text, "a host name: a wildcard needs a name of at least two parts behind it, as in *.example.org");
   }
   if (!has_port) return folded;
   const auto number =
       port.find_first_not_of("0123456789") == port.npos && port.size() <= 5 ? parse_number(port, expected) : 0;
-  if (number < 1 || number > 65535) refuse(text, "an exact host name with a port from 1 to 65535");
+  if (number < 1 || number > 65535) refuse(text, "a host name with a port from 1 to 65535");
   return fmt::format("{}:{}", folded, number);
 }
 
@@ -154,8 +156,25 @@ std::string parse_glob(std::string_view text) {
   return std::string(text);
 }
 
+std::string parse_grant(std::string_view text) {
+  const std::string expected = "one host with its port, such as registry.internal:5000";
+  if (text.starts_with("*")) refuse(text, expected);
+  auto host = parse_host(text);
+  if (host.ends_with(']') || host.find(':') == host.npos) refuse(text, expected);
+  return host;
+}
+
 Json parse_item(const ConfigKey& key, std::string_view text) {
-  return key.type == KeyType::globs ? parse_glob(text) : parse_host(text);
+  switch (key.type) {
+    case KeyType::globs:
+      return parse_glob(text);
+    case KeyType::grants:
+      return parse_grant(text);
+    case KeyType::presets:
+      return parse_choice(key, text);
+    default:
+      return parse_host(text);
+  }
 }
 
 Json parse_levels(std::string_view text) {
@@ -194,6 +213,8 @@ Json parse_config_text(const ConfigKey& key, std::string_view text) {
     case KeyType::levels:
       return parse_levels(text);
     case KeyType::hosts:
+    case KeyType::grants:
+    case KeyType::presets:
     case KeyType::globs: {
       auto items = Json::array();
       for (const auto part : split(text, ", \t")) items.push_back(parse_item(key, part));

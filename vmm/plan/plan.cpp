@@ -118,6 +118,17 @@ std::string_view to_string(AcceleratorWish wish) {
 std::string_view to_string(NetworkMode mode) {
   return name_in(network_modes, mode);
 }
+std::string_view network_exposure(NetworkMode mode) {
+  switch (mode) {
+    case NetworkMode::filtered:
+      return "allowed names, through a proxy on this host, and nothing else";
+    case NetworkMode::nat:
+      return "the internet, the local network, and this host's loopback as 10.0.2.2";
+    case NetworkMode::none:
+      return "nothing";
+  }
+  return "";
+}
 WorkspaceMode workspace_mode_from(std::string_view text) {
   return value_in(workspace_modes, text, "workspace mode");
 }
@@ -157,9 +168,16 @@ Plan resolve_plan(const PlanRequest& request) {
                             .refs = planned(config, "sync.limits.refs", config.count("sync.limits.refs")),
                             .memory = planned(config, "sync.limits.memory", config.size("sync.limits.memory")),
                             .seconds = planned(config, "sync.limits.seconds", config.count("sync.limits.seconds"))},
+            .egress_presets = planned(config, "egress.presets", config.list("egress.presets")),
             .egress_allow = planned(config, "egress.allow", config.list("egress.allow")),
+            .egress_deny = planned(config, "egress.deny", config.list("egress.deny")),
+            .egress_grants = planned(config, "egress.grants", config.list("egress.grants")),
             .git_identity = planned(config, "git_identity", config.enabled("git_identity")),
             .warnings = config.warnings()};
+  if (plan.network.value == NetworkMode::nat)
+    plan.warnings.push_back(
+        fmt::format("network nat ({}): the guest reaches {}; nothing is refused and nothing is logged",
+                    plan.network.origin.str(), network_exposure(NetworkMode::nat)));
   cut_memory(request, plan);
   cut_vcpus(request, plan);
   return plan;

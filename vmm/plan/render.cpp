@@ -37,7 +37,11 @@ Json Plan::to_json() const {
   json["sync_limits_refs"] = entry(sync_limits.refs.value, sync_limits.refs.origin);
   json["sync_limits_memory"] = entry(sync_limits.memory.value.bytes(), sync_limits.memory.origin);
   json["sync_limits_seconds"] = entry(sync_limits.seconds.value, sync_limits.seconds.origin);
+  json["network"]["exposes"] = network_exposure(network.value);
+  json["egress_presets"] = entry(egress_presets.value, egress_presets.origin);
   json["egress_allow"] = entry(egress_allow.value, egress_allow.origin);
+  json["egress_deny"] = entry(egress_deny.value, egress_deny.origin);
+  json["egress_grants"] = entry(egress_grants.value, egress_grants.origin);
   json["git_identity"] = entry(git_identity.value, git_identity.origin);
   json["warnings"] = warnings;
   return json;
@@ -47,7 +51,7 @@ std::string Plan::render() const {
   std::string text;
   const auto line = [&](std::string_view label, std::string_view value, std::string_view from) {
     // Folder names and branches are foreign: whoever made them may want to steer the terminal.
-    text += fmt::format("{:<14}{:<30}  {}\n", label, clean_guest_text(value), clean_guest_text(from));
+    text += fmt::format("{:<16}{:<30}  {}\n", label, clean_guest_text(value), clean_guest_text(from));
   };
   const auto on = [](bool value) { return value ? "yes" : "no"; };
   line("sandbox", name.value.str(), name.origin.str());
@@ -64,9 +68,13 @@ std::string Plan::render() const {
   line("nested", on(nested.value), nested.origin.str());
   line("workspace", to_string(workspace.value), workspace.origin.str());
   line("network", to_string(network.value), network.origin.str());
-  line("egress",
-       egress_allow.value.empty() ? "package sources only" : fmt::format("{}", fmt::join(egress_allow.value, ", ")),
-       egress_allow.origin.str());
+  const auto hosts = [&](std::string_view label, const Planned<std::vector<std::string>>& list) {
+    line(label, list.value.empty() ? "-" : fmt::format("{}", fmt::join(list.value, ", ")), list.origin.str());
+  };
+  hosts("egress presets", egress_presets);
+  hosts("egress allow", egress_allow);
+  hosts("egress deny", egress_deny);
+  hosts("egress grants", egress_grants);
   line("image", image.value.str(), image.origin.str());
   line("accelerator", to_string(accelerator.value), accelerator.origin.str());
   line("libvirt", libvirt_uri.value, libvirt_uri.origin.str());

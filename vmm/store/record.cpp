@@ -28,7 +28,10 @@ void take_changeable(SandboxRecord& record, const Plan& plan) {
   record.accelerator_wish = plan.accelerator.value;
   record.persist = plan.persist.value;
   record.sync_mode = plan.sync_mode.value;
+  record.egress_presets = plan.egress_presets.value;
   record.egress_allow = plan.egress_allow.value;
+  record.egress_deny = plan.egress_deny.value;
+  record.egress_grants = plan.egress_grants.value;
   record.git_identity = plan.git_identity.value;
   record.warnings = plan.warnings;
 }
@@ -92,7 +95,12 @@ Json record_to_json(const SandboxRecord& record) {
   json["libvirt_uri"] = record.libvirt_uri;
   json["persist"] = record.persist;
   json["sync_mode"] = record.sync_mode;
+  json["egress_presets"] = record.egress_presets;
   json["egress_allow"] = record.egress_allow;
+  json["egress_deny"] = record.egress_deny;
+  json["egress_grants"] = record.egress_grants;
+  json["egress_own_allow"] = record.egress_own_allow;
+  json["egress_own_deny"] = record.egress_own_deny;
   json["git_identity"] = record.git_identity;
   json["ssh_port"] = record.ssh_port;
   json["domain"] = record.domain;
@@ -207,7 +215,13 @@ SandboxRecord record_from_json(const Json& json) {
   record.libvirt_uri = require<std::string>(json, "libvirt_uri");
   record.persist = value_or(json, "persist", true);
   record.sync_mode = value_or<std::string>(json, "sync_mode", "manual");
-  record.egress_allow = value_or(json, "egress_allow", std::vector<std::string>{});
+  const auto texts = [&](const char* key) { return value_or(json, key, std::vector<std::string>{}); };
+  record.egress_presets = texts("egress_presets");
+  record.egress_allow = texts("egress_allow");
+  record.egress_deny = texts("egress_deny");
+  record.egress_grants = texts("egress_grants");
+  record.egress_own_allow = texts("egress_own_allow");
+  record.egress_own_deny = texts("egress_own_deny");
   record.git_identity = value_or(json, "git_identity", true);
   record.ssh_port = value_or<std::uint16_t>(json, "ssh_port", 0);
   record.domain = value_or<std::string>(json, "domain", domain_name(record.id));

@@ -10,11 +10,25 @@
 
 namespace agentvm::manager {
 
+namespace {
+
+egress::Options egress_options(egress::Journal& journal) {
+  using Event = egress::JournalEntry::Event;
+  egress::Options options;
+  options.on_open = [&journal](const egress::Decision& decision) { journal.write({Event::open, decision}); };
+  options.on_decision = [&journal](const egress::Decision& decision) {
+    journal.write({decision.announced ? Event::end : Event::whole, decision});
+  };
+  return options;
+}
+
+}  // namespace
+
 Core::Core(Paths paths)
     : paths_(std::move(paths)),
       store_(paths_.state),
       trust_(paths_.state),
-      egress_(std::make_unique<egress::Egress>()) {
+      egress_(std::make_unique<egress::Egress>(egress_options(journal_))) {
   front_ = std::make_unique<Front>(
       paths_, [this](const SandboxName& name) { return live(name); }, janitor_);
   syncs_ = std::make_unique<SyncWatch>(sync_hooks(*this));

@@ -16,6 +16,7 @@
 #include "guest/control/serial_log.hpp"
 #include "guest/image/images.hpp"
 #include "proxy/egress/egress.hpp"
+#include "proxy/egress/journal.hpp"
 #include "vmm/base/paths.hpp"
 #include "vmm/hypervisor.hpp"
 #include "vmm/store.hpp"
@@ -39,6 +40,8 @@ class Core {
   Janitor& janitor() { return janitor_; }
   guest::SerialLogs& serial() { return serial_; }
   egress::Egress& egress() { return *egress_; }
+  /// What the guests' connections became.
+  egress::Journal& journal() { return journal_; }
   Front& front() { return *front_; }
   WipTimer& wip_timer() { return *wip_timer_; }
   SyncWatch& syncs() { return *syncs_; }
@@ -91,8 +94,9 @@ class Core {
   Store store_;
   TrustStore trust_;
   guest::SerialLogs serial_;
-  std::unique_ptr<egress::Egress> egress_;
-  std::mutex mutex_;  // guards the maps
+  egress::Journal journal_;
+  std::unique_ptr<egress::Egress> egress_;  // writes into the journal
+  std::mutex mutex_;                        // guards the maps
   std::map<std::string, std::shared_ptr<Hypervisor>> hypervisors_;
   std::map<std::string, std::shared_ptr<LiveSandbox>> live_;
   std::map<std::string, std::shared_ptr<std::timed_mutex>> holds_;

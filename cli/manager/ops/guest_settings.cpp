@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/host_packages.hpp"
 #include "cli/manager/ops/host_trust.hpp"
-#include "guest/image/sources.hpp"
 #include "proxy/egress/guest_settings.hpp"
 #include "proxy/egress/sources.hpp"
 #include "vmm/base/digest.hpp"
@@ -20,21 +20,6 @@ constexpr milliseconds git_limit{10'000};
 /// Where the guest keeps the host's additional authorities: one file for Node, and the folder that
 /// update-ca-certificates reads.
 constexpr const char* guest_authorities_file = "/etc/ssl/agentvm-host-authorities.pem";
-
-std::map<std::string, std::string> npm_environment() {
-  std::map<std::string, std::string> found;
-  for (const char* name : {"npm_config_registry", "NPM_CONFIG_REGISTRY", "npm_config_cafile", "NODE_EXTRA_CA_CERTS"})
-    if (const char* value = std::getenv(name)) found[name] = value;
-  return found;
-}
-
-egress::NpmConfig host_npm_config() {
-  std::vector<std::string> texts;
-  const char* home = std::getenv("HOME");
-  for (const auto& file : {fs::path("/etc/npmrc"), fs::path(home ? home : "/nonexistent") / ".npmrc"})
-    if (auto text = read_file_if_exists(file)) texts.push_back(std::move(*text));
-  return egress::npm_config(texts, npm_environment());
-}
 
 /// One `git config` value of the user's repository; their repository and their configuration are trusted. Empty when
 /// unset.
@@ -90,7 +75,7 @@ guest::GuestFile session_environment(const std::vector<std::string>& environment
 
 std::vector<std::string> host_authorities() {
   std::vector<fs::path> sources{"/usr/local/share/ca-certificates"};
-  for (const auto& file : egress::extra_authority_files(host_npm_config(), npm_environment()))
+  for (const auto& file : egress::extra_authority_files(host_npm_config(), host_package_environment()))
     sources.emplace_back(file);
   return extra_authorities(sources, "/usr/share/ca-certificates");
 }
@@ -144,7 +129,7 @@ guest::Identity guest_identity(Core& core, const SandboxRecord& record, const Im
   environment.emplace_back(fmt::format("AGENTVM_SANDBOX={}", record.name.str()));
   std::vector<egress::GitSetting> git;
   if (record.network == NetworkMode::filtered) {
-    const auto settings = egress::guest_settings(host_npm_config());
+    const auto settings = egress::guest_settings(host_npm_config(), host_pip_config());
     for (const auto& file : settings.files) identity.files.push_back({file.path, file.mode, 0, 0, file.content});
     environment.insert(environment.end(), settings.environment.begin(), settings.environment.end());
     git = settings.git;
@@ -173,18 +158,6 @@ void trust_host_authorities(guest::Control& control, const fs::path& sandbox_fol
     throw Error(ErrorCode::operation_failed, "the guest does not take the host's certificate authorities: " +
                                                  clean_guest_text(result.err, Newlines::escape, 300));
   write_file_atomic(marker, digest);
-}
-
-egress::EgressPolicy egress_policy(Core& core, const SandboxRecord& record) {
-  std::string suite = "bookworm";
-  try {
-    suite = get_image(core.paths().images(), record.image_digest).suite;
-  } catch (const Error&) {
-    // The image is gone from the list; its guest still runs and its sources are most likely these.
-  }
-  return egress::EgressPolicy(
-      egress::merged({egress::package_source_entries(render_sources(host_sources("/etc/apt", suite))),
-                      host_npm_config().entries, egress::allow_entries(record.egress_allow, "egress.allow")}));
 }
 
 }  // namespace agentvm::manager

@@ -6,7 +6,6 @@
 #include "cli/manager/ops/core.hpp"
 #include "guest/control/control.hpp"
 #include "guest/protocol/identity.hpp"
-#include "proxy/egress/policy.hpp"
 
 namespace agentvm::manager {
 
@@ -26,9 +25,5 @@ inline constexpr const char* guest_authorities_folder = "/usr/local/share/ca-cer
 /// Makes the guest's stores trust what `guest_identity` brought along, once per disk and set of authorities. Throws
 /// when the guest fails.
 void trust_host_authorities(guest::Control& control, const fs::path& sandbox_folder, Deadline deadline);
-
-/// The exact names that the sandbox may reach: the image's package sources, the host's npm registries, and
-/// `egress.allow`.
-egress::EgressPolicy egress_policy(Core& core, const SandboxRecord& record);
 
 }  // namespace agentvm::manager

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "cli/manager/ops/guest_settings.hpp"
+#include "cli/manager/ops/egress_policy.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "proxy/egress/guest_settings.hpp"
 #include "vmm/base/digest.hpp"
@@ -48,7 +48,8 @@ void redial_data(Core& core, const SandboxName& name) {
 void wire(Core& core, LiveSandbox& live, const SandboxRecord& record) {
   const auto name = record.name;
   if (record.network == NetworkMode::filtered) {
-    core.egress().set_policy(name.str(), egress_policy(core, record));
+    core.journal().add(name.str(), core.store().folder(name) / sandbox_files::egress_journal);
+    apply_egress_policy(core, name);
     live.on_data_session([&core, name](guest::Streams& streams, Deadline deadline) {
       return streams.accept(
           egress::guest_proxy_port,

@@ -91,6 +91,7 @@ void tear_down(Core& core, const SandboxName& name, Shutdown how, milliseconds g
 void erase(Core& core, const SandboxName& name, Deadline deadline) {
   core.wip_timer().wait_idle(name, deadline);  // its folder is in use until then
   core.egress().forget(name.str());
+  core.journal().remove(name.str());
   core.front().forget(name);
   // Files in there belong to subordinate ids; the rest of the folder is ours.
   remove_tree_mapped(core.store().folder(name) / sandbox_files::workspace, deadline);

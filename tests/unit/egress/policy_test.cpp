@@ -11,8 +11,8 @@ namespace {
 using testing::HasSubstr;
 
 EgressPolicy policy_of(std::vector<std::string> texts) {
-  std::vector<AllowEntry> entries;
-  for (const auto& text : texts) entries.push_back(AllowEntry::parse(text, "egress.allow"));
+  std::vector<HostRule> entries;
+  for (const auto& text : texts) entries.push_back(HostRule::parse(text, "egress.allow"));
   return EgressPolicy(entries);
 }
 
@@ -46,9 +46,54 @@ TEST(Policy, AddressesInEveryNotationAreRefused) {
     EXPECT_FALSE(policy.decide(host, 80).allowed) << host;
 }
 
-TEST(Policy, AnAddressThatIsListedIsAGrantForItselfAlone) {
+TEST(Policy, WildcardsAreEveryNameBelowAndNotTheNameItself) {
+  const EgressPolicy policy = policy_of({"*.Example.ORG", "*.corp.test:8443"});
+  for (const auto* host : {"a.example.org", "A.B.example.org.", "x-1.example.org"})
+    EXPECT_TRUE(policy.decide(host, 443).allowed) << host;
+  for (const auto* host : {"example.org", ".example.org", "aexample.org", "evil-example.org", "example.org.evil.test",
+                           "*.example.org", "a.example.org.evil.test"})
+    EXPECT_FALSE(policy.decide(host, 443).allowed) << host;
+  EXPECT_TRUE(policy.decide("a.corp.test", 8443).allowed);
+  EXPECT_EQ(policy.decide("a.corp.test", 8443).rule, "*.corp.test:8443 (egress.allow)");
+  EXPECT_EQ(policy.decide("a.corp.test", 443).cause, Cause::other_port);
+}
+
+TEST(Policy, DenyingWinsWhateverTheOrderAndHowExact) {
+  const EgressPolicy policy(
+      {HostRule::parse("*.example.org", "preset x"), HostRule::parse("git.example.org:22", "egress.allow"),
+       HostRule::parse("mirror.test:80", "package sources", true)},
+      {HostRule::parse("git.example.org", "agentvm egress deny"), HostRule::parse("*.mirror.test", "egress.deny"),
+       HostRule::parse("a.example.org:80", "egress.deny"), HostRule::parse("mirror.test", "egress.deny")});
+  EXPECT_TRUE(policy.decide("b.example.org", 443).allowed);
+  for (const std::uint16_t port : {22, 80, 443}) {
+    const auto verdict = policy.decide("Git.example.org.", port);
+    EXPECT_FALSE(verdict.allowed);
+    EXPECT_EQ(verdict.cause, Cause::denied_by_rule);
+    EXPECT_EQ(verdict.rule, "git.example.org (agentvm egress deny)");
+  }
+  EXPECT_FALSE(policy.decide("a.example.org", 80).allowed);
+  EXPECT_TRUE(policy.decide("a.example.org", 443).allowed);  // that port alone
+  EXPECT_FALSE(policy.decide("mirror.test", 80).allowed);    // a grant is no exception
+}
+
+TEST(Policy, AGrantCountsWhereAnotherRuleAllowsTheSame) {
+  const EgressPolicy policy(
+      {HostRule::parse("deb.test", "preset x"), HostRule::parse("deb.test:80", "package sources", true)});
+  EXPECT_TRUE(policy.decide("deb.test", 80).grant);
+  EXPECT_FALSE(policy.decide("deb.test", 443).grant);
+}
+
+TEST(Policy, RulesAreWrittenAsTheyAreRead) {
+  for (const std::string text :
+       {"a.test", "a.test:8443", "*.a.test", "*.a.test:22", "192.0.2.1:80", "[2001:db8::1]:443", "[2001:db8::1]"})
+    EXPECT_EQ(HostRule::parse(text, "x").str(), text);
+}
+
+TEST(Policy, AnAddressThatIsListedIsThatAddressAloneAndNoGrant) {
   const EgressPolicy policy = policy_of({"10.1.2.3:8080", "[2001:db8::1]:443"});
-  EXPECT_TRUE(policy.decide("10.1.2.3", 8080).grant);
+  EXPECT_TRUE(policy.decide("10.1.2.3", 8080).allowed);
+  EXPECT_FALSE(policy.decide("10.1.2.3", 8080).grant);
+  EXPECT_TRUE(EgressPolicy({HostRule::parse("10.1.2.3:8080", "egress.grants", true)}).decide("10.1.2.3", 8080).grant);
   EXPECT_TRUE(policy.decide("2001:db8::1", 443).allowed);
   EXPECT_TRUE(policy.decide("[2001:DB8:0::1]", 443).allowed);  // the same address
   EXPECT_FALSE(
@@ -61,10 +106,11 @@ TEST(Policy, TheEmptyOneDeniesEverything) {
 }
 
 TEST(Policy, EntriesThatDoNotParseAreNamed) {
-  for (const std::string text : {"", "*.example.com", "example.com:0", "example.com:65536", "example.com:http",
-                                 "exa mple", "http://example.com", "127.1", "[::1", "a:b:c:d", ":80"})
+  for (const std::string text :
+       {"", "*", "*.com", "*.", "*.*.example.com", "a*.example.com", "*example.com", "*.0.0.1", "example.com:0",
+        "example.com:65536", "example.com:http", "exa mple", "http://example.com", "127.1", "[::1", "a:b:c:d", ":80"})
     try {
-      AllowEntry::parse(text, "egress.allow");
+      HostRule::parse(text, "egress.allow");
       ADD_FAILURE() << text;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::usage);
@@ -116,6 +162,19 @@ TEST(Address, SpecialOnesInEveryWrapping) {
     ASSERT_TRUE(address) << text;
     EXPECT_FALSE(is_special(*address)) << text;
   }
+}
+
+TEST(Address, NumbersAreToldFromNamesInEveryNotation) {
+  for (const auto* text :
+       {"127.0.0.1", "127.1", "2130706433", "0x7f000001", "0X7F.1", "0177.0.0.1", "017700000001", "127.0.0.1.", "[::1]",
+        "::1", "fe80::1%eth0", "0", "0x", "256.256.256.256", "a.1", "x.0x7f", "1.2.3.4.5", "example.com.99"})
+    EXPECT_TRUE(looks_numeric(text)) << text;
+  for (const auto* text : {"example.com", "1.example.com", "127.0.0.1.nip.example", "0x7f.example", "a1", "x.1a", ""})
+    EXPECT_FALSE(looks_numeric(text)) << text;
+  for (const auto* text : {"127.1", "0x7f.1", "2130706433", "0177.0.0.1", "fe80::1%eth0", "[::1", "1.2.3.4.5"})
+    EXPECT_FALSE(normal_host(text)) << text;
+  EXPECT_EQ(normal_host("127.0.0.1"), "127.0.0.1");
+  EXPECT_EQ(normal_host("[::0:1]"), "::1");
 }
 
 TEST(Address, OnlyCanonicalNotationParses) {

@@ -14,7 +14,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-std::vector<std::string> names(const std::vector<AllowEntry>& entries) {
+std::vector<std::string> names(const std::vector<HostRule>& entries) {
   std::vector<std::string> result;
   for (const auto& entry : entries)
     result.push_back(HostPort{entry.host, entry.port.value_or(0)}.str() + (entry.grant ? " grant" : ""));
@@ -46,7 +46,7 @@ TEST(Sources, NoCredentialsComeAlong) {
   const NpmConfig npm =
       npm_config({"registry=https://user:pass@npm.example.org/repo/\n//npm.example.org/:_authToken=secret\n"}, {});
   EXPECT_EQ(npm.registry, "https://npm.example.org/repo/");
-  for (const auto& file : guest_settings(npm).files) {
+  for (const auto& file : guest_settings(npm, {}).files) {
     EXPECT_THAT(file.content, Not(HasSubstr("pass")));
     EXPECT_THAT(file.content, Not(HasSubstr("secret")));
   }
@@ -66,6 +66,21 @@ TEST(Sources, NpmRegistriesScopesAndTheEnvironment) {
   EXPECT_THAT(extra_authority_files(npm_config({}, {}), {}), IsEmpty());
 }
 
+TEST(Sources, PipIndexesWithoutTheirCredentials) {
+  const PipConfig pip =
+      pip_config({"index-url = http://no-section.test/\n[global]\nindex_url = https://old.test/simple\n",
+                  "[global]\ntimeout = 60\n# index-url = https://comment.test/\n"
+                  "index-url = https://user:secret@pip.example.org:8443/simple/\n"
+                  "extra-index-url =\n    https://a.example.org/simple\n    http://b.example.org/simple\n"
+                  "[download]\nindex-url = https://other.test/\n"});
+  EXPECT_EQ(pip.index, "https://pip.example.org:8443/simple/");
+  EXPECT_THAT(names(pip.entries),
+              ElementsAre("pip.example.org:8443 grant", "a.example.org:443 grant", "b.example.org:80 grant"));
+  for (const auto& file : guest_settings({}, pip).files) EXPECT_THAT(file.content, Not(HasSubstr("secret")));
+  EXPECT_THAT(names(pip_config({}).entries), IsEmpty());
+  EXPECT_EQ(pip_config({"[global]\nindex-url = ftp://x/\n"}).index, "");
+}
+
 TEST(Sources, ListsMergeAndGrantsStay) {
   const auto merged_list =
       merged({allow_entries({"A.test", "b.test:99"}, "egress.allow"), {{"a.test", std::nullopt, true, "other"}}});
@@ -81,7 +96,8 @@ TEST(Sources, UrlsThatAreNone) {
 }
 
 TEST(GuestSettings, SayTheProxyToEveryProgram) {
-  const GuestSettings settings = guest_settings({.registry = "https://npm.example.org/"});
+  const GuestSettings settings =
+      guest_settings({.registry = "https://npm.example.org/"}, {.index = "https://pip.example.org/simple"});
   EXPECT_THAT(settings.environment,
               testing::IsSupersetOf({"http_proxy=http://127.0.0.1:3128", "HTTPS_PROXY=http://127.0.0.1:3128",
                                      "no_proxy=localhost,127.0.0.1,::1"}));
@@ -91,6 +107,12 @@ TEST(GuestSettings, SayTheProxyToEveryProgram) {
   EXPECT_THAT(files["/etc/npmrc"], HasSubstr("registry=https://npm.example.org/\n"));
   EXPECT_THAT(files["/etc/apt/apt.conf.d/90agentvm-proxy"],
               HasSubstr("Acquire::https::Proxy \"http://127.0.0.1:3128\";\n"));
+  EXPECT_EQ(files["/etc/pip.conf"],
+            "[global]\nproxy = http://127.0.0.1:3128\nindex-url = https://pip.example.org/simple\n");
+  EXPECT_THAT(settings.environment, testing::Contains("CARGO_HTTP_PROXY=http://127.0.0.1:3128"));
+  EXPECT_THAT(settings.environment, Not(testing::Contains(HasSubstr("ALL_PROXY"))));
+  EXPECT_THAT(files["/etc/chromium/policies/managed/agentvm.json"],
+              HasSubstr("\"EncryptedClientHelloEnabled\": false"));
   ASSERT_EQ(settings.git.size(), 1u);
   EXPECT_EQ(settings.git[0].key, "http.proxy");
   // A shell and apt take them as meant.

@@ -132,6 +132,17 @@ TEST_F(PlanTest, TheProjectFileCannotWidenOrRedirect) {
   EXPECT_EQ(error_of([&] { resolve_plan(request); })->code(), ErrorCode::decision_needed);
 }
 
+TEST_F(PlanTest, SaysWhatANetworkExposes) {
+  EXPECT_THAT(resolve_plan(request).warnings, IsEmpty());
+  EXPECT_THAT(std::string(resolve_plan(request).to_json()["network"]["exposes"]), HasSubstr("through a proxy"));
+  request.flags["network"] = "nat";
+  const auto plan = resolve_plan(request);
+  ASSERT_EQ(plan.warnings.size(), 1U);
+  EXPECT_THAT(plan.warnings[0], HasSubstr("this host's loopback as 10.0.2.2"));
+  request.flags["network"] = "none";
+  EXPECT_EQ(resolve_plan(request).to_json()["network"]["exposes"], "nothing");
+}
+
 TEST_F(PlanTest, DetachedHeadHasNoBranch) {
   request.head_branch.reset();
   const auto plan = resolve_plan(request);

@@ -1,0 +1,96 @@
+#include "cli/manager/ops/egress_policy.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/host_packages.hpp"
+#include "proxy/egress/presets.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+/// Why a preset lists a host; empty for other rules.
+std::string_view preset_reason(const egress::HostRule& rule) {
+  for (const auto& preset : egress::presets())
+    if (rule.origin == fmt::format("preset {}", preset.name))
+      for (const auto& [host, reason] : preset.hosts)
+        if (rule.str() == host) return reason;
+  return "";
+}
+
+bool is_effective(const egress::EgressPolicy& policy, const egress::HostRule& rule) {
+  // A name that stands for all that a wildcard matches: denied as a whole only by a rule about all of them.
+  const auto host = rule.subdomains ? "any." + rule.host : rule.host;
+  if (rule.port) return policy.decide(host, *rule.port).allowed;
+  return policy.decide(host, 443).allowed || policy.decide(host, 80).allowed;
+}
+
+}  // namespace
+
+EgressLists egress_lists(const SandboxRecord& record) {
+  return {record.egress_presets, record.egress_allow,     record.egress_deny,
+          record.egress_grants,  record.egress_own_allow, record.egress_own_deny};
+}
+
+EgressLists egress_lists(const Plan& plan) {
+  return {plan.egress_presets.value, plan.egress_allow.value, plan.egress_deny.value, plan.egress_grants.value, {}, {}};
+}
+
+std::string suite_of(Core& core, const SandboxRecord& record) {
+  try {
+    return get_image(core.paths().images(), record.image_digest).suite;
+  } catch (const Error&) {
+    // The image is not built yet, or gone from the list: its sources are most likely these.
+    return default_suite;
+  }
+}
+
+egress::EgressPolicy egress_policy(const EgressLists& lists, const std::string& suite) {
+  std::vector<egress::HostRule> grants;
+  for (const auto& text : lists.grants) grants.push_back(egress::HostRule::parse(text, "egress.grants", true));
+  const auto own = [](const std::vector<std::string>& texts, const char* verb) {
+    return egress::allow_entries(texts, fmt::format("agentvm egress {}", verb));
+  };
+  return egress::EgressPolicy(
+      egress::merged({host_package_rules(suite), std::move(grants), egress::preset_rules(lists.presets),
+                      egress::allow_entries(lists.allow, "egress.allow"), own(lists.own_allow, "allow")}),
+      egress::merged({egress::allow_entries(lists.deny, "egress.deny"), own(lists.own_deny, "deny")}));
+}
+
+void apply_egress_policy(Core& core, const SandboxName& name) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
+  const auto record = core.store().get(name);
+  core.egress().set_policy(name.str(), egress_policy(egress_lists(record), suite_of(core, record)));
+}
+
+Json egress_rules_json(const egress::EgressPolicy& policy) {
+  auto rules = Json::array();
+  for (const auto& rule : policy.deny())
+    rules.push_back({{"rule", rule.str()},
+                     {"verdict", "deny"},
+                     {"origin", rule.origin},
+                     {"reason", ""},
+                     {"grant", false},
+                     {"effective", true}});
+  for (const auto& rule : policy.allow())
+    rules.push_back({{"rule", rule.str()},
+                     {"verdict", "allow"},
+                     {"origin", rule.origin},
+                     {"reason", preset_reason(rule)},
+                     {"grant", rule.grant},
+                     {"effective", is_effective(policy, rule)}});
+  return rules;
+}
+
+std::vector<std::string> egress_warnings(const egress::EgressPolicy& policy) {
+  std::vector<std::string> warnings;
+  for (const auto& rule : policy.allow()) {
+    const auto address = egress::IpAddress::parse(rule.host);
+    if (!rule.grant && address && egress::is_special(*address))
+      warnings.push_back(fmt::format("{}: {} is a private or otherwise special address, which only egress.grants opens",
+                                     rule.origin, rule.str()));
+  }
+  return warnings;
+}
+
+}  // namespace agentvm::manager
