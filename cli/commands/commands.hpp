@@ -22,6 +22,7 @@ CommandSpec list_command();
 CommandSpec stop_command();
 CommandSpec destroy_command();
 CommandSpec logs_command();
+std::vector<CommandSpec> egress_commands();
 std::vector<CommandSpec> image_commands();
 CommandSpec plan_command();
 std::vector<CommandSpec> config_commands();

@@ -19,6 +19,7 @@ int show(Invocation& run) {
   const auto result = run.call("config.show", request_params());
   run.show(result, render_config(result, run.out.out_style(), run.out.width()));
   warn_all(run, result);
+  warn_all(run, object_at(result, "egress"));
   return 0;
 }
 

@@ -1,11 +1,7 @@
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <poll.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "cli/client/follow_lines.hpp"
 #include "cli/client/invocation.hpp"
-#include "cli/client/signals.hpp"
 #include "cli/commands/commands.hpp"
 #include "cli/render/table.hpp"
 #include "vmm/base/files.hpp"
@@ -15,7 +11,6 @@ namespace agentvm::cli {
 namespace {
 
 constexpr std::size_t shown_bytes = 2u << 20;  // the logs themselves are bounded below that
-constexpr milliseconds look_again{250};
 
 /// Complete lines of `text`, cleaned: a log holds what a guest printed. Carriage returns at line ends are dropped (a
 /// serial console).
@@ -31,34 +26,6 @@ std::string cleaned_lines(std::string_view text) {
   return result;
 }
 
-/// Follows one growing file over rotation and truncation until a signal comes.
-void follow(Invocation& run, const std::string& path, std::uint64_t position) {
-  SignalWatch signals(SignalWatch::Window::ignore);
-  std::string rest;
-  ino_t inode = 0;
-  for (;;) {
-    pollfd entry{signals.fd(), POLLIN, 0};
-    if (::poll(&entry, 1, static_cast<int>(look_again.count())) > 0) return;
-    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    struct stat status {};
-    if (!fd || ::fstat(fd.get(), &status) < 0) continue;
-    if (inode != 0 && status.st_ino != inode) position = 0;
-    inode = status.st_ino;
-    if (static_cast<std::uint64_t>(status.st_size) < position) position = 0;
-    char buffer[65536];
-    for (;;) {
-      const ssize_t count = ::pread(fd.get(), buffer, sizeof buffer, static_cast<off_t>(position));
-      if (count <= 0) break;
-      position += static_cast<std::uint64_t>(count);
-      rest.append(buffer, static_cast<std::size_t>(count));
-    }
-    const auto end = rest.rfind('\n');
-    if (end == std::string::npos) continue;
-    run.out.print(cleaned_lines(rest.substr(0, end + 1)));
-    rest.erase(0, end + 1);
-  }
-}
-
 int show_file(Invocation& run, const std::string& path, const char* schema) {
   const bool follows = run.args.enabled("follow");
   if (run.out.json() && follows)
@@ -71,7 +38,9 @@ int show_file(Invocation& run, const std::string& path, const char* schema) {
   else
     run.out.print(text);
   if (!exists && !run.out.json()) run.out.say(path + " does not exist yet");
-  if (follows) follow(run, path, exists ? static_cast<std::uint64_t>(status.st_size) : 0);
+  if (follows)
+    follow_lines(path, exists ? static_cast<std::uint64_t>(status.st_size) : 0,
+                 [&](std::string_view lines) { run.out.print(cleaned_lines(lines)); });
   return 0;
 }
 

@@ -13,8 +13,9 @@ int plan(Invocation& run) {
   const auto result = run.call("plan", params);
   run.show(result, render_plan(result, run.out.out_style(), run.out.width()));
   if (!run.out.json())
-    for (const auto& warning : list_at(result, "warnings"))
-      if (warning.is_string()) run.out.warn(clean(warning.get<std::string>()));
+    for (const auto* from : {&result, &object_at(result, "egress")})
+      for (const auto& warning : list_at(*from, "warnings"))
+        if (warning.is_string()) run.out.warn(clean(warning.get<std::string>()));
   return 0;
 }
 

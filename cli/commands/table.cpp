@@ -28,6 +28,7 @@ std::vector<CommandSpec> make_table() {
   add(logs_command());
   add(stop_command());
   add(destroy_command());
+  add_all(egress_commands());
   add_all(image_commands());
   add(plan_command());
   add_all(config_commands());

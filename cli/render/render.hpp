@@ -9,6 +9,12 @@ std::string render_status(const Json& status, const Style& style, bool verbose);
 std::string render_status_all(const Json& answer, const Style& style, bool verbose);
 std::string render_list(const Json& answer, const Style& style, unsigned width);
 std::string render_ports(const Json& answer, const Style& style, unsigned width);
+std::string render_egress_log(const Json& answer, const Style& style, unsigned width);
+/// One entry of the journal, as one line.
+std::string render_egress_event(const Json& entry, const Style& style);
+std::string render_egress_check(const Json& answer, const Style& style);
+/// The rules of `plan` and `config show`, by where they come from.
+std::string render_egress_rules(const Json& egress, const Style& style);
 std::string render_timing(const Json& timing, const Style& style);
 std::string render_sync(const Json& result, const Style& style);
 std::string render_artifacts(const Json& result, const Style& style);

@@ -152,7 +152,8 @@ std::string render_image(const Json& image, const Style& style) {
 }
 
 std::string render_config(const Json& config, const Style& style, unsigned width) {
-  return rows_of_keys(list_at(config, "keys"), style, width);
+  const auto rules = render_egress_rules(object_at(config, "egress"), style);
+  return rows_of_keys(list_at(config, "keys"), style, width) + (rules.empty() ? "" : "\n" + rules);
 }
 
 std::string render_plan(const Json& plan, const Style& style, unsigned width) {
@@ -167,7 +168,11 @@ std::string render_plan(const Json& plan, const Style& style, unsigned width) {
   }
   const auto& keys = !list_at(plan, "values").empty() ? list_at(plan, "values") : list_at(plan, "keys");
   if (!keys.empty()) text += (text.empty() ? "" : "\n") + rows_of_keys(keys, style, width);
-  return text;
+  const auto& egress = object_at(plan, "egress");
+  if (egress.empty()) return text;
+  text += fmt::format("\n{}\n  {}\n", style.paint(Tone::strong, "network " + text_at(egress, "mode")),
+                      text_at(egress, "exposes"));
+  return text + render_egress_rules(egress, style);
 }
 
 std::string render_doctor(const Json& report, const Style& style) {

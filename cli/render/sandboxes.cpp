@@ -27,6 +27,16 @@ std::string sync_text(const Json& sync) {
   return text;
 }
 
+/// The mode, and what there is to know about it: what nat exposes, how much was denied.
+std::string network_text(const Json& status) {
+  auto text = text_at(status, "network");
+  const auto& egress = object_at(status, "egress");
+  if (text == "nat") text += ": the guest reaches " + text_at(egress, "exposes");
+  if (const auto denied = number_at(egress, "denied"); denied > 0)
+    text += fmt::format(", {} denied (agentvm egress log --denied)", counted(denied, "connection"));
+  return text;
+}
+
 }  // namespace
 
 std::string render_status(const Json& status, const Style& style, bool verbose) {
@@ -46,7 +56,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
   add("vCPUs", text_at(status, "vcpus"));
   add("Disk", size(number_at(status, "disk_bytes", -1)));
   if (status.is_object() && status.contains("nested")) add("Nested", true_at(status, "nested") ? "yes" : "no");
-  add("Network", text_at(status, "network"));
+  add("Network", network_text(status));
   add("Workspace", text_at(status, "workspace_mode"));
   const auto& ssh = object_at(status, "ssh");
   if (number_at(ssh, "port") > 0)

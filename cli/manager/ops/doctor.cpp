@@ -1,6 +1,7 @@
 #include "cli/manager/ops/doctor.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/manager/ops/doctor_checks.hpp"
 #include "vmm/accelerator/accelerator.hpp"
@@ -89,6 +90,19 @@ Check records_check(Core& core) {
   return {"records", CheckStatus::warn, fmt::format("{}: {}", broken.front().name, broken.front().error.what()), ""};
 }
 
+Check network_check(Core& core) {
+  std::vector<std::string> names;
+  for (const auto& record : core.store().list().records)
+    if (record.network == NetworkMode::nat && record.state == SandboxState::running) names.push_back(record.name.str());
+  const Json data{{"nat", names}};
+  if (names.empty())
+    return {"network", CheckStatus::pass,
+            fmt::format("no running sandbox reaches more than {}", network_exposure(NetworkMode::filtered)), "", data};
+  return {"network", CheckStatus::warn,
+          fmt::format("{} (network: nat): {}", fmt::join(names, ", "), network_exposure(NetworkMode::nat)),
+          "agentvm stop " + names.front(), data};
+}
+
 Check dev_server_check(Core& core) {
   core.front().open();
   const auto problem = core.front().problem();
@@ -112,7 +126,7 @@ Json run_doctor(Core& core, CallContext& call) {
   add(check_namespaces());
   add({image_check(image), accelerator_check(core, image), memory_check()});
   add(check_resources(core.paths()));
-  add({records_check(core), dev_server_check(core),
+  add({records_check(core), network_check(core), dev_server_check(core),
        check_names(read_file_if_exists("/etc/nsswitch.conf", 64u << 10).value_or(""))});
   Json result{{"schema", "agentvm.doctor/1"}, {"ok", true}, {"version", AGENTVM_VERSION}, {"checks", Json::array()}};
   for (const auto& check : checks) {

@@ -5,6 +5,7 @@
 #include "cli/manager/ops/artifact_op.hpp"
 #include "cli/manager/ops/core.hpp"
 #include "cli/manager/ops/doctor.hpp"
+#include "cli/manager/ops/egress_ops.hpp"
 #include "cli/manager/ops/image_ops.hpp"
 #include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/requests.hpp"
@@ -160,6 +161,7 @@ Json plan_json(Core& core, const Json& params) {
                       {"origin", entry["origin"]}});
   }
   result["values"] = values;
+  result["egress"] = egress_plan(core, plan, core.store().find(plan.name.value));
   return result;
 }
 
@@ -231,7 +233,10 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
   service.add("logs", Lane::quick, [core](CallContext&, const Json& params) { return logs(*core, params); });
   service.add("plan", Lane::work, [core](CallContext&, const Json& params) { return plan_json(*core, params); });
   service.add("config.show", Lane::quick, [core](CallContext&, const Json& params) {
-    return config_json(resolve_config(config_input(*core, read_client_setting(params))));
+    const auto config = resolve_config(config_input(*core, read_client_setting(params)));
+    auto result = config_json(config);
+    result["egress"] = egress_config(config);
+    return result;
   });
   service.add("config.validate", Lane::quick,
               [core](CallContext&, const Json& params) { return validate_config(*core, params); });
@@ -296,6 +301,7 @@ void register_operations(Service& service, const Paths& paths) {
   add_wip_operations(service, core);
   add_image_operations(service, core);
   add_trust_operations(service, core);
+  add_egress_operations(service, core);
   service.lane_key([core](const Json& params) { return lane_key(*core, params); });
   service.busy([core] { return core->any_live(); });
   service.status_details([core](Json& status) { status["sandboxes"] = core->live_count(); });

@@ -1,5 +1,6 @@
 #include "cli/manager/ops/status.hpp"
 
+#include "cli/manager/ops/egress_ops.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/text.hpp"
 #include "vmm/disk/overlay.hpp"
@@ -27,13 +28,6 @@ Json sync_status(Core& core, const SandboxRecord& record) {
   return sync;
 }
 
-Json egress_status(Core& core, const SandboxRecord& record) {
-  const auto live = core.live(record.name);
-  return {
-      {"mode", to_string(record.network)},
-      {"open", record.network == NetworkMode::filtered && live && live->session_if_alive(Session::data) != nullptr}};
-}
-
 void add_details(Core& core, const SandboxRecord& record, Json& status) {
   const auto folder = core.store().folder(record.name);
   status["id"] = record.id;
@@ -44,8 +38,11 @@ void add_details(Core& core, const SandboxRecord& record, Json& status) {
   status["image"] = {{"name", record.image}, {"digest", record.image_digest}};
   status["known_hosts"] = (folder / sandbox_files::known_hosts).string();
   status["identity_file"] = (folder / sandbox_files::client_key).string();
-  status["egress"] = egress_status(core, record);
+  status["egress"]["presets"] = record.egress_presets;
   status["egress"]["allow"] = record.egress_allow;
+  status["egress"]["deny"] = record.egress_deny;
+  status["egress"]["grants"] = record.egress_grants;
+  status["egress"]["own"] = {{"allow", record.egress_own_allow}, {"deny", record.egress_own_deny}};
   status["warnings"] = record.warnings;
 }
 
@@ -68,6 +65,7 @@ Json sandbox_status(Core& core, const SandboxRecord& record, Detail detail) {
               {"disk_bytes", allocated_bytes(core.store().folder(record.name) / sandbox_files::disk)},
               {"nested", record.nested},
               {"network", to_string(record.network)},
+              {"egress", egress_status(core, record)},
               {"workspace_mode", to_string(record.workspace)},
               {"ssh", nullptr},
               {"ports", core.front().ports(record.name)},

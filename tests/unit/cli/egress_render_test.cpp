@@ -1,0 +1,81 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cli/render/render.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+const Style plain;
+
+TEST(RenderEgress, LogHasARowForConnectionsThatEndedAlike) {
+  const auto answer = Json::parse(R"~({"rows":[
+    {"time":"2026-01-02T03:04:05Z","verdict":"allowed","host":"a.test","port":443,"count":3,"bytes_up":100,"bytes_down":2048,
+     "rule":"a.test (egress.allow)","reason":""},
+    {"time":"2026-01-02T03:04:06Z","verdict":"denied","host":"fd00::1","port":80,"count":1,"bytes_up":0,"bytes_down":0,"rule":"","reason":"no"}]
+})~");
+  EXPECT_EQ(render_egress_log(answer, plain, 0),
+            "LAST                  VERDICT  HOST          COUNT  UP/DOWN  BECAUSE\n"
+            "2026-01-02T03:04:05Z  allowed  a.test:443    3      100/2K   a.test (egress.allow)\n"
+            "2026-01-02T03:04:06Z  denied   [fd00::1]:80  1      -        no\n");
+  EXPECT_EQ(render_egress_log(Json::parse(R"~({"rows":[]})~"), plain, 0), "");
+}
+
+TEST(RenderEgress, EventsAreOneLineEach) {
+  auto entry = Json::parse(
+      R"~({"time":"T","event":"open","verdict":"allowed","host":"a.test","port":443,"rule":"r","reason":"","bytes_up":0,"bytes_down":0})~");
+  EXPECT_EQ(render_egress_event(entry, plain), "T  allowed    a.test:443  r\n");
+  entry["event"] = "end";
+  entry["bytes_down"] = 7;
+  EXPECT_EQ(render_egress_event(entry, plain), "T  closed     a.test:443  r  0/7\n");
+  entry["verdict"] = "denied";
+  entry["reason"] = "not allowed";
+  EXPECT_THAT(render_egress_event(entry, plain), HasSubstr("denied     a.test:443  not allowed"));
+}
+
+TEST(RenderEgress, CheckNamesTheRule) {
+  EXPECT_EQ(
+      render_egress_check(
+          Json::parse(
+              R"~({"allowed":true,"host":"a.test","port":443,"rule":"a.test (preset x)","reason":"","addresses":["192.0.2.1"]})~"),
+          plain),
+      "a.test:443 is allowed\n  by a.test (preset x)\n  resolves to 192.0.2.1\n");
+  EXPECT_EQ(
+      render_egress_check(
+          Json::parse(R"~({"allowed":false,"host":"a.test","port":22,"rule":"","reason":"a.test:22 is not allowed"})~"),
+          plain),
+      "a.test:22 is denied\n  a.test:22 is not allowed\n");
+}
+
+TEST(RenderEgress, RulesStandByWhereTheyComeFrom) {
+  const auto egress =
+      Json::parse(R"~({"rules":[{"rule":"x.test","verdict":"deny","origin":"egress.deny","effective":true},
+    {"rule":"a.test","verdict":"allow","origin":"preset x","effective":true},{"rule":"x.test","verdict":"allow","origin":"preset x","effective":false}]})~");
+  EXPECT_EQ(render_egress_rules(egress, plain),
+            "deny (egress.deny)\n  x.test\nallow (preset x)\n  a.test, x.test [denied]\n");
+}
+
+TEST(RenderEgress, StatusTellsWhatNatExposesAndHowMuchWasDenied) {
+  EXPECT_THAT(
+      render_status(Json::parse(R"~({"name":"box","network":"filtered","egress":{"denied":2}})~"), plain, false),
+      HasSubstr("filtered, 2 connections denied (agentvm egress log --denied)"));
+  EXPECT_THAT(
+      render_status(Json::parse(R"~({"name":"box","network":"nat","egress":{"exposes":"everything","denied":null}})~"),
+                    plain, false),
+      HasSubstr("nat: the guest reaches everything\n"));
+}
+
+TEST(RenderEgress, GuestTextIsCleaned) {
+  const Json evil{{"host", "\x1b]0;x\x07"}, {"reason", "\x1b[2J"}, {"rule", "\u202e"},
+                  {"verdict", "denied"},    {"time", "\x9b"},      {"port", 1}};
+  for (const auto& text : {render_egress_event(evil, plain), render_egress_check(evil, plain),
+                           render_egress_log({{"rows", Json::array({evil})}}, plain, 0)}) {
+    EXPECT_THAT(text, Not(HasSubstr("\x1b")));
+    EXPECT_THAT(text, Not(HasSubstr("\u202e")));
+  }
+}
+
+}  // namespace
+}  // namespace agentvm::cli
