@@ -20,8 +20,10 @@ int watch(Invocation& run) {
   peek["peek"] = true;
   const auto before = run.call("sync.next", peek);
   params["name"] = require<std::string>(before, "name");
-  run.call("sync", params);  // it is shown with those that follow
-  const auto show = [&](const Json& outcome) { run.show(outcome, render_sync(outcome, run.out.out_style())); };
+  run.call("sync", params);                     // it is shown with those that follow
+  const auto show = [&](const Json& outcome) {  // one object a line: whoever reads them need not guess where one ends
+    run.out.print(run.out.json() ? dump_json(outcome) + "\n" : render_sync(outcome, run.out.out_style()));
+  };
   const int signal = follow_syncs(run.paths, params, require<std::uint64_t>(before, "sequence"), show, run.out);
   if (signal != 0) return signal_exit_base + signal;
   run.out.say(fmt::format("'{}' does not run any more", text_at(before, "name")));

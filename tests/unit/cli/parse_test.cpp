@@ -37,6 +37,7 @@ TEST(Parse, EveryCommandRefusesAnUnknownOptionByName) {
 TEST(Parse, EveryOptionWithAValueNeedsOneAndEverySwitchRefusesOne) {
   for (const auto& command : command_table())
     for (const auto& option : command.options) {
+      if (option.greedy) continue;
       std::vector<std::string> words;
       for (std::size_t start = 0; start <= command.name.size();) {
         const auto space = std::min(command.name.find(' ', start), command.name.size());
@@ -54,6 +55,15 @@ TEST(Parse, EveryOptionWithAValueNeedsOneAndEverySwitchRefusesOne) {
       words.back() = "--" + option.name + "=" + option.choices.back();
       EXPECT_FALSE(refusal(words) && std::string(refusal(words)->what()).find("--" + option.name) != std::string::npos);
     }
+}
+
+TEST(Parse, AGreedyOptionTakesWordsUpToTheNextOption) {
+  const auto arguments = parse_arguments({"sync", "one", "--artifacts", "dist", "a/*", "--json"});
+  EXPECT_EQ(arguments.positionals, std::vector<std::string>{"one"});
+  EXPECT_EQ(arguments.all("artifacts"), (std::vector<std::string>{"dist", "a/*"}));
+  EXPECT_TRUE(arguments.enabled("json"));
+  EXPECT_TRUE(parse_arguments({"sync", "--artifacts"}).given("artifacts"));
+  EXPECT_EQ(parse_arguments({"sync", "--artifacts=x", "y"}).all("artifacts"), (std::vector<std::string>{"x", "y"}));
 }
 
 TEST(Parse, TakesOptionsInEverySpelling) {
