@@ -33,17 +33,16 @@ Json branches_json(const sync::FetchVerdict& verdict) {
   return {{"head_branch", verdict.head_branch}, {"branches", branches}, {"rejected", rejected}};
 }
 
-/// A repository that a guest can write is none of the host's: its configuration would run programs here.
+}  // namespace
+
 void refuse_guest_repository(Core& core, const fs::path& git_dir) {
   if (git_dir.empty()) return;
   const auto real = fs::weakly_canonical(git_dir).string(), state = fs::weakly_canonical(core.paths().state).string();
   if (real == state || real.starts_with(state + "/"))
     throw Error(ErrorCode::operation_failed,
-                fmt::format("{} belongs to agentvm and may be written by a guest; fetch into a repository of your own",
+                fmt::format("{} belongs to agentvm and may be written by a guest; use a repository of your own",
                             git_dir.string()));
 }
-
-}  // namespace
 
 SyncSettings sync_settings(Core& core, const SandboxRecord& record,
                            const std::map<std::string, std::string>& environment) {

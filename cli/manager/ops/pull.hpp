@@ -17,6 +17,10 @@ struct SyncSettings {
 SyncSettings sync_settings(Core& core, const SandboxRecord& record,
                            const std::map<std::string, std::string>& environment = {});
 
+/// Throws `operation_failed` for a folder below our own state: a guest may write the repository there, and its
+/// configuration would run programs here. An empty path is fine.
+void refuse_guest_repository(Core& core, const fs::path& folder);
+
 /// `remote.list` {name, git_dir}: the guest's branches.
 Json list_remote(Core& core, CallContext& call, const Json& params);
 /// `remote.fetch` {name, git_dir}: checked objects into that repository.

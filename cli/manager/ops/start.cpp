@@ -6,6 +6,7 @@
 
 #include "cli/manager/ops/boot.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
+#include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/status.hpp"
 #include "cli/manager/ops/teardown.hpp"
@@ -275,6 +276,8 @@ SandboxRecord find_or_create(Core& core, const Plan& plan) {
 Plan plan_request(Core& core, const ClientSetting& setting) {
   PlanRequest request;
   request.project = find_project(setting.path);
+  refuse_guest_repository(core, request.project.root);
+  refuse_guest_repository(core, request.project.git_dir);
   request.cwd = setting.cwd;
   request.flags = setting.flags;
   request.environment = setting.environment;
