@@ -41,18 +41,20 @@ CommandSpec destroy_command() {
   auto name = sandbox_argument();
   name.required = true;
   name.help = "The sandbox";
-  return {.name = "destroy",
-          .group = "Everyday",
-          .summary = "Remove a sandbox for good",
-          .description =
-              "Says first what would be lost. Of a running sandbox commits that are not on the host and uncommitted "
-              "work are kept first, below refs/agentvm/NAME/; of one that crashed or was stopped by force the next "
-              "start does that. Asks on a terminal; off a terminal it needs --force.",
-          .arguments = {name},
-          .options = {{.name = "force", .letter = 'f', .help = "Do not ask"},
-                      {.name = "keep-disk", .help = "Leave the guest's disk on the host"},
-                      json_option()},
-          .run = destroy};
+  return {
+      .name = "destroy",
+      .group = "Everyday",
+      .summary = "Remove a sandbox for good",
+      .description =
+          "Says first what would be lost. Of a running sandbox commits that are not on the host and uncommitted "
+          "work are kept first, below refs/agentvm/NAME/; of one that crashed or was stopped by force they are read "
+          "from its workspace, and a workspace on the guest's disk is kept with the disk. Asks on a terminal; off a "
+          "terminal it needs --force.",
+      .arguments = {name},
+      .options = {{.name = "force", .letter = 'f', .help = "Do not ask"},
+                  {.name = "keep-disk", .help = "Leave the guest's disk on the host"},
+                  json_option()},
+      .run = destroy};
 }
 
 }  // namespace agentvm::cli

@@ -141,7 +141,7 @@ std::vector<std::string> render_losses(const Json& losses) {
   } else {
     if (true_at(losses, "unsaved"))
       lines.push_back(fmt::format(
-          "lost: what was done in it since its work was last kept ({}); 'agentvm start' brings that home first",
+          "only in it: what was done since its work was last kept ({}); its files are read, and kept on the host first",
           text_at(losses, "reason")));
     lines.emplace_back("lost: ignored files, and all of its disk outside the repository");
   }

@@ -30,11 +30,7 @@ void install_sender(LiveSandbox& live, const std::string& path) {
 }
 
 Config artifact_config(Core& core, const SandboxRecord& record, const Json& params) {
-  ConfigInput input;
-  input.environment = value_or<std::map<std::string, std::string>>(params, "env", {});
-  input.user = read_config_file(core.paths().config_file);
-  input.project = read_config_file(record.project / "agentvm.yaml");
-  return resolve_config(input);
+  return core.project_config(record.project, value_or<std::map<std::string, std::string>>(params, "env", {}));
 }
 
 }  // namespace

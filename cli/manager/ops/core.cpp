@@ -155,6 +155,15 @@ SandboxRecord Core::resolve(const Json& params) {
                          text_or_empty(params, "cwd"));
 }
 
+Config Core::project_config(const fs::path& project, const std::map<std::string, std::string>& environment) {
+  ConfigInput input;
+  input.environment = environment;
+  input.user = read_config_file(paths_.config_file);
+  input.project = read_config_file(project / "agentvm.yaml");
+  input.trust = trust_.lookup(project);
+  return resolve_config(input);
+}
+
 void Core::shut_down() {
   syncs_->stop();
   front_->stop();

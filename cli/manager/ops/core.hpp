@@ -11,8 +11,8 @@
 #include "cli/manager/ops/janitor.hpp"
 #include "cli/manager/ops/live.hpp"
 #include "cli/manager/ops/process_watch.hpp"
-#include "cli/manager/ops/wip_timer.hpp"
 #include "cli/manager/ops/sync_watch.hpp"
+#include "cli/manager/ops/wip_timer.hpp"
 #include "guest/control/serial_log.hpp"
 #include "guest/image/images.hpp"
 #include "proxy/egress/egress.hpp"
@@ -36,6 +36,9 @@ class Core {
   const Paths& paths() const { return paths_; }
   Store& store() { return store_; }
   TrustStore& trust() { return trust_; }
+  /// What the project's file (as far as it is trusted), the user's file and `environment` make of every key now. Throws
+  /// as `resolve_config` and `read_config_file` do.
+  Config project_config(const fs::path& project, const std::map<std::string, std::string>& environment = {});
   ProcessWatch& watch() { return watch_; }
   Janitor& janitor() { return janitor_; }
   guest::SerialLogs& serial() { return serial_; }

@@ -11,6 +11,7 @@
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/running.hpp"
+#include "cli/manager/ops/salvage.hpp"
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/start.hpp"
 #include "cli/manager/ops/status.hpp"
@@ -44,8 +45,9 @@ std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxReco
   } catch (Error& error) {
     if (how == Rescue::required) {
       error.while_doing("rescuing the work of " + record.name.str());
-      error.with_hint(fmt::format(
-          "agentvm stop {0} --force, then agentvm destroy {0}: what is only in the guest is lost", record.name.str()));
+      error.with_hint(
+          fmt::format("agentvm stop {0} --force, then agentvm destroy {0}: it reads the workspace without the guest",
+                      record.name.str()));
       throw;
     }
     call.warning(
@@ -105,16 +107,30 @@ void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
   call.warning("the disk is kept as " + kept.string());
 }
 
+/// Of a guest that is gone: the last run did not end in order, and nobody is there to be asked.
+std::vector<std::string> salvage(Core& core, CallContext& call, const SandboxRecord& record) {
+  if (record.workspace != WorkspaceMode::virtiofs) {
+    call.warning("its last run did not end in order, and its work is on its disk");
+    keep_disk(core, call, record);
+    return {};
+  }
+  auto salvaged = salvage_work(core, record, call.progress_function(), Deadline::after(rescue_limit));
+  for (const auto& warning : salvaged.warnings) call.warning(warning);
+  return std::move(salvaged.refs);
+}
+
 Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   auto record = core.resolve(params);
   const SyncWatch::Quiet quiet(core.syncs(), record.name);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   std::vector<std::string> rescued;
-  if (record.state == SandboxState::running) rescued = rescue(core, call, record, Rescue::required);
+  const bool running = record.state == SandboxState::running;
+  if (running) rescued = rescue(core, call, record, Rescue::required);
   core.apply(record.name, SandboxEvent::destroy, "user");
   report(call.progress_function(), "destroy", "removing " + record.name.str());
   tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
+  if (!running && record.unsaved) rescued = salvage(core, call, record);  // now that nothing writes there any more
   if (value_or<bool>(params, "keep_disk", false)) keep_disk(core, call, record);
   erase(core, record.name, Deadline::after(teardown_limit));
   return {{"schema", "agentvm.destroy/1"},

@@ -46,12 +46,7 @@ void refuse_guest_repository(Core& core, const fs::path& git_dir) {
 
 SyncSettings sync_settings(Core& core, const SandboxRecord& record,
                            const std::map<std::string, std::string>& environment) {
-  ConfigInput input;
-  input.environment = environment;
-  input.user = read_config_file(core.paths().config_file);
-  input.project = read_config_file(record.project / "agentvm.yaml");
-  input.trust = core.trust().lookup(record.project);
-  const auto config = resolve_config(input);
+  const auto config = core.project_config(record.project, environment);
   SyncSettings settings;
   settings.gate = {config.list("sync.gate.allow"), config.list("sync.gate.deny"), {}};
   // A recipe inside the project decides what the next image is made of.

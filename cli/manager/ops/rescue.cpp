@@ -32,11 +32,8 @@ sync::SyncLimits limits_of(Core& core, const SandboxRecord& record) {
 }
 
 unsigned interval_of(Core& core, const SandboxRecord& record) {
-  ConfigInput input;
   try {
-    input.user = read_config_file(core.paths().config_file);
-    input.project = read_config_file(record.project / "agentvm.yaml");
-    return resolve_config(input).count("wip.interval_seconds");
+    return core.project_config(record.project).count("wip.interval_seconds");
   } catch (const Error&) {
     return resolve_config({}).count("wip.interval_seconds");  // whoever asks for something else is told what is wrong
   }

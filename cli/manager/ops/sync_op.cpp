@@ -52,6 +52,7 @@ Json run(Core& core, const SandboxRecord& record, LiveSandbox& live, Asked asked
   request.branch = std::move(asked.branch);
   const auto session = live.session(Session::control, deadline);
   const auto token = token_of(live);
+  request.guest_state = token;
   const auto outcome = sync::sync_now(request, *stoppable(*session, stop), progress, deadline);
   auto result = sync::to_json(outcome);
   if (request.dry_run) return result;
@@ -167,10 +168,7 @@ SyncWatch::Settings sync_watch_settings(Core& core, const SandboxName& name) {
     const auto record = core.store().get(name);
     settings.mode = sync::sync_mode_from(record.sync_mode);
     if (record.last_sync) settings.settled = record.last_sync->refs_token;
-    ConfigInput input;
-    input.user = read_config_file(core.paths().config_file);
-    input.project = read_config_file(record.project / "agentvm.yaml");
-    settings.idle = std::chrono::seconds(resolve_config(input).count("sync.idle_seconds"));
+    settings.idle = std::chrono::seconds(core.project_config(record.project).count("sync.idle_seconds"));
   } catch (const Error& error) {
     log::warn("sync", "{}: {}", name.str(), error.what());
   }

@@ -102,7 +102,7 @@ TEST(Render, WhatADestroyWouldLose) {
                           HasSubstr("lost: what runs"), HasSubstr("2 snapshots")));
   EXPECT_THAT(
       render_losses(Json::parse(R"({"name":"web","state":"failed","unsaved":true,"reason":"crash","kept_commits":1})")),
-      ElementsAre(HasSubstr("(crash); 'agentvm start' brings that home first"), HasSubstr("lost: ignored"),
+      ElementsAre(HasSubstr("(crash); its files are read, and kept"), HasSubstr("lost: ignored"),
                   HasSubstr("1 commit in refs/agentvm/web/")));
   EXPECT_THAT(render_losses(Json::parse(R"({"name":"web","state":"running","asked":false,"problem":"no answer"})"))[0],
               HasSubstr("does not say"));
