@@ -68,6 +68,23 @@ void serve(Core& core, const std::shared_ptr<Responder>& call, std::shared_ptr<g
   });
 }
 
+/// Its own session and no streams: it outlives this connection. setsid returns before it knows whether the program can
+/// be run, so that is asked first.
+void start_detached(guest::Streams& session, guest::ExecSpec spec, Deadline deadline) {
+  constexpr int not_found = 127;
+  const auto program = spec.argv[0];
+  spec.argv.insert(spec.argv.begin(), {"sh", "-c",
+                                       "command -v -- \"$1\" >/dev/null 2>&1 || exit 127; "
+                                       "exec setsid --fork -- \"$@\" </dev/null >/dev/null 2>&1",
+                                       "sh"});
+  spec.pty.reset();
+  const auto status = session.exec(spec, deadline)->wait(deadline);
+  if (status && status->shell_code() == 0) return;
+  throw Error(ErrorCode::operation_failed,
+              fmt::format("'{}' {} in the guest", program,
+                          status && status->shell_code() == not_found ? "was not found" : "could not be started"));
+}
+
 }  // namespace
 
 std::pair<SandboxRecord, std::shared_ptr<LiveSandbox>> running_sandbox(Core& core, const Json& params) {
@@ -131,14 +148,7 @@ void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Jso
   const auto deadline = Deadline::after(session_limit);
   const auto session = live->session(Session::control, deadline);
   if (value_or<bool>(params, "detach", false)) {
-    // Its own session and no streams: it outlives this connection.
-    spec.argv.insert(spec.argv.begin(),
-                     {"setsid", "--fork", "sh", "-c", "exec \"$@\" </dev/null >/dev/null 2>&1", "sh"});
-    spec.pty.reset();
-    const auto process = session->exec(spec, deadline);
-    const auto status = process->wait(deadline);
-    if (!status || status->shell_code() != 0)
-      throw Error(ErrorCode::operation_failed, fmt::format("'{}' could not be started in the guest", spec.argv[6]));
+    start_detached(*session, spec, deadline);
     call->respond({{"schema", "agentvm.exec/1"}, {"detached", true}});
     return;
   }
