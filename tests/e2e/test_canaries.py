@@ -27,6 +27,7 @@ ALLOWED = {
     "qemu-system-x86_64", "qemu-img", "kvm", "virtiofsd", "newuidmap", "newgidmap", "unshare",  # the guest
     "head", "cat",  # virtiofsd's log, bounded
     "dmidecode",  # libvirt asks it about this machine
+    "dpkg", "apt-config", "mmdebstrap", "depmod",  # doctor asks whether they are there, and for the package sources
 }
 
 

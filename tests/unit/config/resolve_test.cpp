@@ -63,6 +63,13 @@ TEST(ConfigResolve, LayersOverrideInOrder) {
   expect(8, ConfigLayer::default_value, "default");
 }
 
+TEST(ConfigResolve, AListMayHaveADefault) {
+  const auto paths = resolve_config({}).list("artifacts.paths");
+  EXPECT_EQ(paths.front(), "dist");
+  EXPECT_EQ(paths.back(), "packages/*/dist");
+  EXPECT_TRUE(resolve_config({}).list("egress.allow").empty());
+}
+
 TEST(ConfigResolve, UnknownKeyNamesPlaceAndNearest) {
   EXPECT_EQ(usage_of(user("vcpus: 2\n  \nmemmory: 8G\n")).message(),
             "/u/config.yaml:3:1: unknown key 'memmory'; did you mean 'memory'?");
