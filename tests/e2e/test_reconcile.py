@@ -1,0 +1,187 @@
+"""What a manager finds when it starts: machines and records that do not fit together. Each is brought into line, told, and a start heals it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import harness
+
+NAME = "victim"
+
+
+@pytest.fixture(scope="module")
+def repository(home):
+    return harness.make_repository(home.folder / "project")
+
+
+@pytest.fixture
+def box(agentvm, repository):
+    """The sandbox, running, and the manager that started it, which the test may kill."""
+    agentvm.run("start", repository, "--name", NAME, "--memory", "1G", "--no-attach", code=(0, 2), timeout=harness.START_SECONDS)
+    return NAME
+
+
+@pytest.fixture
+def bystander():
+    """A process of somebody else, whose pid a record happens to name."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    alive = process.poll() is None
+    process.kill()
+    process.wait()
+    assert alive, "a process that is none of ours was ended"
+
+
+def kill(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def end_manager(agentvm):
+    """Without a farewell, so that what it wrote down is all that the next one has."""
+    pid = agentvm.manager_pid()
+    os.kill(pid, signal.SIGKILL)
+    harness.eventually(lambda: not os.path.exists(f"/proc/{pid}"), 20, "the manager is gone")
+
+
+def rewrite(home, **changes):
+    """Changes fields of the record as a manager that died in the middle would have left them."""
+    path = home.state / "sandboxes" / NAME / "record.json"
+    record = json.loads(path.read_text())
+    record.update(changes)
+    path.write_text(json.dumps(record))
+    return record
+
+
+def guests(home):
+    return set(harness.processes(home, "qemu-system"))
+
+
+def ended(home):
+    harness.eventually(lambda: not guests(home), 60, "the machine is ended")
+    harness.eventually(lambda: not harness.processes(home, "virtiofsd"), 30, "its share, too")
+    sockets = [name for name in harness.sockets(home) if name.endswith(("serial.sock", "agent.sock", "fs.sock"))]
+    assert sockets == []
+
+
+def heals(agentvm, repository):
+    agentvm.start(repository, NAME)
+    assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n"
+
+
+def test_a_machine_without_a_record_is_ended_and_told(agentvm, home, box, repository):
+    end_manager(agentvm)
+    folder = home.state / "sandboxes" / NAME
+    kept = home.folder / "kept"
+    shutil.move(folder, kept)
+    assert agentvm.sandboxes() == []
+    harness.eventually(lambda: not guests(home), 60, "the machine is ended")
+    assert "a machine of ours without a record" in (home.state / "manager.log").read_text()
+    kill(harness.processes(home, "virtiofsd"))  # only its record knew it
+    shutil.move(kept, folder)
+    end_manager(agentvm)
+    assert agentvm.json("status", NAME)["state"] == "failed"
+    heals(agentvm, repository)
+
+
+def test_a_record_without_a_machine_says_what_happened(agentvm, home, box, repository):
+    end_manager(agentvm)
+    kill(guests(home))
+    status = agentvm.json("status", NAME)
+    assert (status["state"], status["reason"]) == ("failed", "crash")
+    ended(home)
+    heals(agentvm, repository)
+
+
+def test_a_host_that_was_restarted_is_told_apart_from_a_crash(agentvm, home, box, repository):
+    end_manager(agentvm)
+    kill(guests(home))
+    kill(harness.processes(home, "virtiofsd"))
+    boot = json.loads((home.state / "sandboxes" / NAME / "record.json").read_text())["boot"]
+    rewrite(home, boot=boot | {"boot_id": "00000000-0000-4000-8000-000000000000"})
+    status = agentvm.json("status", NAME)
+    assert (status["state"], status["reason"]) == ("failed", "host-reboot")
+    ended(home)
+    heals(agentvm, repository)
+
+
+@pytest.mark.parametrize("state,left,after", [
+    ("stopping", ["domain-stop", "virtiofsd-stop", "sockets-remove"], "stopped"),
+    ("stopping", ["virtiofsd-stop", "sockets-remove"], "stopped"),
+    ("stopping", ["sockets-remove"], "stopped"),
+    ("stopping", [], "stopped"),
+    ("starting", [], "failed"),
+    ("failed", ["domain-stop", "virtiofsd-stop", "sockets-remove"], "failed"),
+])
+def test_a_half_finished_teardown_is_finished(agentvm, home, box, repository, state, left, after):
+    end_manager(agentvm)
+    changes = {"state": state, "teardown": left}
+    if "domain-stop" not in left and state == "stopping":
+        kill(guests(home))
+    if "virtiofsd-stop" not in left and state == "stopping":
+        kill(harness.processes(home, "virtiofsd"))
+        changes["virtiofsd"] = None
+    rewrite(home, **changes)
+    assert agentvm.json("status", NAME)["state"] == after
+    ended(home)
+    assert json.loads((home.state / "sandboxes" / NAME / "record.json").read_text())["teardown"] == []
+    heals(agentvm, repository)
+
+
+def test_a_destroy_that_was_cut_short_is_finished(agentvm, home, box, repository):
+    end_manager(agentvm)
+    rewrite(home, state="destroying", teardown=["domain-stop", "virtiofsd-stop", "sockets-remove"])
+    assert agentvm.sandboxes() == []
+    ended(home)
+    assert not (home.state / "sandboxes" / NAME).exists()
+    heals(agentvm, repository)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0])
+def test_a_manager_that_is_killed_during_a_stop(agentvm, home, box, repository, seconds):
+    stopping = agentvm.popen("stop", NAME, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(agentvm.manager_pid(), signal.SIGKILL)
+    stopping.wait(harness.START_SECONDS)
+    status = harness.eventually(lambda: (lambda now: now if now["state"] in ("running", "stopped", "failed") else None)(agentvm.json("status", NAME)), 90,
+                                "a settled state")
+    if status["state"] != "running":
+        ended(home)
+    agentvm.run("start", repository, "--name", NAME, "--no-attach", code=(0, 2), timeout=harness.START_SECONDS)
+    assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n"
+    assert len(guests(home)) == 1
+
+
+def test_a_pid_that_is_another_process_by_now_is_left_alone(agentvm, home, box, repository, bystander):
+    end_manager(agentvm)
+    record = json.loads((home.state / "sandboxes" / NAME / "record.json").read_text())
+    true_share = record["virtiofsd"]
+    rewrite(home, virtiofsd={"pid": bystander.pid, "start_ticks": true_share["start_ticks"]})
+    # The share that the record names is gone, so the guest cannot go on; whoever has its pid now can.
+    status = harness.eventually(lambda: (lambda now: now if now["state"] != "running" else None)(agentvm.json("status", NAME)), 60, "it is told")
+    assert (status["state"], status["reason"]) == ("failed", "share-lost")
+    harness.eventually(lambda: not guests(home), 60, "the machine is ended")
+    kill([true_share["pid"]])
+    heals(agentvm, repository)
+
+
+def test_what_lies_where_sockets_belong_is_in_nobodys_way(agentvm, home, box, repository):
+    agentvm.run("stop", NAME)
+    end_manager(agentvm)
+    stale = agentvm.json("manager", "status")["socket"]
+    end_manager(agentvm)
+    assert os.path.exists(stale), "kill -9 leaves the manager's socket"
+    place = home.state / "s" / hashlib.sha256(NAME.encode()).hexdigest()[:8]
+    place.mkdir(mode=0o700)
+    for name in ("serial.sock", "agent.sock", "fs.sock"):
+        (place / name).write_text("not even a socket")
+    heals(agentvm, repository)
