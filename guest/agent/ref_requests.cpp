@@ -33,7 +33,7 @@ void Server::check_refs() {
   if (const auto next = refs_->next_look(); next && now >= *next) refs_->look(now);
   for (auto waiter = ref_waiters_.begin(); waiter != ref_waiters_.end();) {
     const bool over = refs_->token() != waiter->known || waiter->deadline.expired();
-    if (over) answer(waiter->id, {{"token", refs_->token()}});
+    if (over) answer(waiter->id, {{"token", refs_->token()}, {"whole", refs_->whole()}});
     waiter = over ? ref_waiters_.erase(waiter) : waiter + 1;
   }
 }

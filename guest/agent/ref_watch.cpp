@@ -69,10 +69,11 @@ void RefWatch::look(SteadyTime now) {
   digest_ = 0xcbf29ce484222325u;
   entries_ = 0;
   blind_ = !inotify_;
+  whole_ = true;
   if (const UniqueFd root = open_folder(AT_FDCWD, repository_.string()))
     walk(root.get(), ".git", (repository_ / ".git").string(), Folder::git, 0);
   else
-    blind_ = true;
+    blind_ = true, whole_ = false;
   // FNV-1a: a token is compared, never trusted.
   token_ = fmt::format("{:016x}", digest_);
   burst_began_.reset();
@@ -85,12 +86,14 @@ void RefWatch::walk(int parent, const std::string& name, const std::string& path
   watch(path, kind);
   const auto folder = open_folder(parent, name);
   if (!folder) {
-    blind_ |= kind == Folder::git;
+    if (kind == Folder::git) blind_ = true;
+    if (kind == Folder::git || errno != ENOENT) whole_ = false;
     return;
   }
   if (kind == Folder::git || kind == Folder::worktree) note(folder.get(), path, "HEAD");
   if (kind == Folder::git) {
     note(folder.get(), path, "packed-refs");
+    if (::faccessat(folder.get(), "reftable", F_OK, AT_SYMLINK_NOFOLLOW) == 0) whole_ = false;
     walk(folder.get(), "refs", path + "/refs", Folder::refs, depth + 1);
     walk(folder.get(), "worktrees", path + "/worktrees", Folder::worktrees, depth + 1);
   }
@@ -98,6 +101,7 @@ void RefWatch::walk(int parent, const std::string& name, const std::string& path
   for (const auto& entry : list(folder.get())) {
     if (entries_ >= entry_limit || depth >= depth_limit) {
       blind_ = true;
+      whole_ = false;
       return;
     }
     if (entry.is_folder)

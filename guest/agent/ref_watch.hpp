@@ -28,6 +28,9 @@ class RefWatch {
   void look(SteadyTime now);
   /// 16 hexadecimal digits; differs whenever a look saw other references. Empty before the first.
   const std::string& token() const { return token_; }
+  /// Whether the last look saw every reference. Else an equal token means nothing: no repository, a `.git` that is no
+  /// folder, references kept elsewhere than in files, too many of them.
+  bool whole() const { return whole_; }
 
  private:
   enum class Folder { git, refs, worktrees, worktree };
@@ -49,6 +52,7 @@ class RefWatch {
   // Of the look that is going on:
   std::uint64_t digest_ = 0;
   std::size_t entries_ = 0;
+  bool whole_ = false;
   bool blind_ = false;  // something could not be watched: looked at from time to time
 };
 

@@ -53,7 +53,8 @@ struct GuestPorts {
 /// What a guest says about its workspace's references. A hint to look, nothing more: `token` is compared, never
 /// trusted.
 struct GuestRefs {
-  std::string token;  ///< for the next call; 1 to 64 hexadecimal digits
+  std::string token;   ///< for the next call; 1 to 64 hexadecimal digits
+  bool whole = false;  ///< whether it stands for every reference: only then an equal token says that nothing changed
 };
 
 /// A connection to the agent of one guest. Thread-safe; no call outlasts its deadline. Nothing that the guest does

@@ -26,15 +26,15 @@ struct Asked {
   SyncSettings settings;
 };
 
-/// What the guest's watch tells now: commits of before it are in the sync that follows.
-std::string token_of(LiveSandbox& live) {
+/// What the guest's watch tells now: commits of before it are in the sync that follows. Empty: nothing.
+guest::GuestRefs guest_refs(LiveSandbox& live) {
   const auto control = live.control();
-  if (!control) return "";
+  if (!control) return {};
   try {
-    return control->refs("", milliseconds(0), {}, Deadline::after(token_limit)).token;
+    return control->refs("", milliseconds(0), {}, Deadline::after(token_limit));
   } catch (const Error& error) {
     log::debug("sync", "the guest's references: {}", error.what());
-    return "";
+    return {};
   }
 }
 
@@ -51,8 +51,8 @@ Json run(Core& core, const SandboxRecord& record, LiveSandbox& live, Asked asked
   request.dry_run = asked.dry_run;
   request.branch = std::move(asked.branch);
   const auto session = live.session(Session::control, deadline);
-  const auto token = token_of(live);
-  request.guest_state = token;
+  const auto [token, whole] = guest_refs(live);
+  if (whole) request.guest_state = token;
   const auto outcome = sync::sync_now(request, *stoppable(*session, stop), progress, deadline);
   auto result = sync::to_json(outcome);
   if (request.dry_run) return result;

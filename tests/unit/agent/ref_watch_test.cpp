@@ -177,8 +177,37 @@ TEST_F(RefWatchTest, TheHostHearsOfACommit) {
   guest.join();
 }
 
+TEST(RefWatch, SaysWhetherItSawEverything) {
+  const test::TemporaryFolder root;
+  const auto work = root / "work", git = work / ".git";
+  RefWatch watch(work);
+  const auto whole = [&] {
+    watch.look(std::chrono::steady_clock::now());
+    return watch.whole();
+  };
+  EXPECT_FALSE(whole()) << "nothing is there";
+  fs::create_directories(git / "refs/heads");
+  EXPECT_TRUE(whole());
+  fs::create_directory(git / "reftable");
+  EXPECT_FALSE(whole());
+  fs::remove(git / "reftable");
+  EXPECT_TRUE(whole());
+  auto deep = git / "refs/heads";
+  for (int i = 0; i < 20; ++i) fs::create_directory(deep /= "d");
+  EXPECT_FALSE(whole());
+  fs::remove_all(git / "refs/heads/d");
+  fs::remove_all(git / "refs");
+  fs::create_directory_symlink(root.path(), git / "refs");
+  EXPECT_FALSE(whole()) << "a link is not followed";
+  fs::remove_all(git);
+  std::ofstream(git) << "gitdir: /elsewhere\n";
+  EXPECT_FALSE(whole());
+}
+
 TEST(GuestRefs, AreCheckedByteForByte) {
   EXPECT_EQ(parse_guest_refs({{"token", "0f"}, {"more", 1}}).token, "0f");
+  EXPECT_FALSE(parse_guest_refs({{"token", "0f"}}).whole) << "an older guest";
+  EXPECT_TRUE(parse_guest_refs({{"token", "0f"}, {"whole", true}}).whole);
   for (const char* bad : {R"({})", R"({"token": ""})", R"({"token": "G"})", R"({"token": "0F"})",
                           R"({"token": "0\u001b"})", R"({"token": 7})", R"({"token": null})", R"([])", "7"})
     EXPECT_TRUE(error_of([&] { parse_guest_refs(Json::parse(bad)); })) << bad;
