@@ -84,7 +84,8 @@ class Snapshots {
   void fetch(const std::vector<const GuestSnapshot*>& wanted) {
     const auto& sandbox = request_.sandbox.str();
     Quarantine quarantine(request_.scratch, host_, mirror_ref(sandbox, ""), request_.limits, deadline_);
-    const auto verdict = quarantine.fetch(streams_, request_.guest_store, request_.libexec, Tags::passed_over, progress_, deadline_);
+    const auto verdict =
+        quarantine.fetch(streams_, request_.guest_store, request_.libexec, Tags::passed_over, progress_, deadline_);
     const auto stamp = ref_stamp(request_.clock->unix_seconds());
     for (const auto* snapshot : wanted) {
       const auto tip = verdict.branches.find(std::to_string(snapshot->number));

@@ -97,8 +97,8 @@ PrivateFolders::~PrivateFolders() {
 }
 
 void drop_capabilities_of_children() noexcept {
-  // Not by the bounding set: between fork and execution libvirt takes CAP_SETPCAP for itself, and without it in that set
-  // fails ("cannot apply process capabilities -5") whenever it asks an emulator for its features on such a thread.
+  // Not by the bounding set: between fork and execution libvirt takes CAP_SETPCAP for itself, and without it in that
+  // set fails ("cannot apply process capabilities -5") whenever it asks an emulator for its features on such a thread.
   // Unprivileged, the calls fail and nothing is lost: there is no capability to give.
   ::prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, 0, 0, 0);
   ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);

@@ -28,6 +28,10 @@ std::pair<std::string, std::string> two_values(const ConfigKey& key) {
       return key.default_value == "true" ? std::pair("false", "true") : std::pair("true", "false");
     case KeyType::hosts:
       return {"[one.example]", "[one.example, two.example:8443]"};
+    case KeyType::grants:
+      return {"['one.example:22']", "['one.example:22', 'localhost:5432']"};
+    case KeyType::presets:
+      return {"[forges]", "[forges, model-apis]"};
     case KeyType::globs:
       return {"['docs/**']", "['**']"};
     case KeyType::image:
