@@ -104,7 +104,7 @@ def test_it_outlives_the_sandbox_until_it_is_dropped(agentvm, box, repository):
     # Ended by force and not started again: nobody is left inside who could be asked.
     agentvm.run("start", repository, "--name", box, "--no-attach", timeout=harness.START_SECONDS)
     tip = harness.commit_inside(agentvm, box, "late.txt", "committed late\n")
-    write(agentvm, "b.txt", "written last\n")
+    write(agentvm, "b.txt", "written last")
     agentvm.exec(box, "sync")
     agentvm.run("stop", box, "--force")
     known = snapshots(agentvm)
@@ -112,7 +112,7 @@ def test_it_outlives_the_sandbox_until_it_is_dropped(agentvm, box, repository):
     assert len([ref for ref in destroyed["rescued"] if "/wip/" in ref]) == 1, destroyed
     kept = agentvm.json("wip", "list", box, cwd=repository)["wip"]
     assert len(kept) == len(known) + 1
-    assert content(repository, kept[0], "b.txt") == "written last\n"
+    assert content(repository, kept[0], "b.txt") == "written last"
     assert harness.git(repository, "merge-base", tip, kept[0]["ref"]) == tip
     assert [e["ref"] for e in agentvm.json("wip", "list", box, cwd=repository)["wip"]] == [e["ref"] for e in kept]
     assert agentvm.json("wip", "list", cwd=repository)["wip"][0]["sandbox"] == box
