@@ -113,14 +113,18 @@ def test_a_host_that_was_restarted_is_told_apart_from_a_crash(agentvm, home, box
     heals(agentvm, repository)
 
 
-@pytest.mark.parametrize("state,left,after", [
+HALF_FINISHED = [
     ("stopping", ["domain-stop", "virtiofsd-stop", "sockets-remove"], "stopped"),
     ("stopping", ["virtiofsd-stop", "sockets-remove"], "stopped"),
     ("stopping", ["sockets-remove"], "stopped"),
     ("stopping", [], "stopped"),
     ("starting", [], "failed"),
     ("failed", ["domain-stop", "virtiofsd-stop", "sockets-remove"], "failed"),
-])
+]
+
+
+# Each boots a guest: the first and the last kinds everywhere, all of them in the full tier.
+@pytest.mark.parametrize("state,left,after", HALF_FINISHED if harness.FULL else HALF_FINISHED[1:2] + HALF_FINISHED[5:])
 def test_a_half_finished_teardown_is_finished(agentvm, home, box, repository, state, left, after):
     end_manager(agentvm)
     changes = {"state": state, "teardown": left}
@@ -145,7 +149,7 @@ def test_a_destroy_that_was_cut_short_is_finished(agentvm, home, box, repository
     heals(agentvm, repository)
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0] if harness.FULL else [0.3])
 def test_a_manager_that_is_killed_during_a_stop(agentvm, home, box, repository, seconds):
     stopping = agentvm.popen("stop", NAME, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(seconds)
@@ -176,7 +180,6 @@ def test_a_pid_that_is_another_process_by_now_is_left_alone(agentvm, home, box, 
 
 def test_what_lies_where_sockets_belong_is_in_nobodys_way(agentvm, home, box, repository):
     agentvm.run("stop", NAME)
-    end_manager(agentvm)
     stale = agentvm.json("manager", "status")["socket"]
     end_manager(agentvm)
     assert os.path.exists(stale), "kill -9 leaves the manager's socket"

@@ -18,6 +18,7 @@ constexpr milliseconds call_limit{20'000};
 constexpr milliseconds teardown_limit{60'000};
 constexpr milliseconds take_over_limit{30'000};
 constexpr milliseconds redial_pause{2'000};
+constexpr milliseconds end_notice_limit{10'000};
 constexpr milliseconds dial_limit{60'000};
 
 guest::SshEndpoint endpoint_of(Core& core, const SandboxRecord& record) {
@@ -92,13 +93,25 @@ bool machine_runs(Core& core, const SandboxRecord& record) {
   return info && info->state != DomainState::shut_off;
 }
 
+/// Right after a machine was killed libvirt still takes it for running, until it hears of the end.
+bool machine_is_going(Core& core, const SandboxRecord& record) {
+  for (const auto deadline = Deadline::after(end_notice_limit); !deadline.expired();
+       system_clock().sleep(milliseconds(100)))
+    if (!machine_runs(core, record)) return true;
+  return false;
+}
+
 void reconcile_one(Core& core, const SandboxRecord& record) {
   const auto& name = record.name;
   const auto gone_limit = Deadline::after(teardown_limit);
   switch (record.state) {
     case SandboxState::running:
     case SandboxState::paused:
-      if (machine_runs(core, record)) return take_over(core, record);
+      if (machine_runs(core, record)) try {
+          return take_over(core, record);
+        } catch (const Error&) {
+          if (!machine_is_going(core, record)) throw;
+        }
       {
         const bool rebooted = record.boot && record.boot->boot_id != read_host_facts().boot_id;
         core.apply(name, SandboxEvent::crashed, rebooted ? "host-reboot" : "crash",
