@@ -51,8 +51,9 @@ Json run(Core& core, const SandboxRecord& record, LiveSandbox& live, Asked asked
   request.dry_run = asked.dry_run;
   request.branch = std::move(asked.branch);
   const auto session = live.session(Session::control, deadline);
-  const auto [token, whole] = guest_refs(live);
-  if (whole) request.guest_state = token;
+  const auto refs = guest_refs(live);
+  const auto& token = refs.token;
+  if (refs.whole) request.guest_state = token;
   const auto outcome = sync::sync_now(request, *stoppable(*session, stop), progress, deadline);
   auto result = sync::to_json(outcome);
   if (request.dry_run) return result;
