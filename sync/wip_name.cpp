@@ -24,7 +24,9 @@ std::string WipName::str() const {
 }
 
 std::optional<std::int64_t> stamp_time(std::string_view stamp) {
-  if (stamp.size() != stamp_length) return std::nullopt;
+  if (stamp.size() != stamp_length || stamp[8] != 'T' || stamp[15] != 'Z') return std::nullopt;
+  for (std::size_t i = 0; i + 1 < stamp_length; ++i)
+    if (i != 8 && (stamp[i] < '0' || stamp[i] > '9')) return std::nullopt;
   const std::string s(stamp);
   try {
     return parse_time(s.substr(0, 4) + "-" + s.substr(4, 2) + "-" + s.substr(6, 5) + ":" + s.substr(11, 2) + ":" +

@@ -1,6 +1,7 @@
 #include "vmm/libvirt/embedded_root.hpp"
 
 #include <cctype>
+#include <csignal>
 #include <cstdlib>
 #include <mutex>
 #include <optional>
@@ -42,6 +43,28 @@ FileLock lock_root(const std::filesystem::path& root, Deadline deadline) {
   }
 }
 
+/// An emulator that libvirt asks for its features has left its session and outlives a manager that is killed meanwhile.
+/// Whoever holds the root's lock is alone here: what answers at a monitor below it now is an orphan.
+void end_orphaned_probes(const std::filesystem::path& root) {
+  std::error_code absent;
+  for (const auto& entry : std::filesystem::directory_iterator(root / "lib/qemu", absent)) {
+    const auto folder = entry.path().string();
+    if (!entry.path().filename().string().starts_with("qmp-")) continue;
+    for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+      const int pid = std::atoi(process.path().filename().c_str());
+      if (pid <= 0) continue;
+      std::optional<std::string> arguments;
+      try {
+        arguments = read_file_if_exists(process.path() / "cmdline", 1u << 20);
+      } catch (const Error&) {
+        continue;  // it ended while we looked
+      }
+      if (arguments && arguments->find("unix:" + folder + "/") != std::string::npos) ::kill(pid, SIGKILL);
+    }
+    remove_tree(folder);
+  }
+}
+
 }  // namespace
 
 std::string qemu_conf(bool as_root) {
@@ -74,6 +97,7 @@ void claim_embedded_root(const std::filesystem::path& root, Deadline deadline) {
   ensure_private_dir(root / "etc");
   auto lock = lock_root(root, deadline);
   lock.record_pid();
+  end_orphaned_probes(root);
   write_file_atomic(root / "etc" / "qemu.conf", qemu_conf(::geteuid() == 0));
   claim.emplace(Claim{root, std::move(lock)});
 }

@@ -18,7 +18,7 @@ void demand(bool holds) {
 
 bool fits_a_terminal(const std::string& text) {
   for (const char c : text)
-    if ((static_cast<unsigned char>(c) < 0x20 && c != '\n') || c == 0x7f) return false;
+    if ((static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f) return false;
   return true;
 }
 
