@@ -11,6 +11,7 @@
 #include "sync/salvage/survey.hpp"
 #include "sync/seed/tree_writer.hpp"
 #include "vmm/base/error.hpp"
+#include "vmm/base/text.hpp"
 
 namespace agentvm::sync {
 namespace {
@@ -43,7 +44,8 @@ class WorkTree {
     const auto added = repository_.run({"add", "--all", "--", "."}, deadline_);
     if (!added.status.ok())
       throw Error(ErrorCode::operation_failed,
-                  fmt::format("the files of the workspace could not be collected: git add: {}", added.err));
+                  fmt::format("the files of the workspace could not be collected: git add: {}",
+                              clean_guest_text(added.err, Newlines::escape, 300)));
     return finish(on_head);
   }
 

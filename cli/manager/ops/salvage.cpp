@@ -6,6 +6,7 @@
 #include "sync/salvage.hpp"
 #include "sync/sync.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 
 namespace agentvm::manager {
 namespace {
@@ -50,7 +51,7 @@ Rescued salvage_work(Core& core, const SandboxRecord& record, const Progress& pr
     if (::rename(workspace.c_str(), kept.c_str()) < 0) throw_errno("keeping " + workspace.string());
     return {{},
             {fmt::format("the work in its workspace could not be copied ({}); the workspace is kept as {}",
-                         error.what(), kept.string())}};
+                         clean_guest_text(error.what(), Newlines::escape, 400), kept.string())}};
   }
 }
 
