@@ -19,9 +19,8 @@ namespace {
 
 using namespace test;
 
-// The promise is 5 seconds on an idle machine. Here only a sync that hangs is a failure: deep-folders alone takes 16 s,
-// most of them in the kernel, where two cores are shared with a guest.
-constexpr auto patience = std::chrono::seconds(60);
+// The promise is 5 seconds; a machine that builds beside the test gets four times that.
+constexpr auto patience = std::chrono::seconds(20);
 const fs::path corpus = AGENTVM_TEST_HOSTILE;
 
 Json describe_corpus() {
@@ -111,7 +110,7 @@ TEST_P(Corpus, IsHeldOff) {
   std::string said;
   bool accepted = false;
   try {
-    const auto outcome = sync_now(request, streams, no_progress(), Deadline::after(2 * patience));
+    const auto outcome = sync_now(request, streams, no_progress(), Deadline::after(3 * patience));
     accepted = outcome.rejected.empty();
     for (const auto& ref : outcome.rejected) said += ref.reason + "\n";
   } catch (const Error& error) {

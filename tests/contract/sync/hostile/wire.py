@@ -41,8 +41,15 @@ def size_header(kind, size):
     return bytes(out)
 
 
+def deflate(data, level):
+    """Small pieces get a small window: the default one is fetched from the system and given back for each of them, 1 ms every time."""
+    window = (9, 1) if len(data) <= 512 else (15, 8)
+    packer = zlib.compressobj(level, zlib.DEFLATED, *window)
+    return packer.compress(data) + packer.flush()
+
+
 def entry(kind, data, base=b"", size=None, level=1):
-    return size_header(kind, len(data) if size is None else size) + base + zlib.compress(data, level)
+    return size_header(kind, len(data) if size is None else size) + base + deflate(data, level)
 
 
 def offset(distance):

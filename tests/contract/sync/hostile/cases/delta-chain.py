@@ -7,7 +7,7 @@ import struct
 from wire import BLOB, OFS_DELTA, delta, entry, make_pack, offset
 
 REJECTED = r"is missing|the pack|no pack|pack"
-LIMITS = {"memory": 268435456, "seconds": 20}
+LIMITS = {"memory": 268435456, "seconds": 8}
 
 
 def serve(server):
