@@ -7,6 +7,7 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)
 endif()
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")  # line tables are enough for a backtrace and halve the link time
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")  # what is instrumented, too, has to end within the tests' deadlines
 
 set(AGENTVM_BIN_DIR ${CMAKE_BINARY_DIR}/bin)
 set(AGENTVM_LIBEXEC_DIR ${CMAKE_BINARY_DIR}/libexec/agentvm)
@@ -27,6 +28,7 @@ if(AGENTVM_WERROR)
   target_compile_options(agentvm_settings INTERFACE -Werror)
 endif()
 if(AGENTVM_SANITIZE)
+  target_compile_definitions(agentvm_settings INTERFACE AGENTVM_SANITIZED)
   target_compile_options(agentvm_settings INTERFACE -fsanitize=${AGENTVM_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(agentvm_settings INTERFACE -fsanitize=${AGENTVM_SANITIZE})
   if(AGENTVM_SANITIZE STREQUAL thread)  # Asio's headers hold fences, which GCC says it cannot follow

@@ -26,7 +26,7 @@ void set_limit(int resource, std::uint64_t value) {
 
 void limit_resources(const ArtifactLimits& limits) {
   set_limit(RLIMIT_CORE, 0);
-#ifndef __SANITIZE_ADDRESS__
+#ifndef AGENTVM_SANITIZED
   // A path of 4 KiB, twice, for each entry would be 1.6 GB by default; nobody has that, and all of them fit in this.
   constexpr std::uint64_t base = 256u << 20, entry_bytes = 1024;
   set_limit(RLIMIT_DATA, base + limits.files * entry_bytes);

@@ -193,7 +193,7 @@ void restrict_calls() {
 
 void limit_resources(const sync::SyncLimits& limits) {
   set_limit(RLIMIT_CORE, 0);
-#ifndef __SANITIZE_ADDRESS__
+#ifndef AGENTVM_SANITIZED
   // With it, shadow memory alone is more than any limit of ours.
   constexpr std::uint64_t address_slack = 64ULL << 30;  // file mappings of large packs are address space, not memory
   set_limit(RLIMIT_DATA, limits.memory);
