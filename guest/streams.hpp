@@ -84,6 +84,9 @@ class Streams {
   virtual std::unique_ptr<Listener> accept(std::uint16_t port, std::function<void(UniqueFd)> on_connection,
                                            Deadline deadline) = 0;
   virtual std::unique_ptr<Exec> exec(const ExecSpec& spec, Deadline deadline) = 0;
+  /// While true, a guest that says nothing is not taken for lost: its vCPUs are stopped. What watches for no silence
+  /// ignores it.
+  virtual void expect_silence(bool) {}
   /// Called once when the connection is lost or closed, on an unspecified thread; at once when it already is.
   virtual void on_lost(std::function<void(const std::string& reason)> callback) = 0;
 };

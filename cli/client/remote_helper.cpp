@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "cli/client/request.hpp"
+#include "vmm/base/process.hpp"
 #include "vmm/base/text.hpp"
 
 namespace {
@@ -53,6 +54,14 @@ class Helper {
     answer(words.starts_with("progress ") || words.starts_with("verbosity ") ? "ok\n" : "unsupported\n");
   }
 
+  /// Whether the user's git configuration says that a suspended sandbox is to be resumed for this.
+  static bool wake() {
+    ProcessSpec spec;
+    spec.argv = {"git", "config", "--type=bool", "--get", "agentvm.wake"};
+    const auto result = agentvm::run(spec, Deadline::after(std::chrono::seconds(10)));
+    return result.status.ok() && result.out == "true\n";
+  }
+
   Json call(const char* method, Json params) {
     if (!name_.empty()) params["name"] = name_;
     auto result = call_manager(paths_, method, params, output_);
@@ -74,6 +83,7 @@ class Helper {
   void list() {
     auto params = request_params();
     if (const auto folder = repository()) params["git_dir"] = *folder;
+    params["wake"] = wake();
     const auto result = call("remote.list", params);
     const auto head = require<std::string>(result, "head_branch");
     std::string text;

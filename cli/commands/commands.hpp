@@ -20,6 +20,8 @@ CommandSpec open_command();
 CommandSpec forward_command();
 CommandSpec list_command();
 CommandSpec stop_command();
+CommandSpec suspend_command();
+CommandSpec resume_command();
 CommandSpec destroy_command();
 CommandSpec logs_command();
 std::vector<CommandSpec> egress_commands();

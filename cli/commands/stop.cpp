@@ -22,7 +22,7 @@ unsigned parse_seconds(const std::string& text) {
   return value * factor;
 }
 
-void say_stopped(Invocation& run, const Json& status) {
+void say_state(Invocation& run, const Json& status) {
   run.out.say(fmt::format("'{}' is {}", text_at(status, "name"), text_at(status, "state")));
   for (const auto& ref : list_at(status, "rescued"))
     run.out.say("uncommitted work is kept as " +
@@ -39,7 +39,7 @@ int stop(Invocation& run) {
     if (run.out.json())
       run.out.print_json(result);
     else
-      say_stopped(run, result);
+      say_state(run, result);
     return 0;
   }
   if (run.args.positional(0)) throw Error(ErrorCode::usage, "--all and NAME exclude each other", "agentvm help stop");
@@ -53,7 +53,7 @@ int stop(Invocation& run) {
     params["name"] = require<std::string>(sandbox, "name");
     try {
       results.push_back(run.call("stop", params));
-      if (!run.out.json()) say_stopped(run, results.back());
+      if (!run.out.json()) say_state(run, results.back());
     } catch (const Error& error) {
       // The others are still to be stopped; the first failure is what we end with.
       if (code == 0) code = exit_code(error.code());
@@ -68,7 +68,40 @@ int stop(Invocation& run) {
   return code;
 }
 
+int call_and_say(Invocation& run, const char* method) {
+  const auto result = run.call(method, run.params());
+  if (run.out.json())
+    run.out.print_json(result);
+  else
+    say_state(run, result);
+  return 0;
+}
+
 }  // namespace
+
+CommandSpec suspend_command() {
+  return {
+      .name = "suspend",
+      .group = "Everyday",
+      .summary = "Stop a sandbox's processors; its memory and processes stay",
+      .description =
+          "It takes no processor time until 'agentvm resume'; commands and terminals that are open go on then. Its "
+          "memory stays "
+          "in use, and a restart of the host ends it as a crash would. Uncommitted work is brought to the host first.",
+      .arguments = {sandbox_argument()},
+      .options = {json_option()},
+      .run = [](Invocation& run) { return call_and_say(run, "suspend"); }};
+}
+
+CommandSpec resume_command() {
+  return {.name = "resume",
+          .group = "Everyday",
+          .summary = "Let a suspended sandbox go on",
+          .description = "The guest gets the time of this moment. 'agentvm start' does the same.",
+          .arguments = {sandbox_argument()},
+          .options = {json_option()},
+          .run = [](Invocation& run) { return call_and_say(run, "resume"); }};
+}
 
 CommandSpec stop_command() {
   return {

@@ -27,6 +27,8 @@ std::vector<CommandSpec> make_table() {
   add(forward_command());
   add(logs_command());
   add(stop_command());
+  add(suspend_command());
+  add(resume_command());
   add(destroy_command());
   add_all(egress_commands());
   add_all(image_commands());

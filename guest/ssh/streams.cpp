@@ -140,6 +140,7 @@ class SshStreams final : public Streams {
     return std::make_unique<SshExec>(loop_, std::move(ending), std::move(opened));
   }
 
+  void expect_silence(bool silent) override { loop_->expect_silence(silent); }
   void on_lost(std::function<void(const std::string&)> callback) override { loop_->on_lost(std::move(callback)); }
 
  private:

@@ -105,7 +105,7 @@ std::string help_for(S state, E event, std::string_view sandbox) {
     case S::running:
       return command("attach");
     case S::paused:
-      return command("stop");
+      return command("resume");
     case S::destroying:
       return command("destroy --force");
     case S::defined:

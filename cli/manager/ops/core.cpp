@@ -102,13 +102,23 @@ std::shared_ptr<LiveSandbox> Core::live(const SandboxName& name) {
 }
 
 void Core::set_live(const SandboxName& name, std::shared_ptr<LiveSandbox> live) {
-  const auto control = live->control();
   {
     const std::lock_guard lock(mutex_);
     live_[name.str()] = std::move(live);
   }
+  follow_guest(name);
+}
+
+void Core::follow_guest(const SandboxName& name) {
+  const auto here = live(name);
+  const auto control = here ? here->control() : nullptr;
   front_->watch(name, control);
   syncs_->watch(name, sync_watch_settings(*this, name), control);
+}
+
+void Core::leave_guest(const SandboxName& name) {
+  front_->unwatch(name);
+  syncs_->unwatch(name);
 }
 
 void Core::drop_live(const SandboxName& name) {
@@ -120,8 +130,7 @@ void Core::drop_live(const SandboxName& name) {
       live_.erase(found);
     }
   }
-  front_->unwatch(name);
-  syncs_->unwatch(name);
+  leave_guest(name);
   watch_.remove(name.str());
   serial_.remove(name.str());
   if (gone) gone->close();

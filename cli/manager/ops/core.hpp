@@ -76,6 +76,9 @@ class Core {
   /// What is open into the guest; nothing when it is not running (here).
   std::shared_ptr<LiveSandbox> live(const SandboxName& name);
   void set_live(const SandboxName& name, std::shared_ptr<LiveSandbox> live);
+  /// What asks the guest by itself, again and again: not while its vCPUs are stopped. `set_live` begins with it.
+  void follow_guest(const SandboxName& name);
+  void leave_guest(const SandboxName& name);
   /// Takes it out and closes it.
   void drop_live(const SandboxName& name);
   bool any_live();

@@ -39,6 +39,11 @@ std::shared_ptr<guest::Control> LiveSandbox::control() const {
   return control_;
 }
 
+void LiveSandbox::expect_silence(bool silent) {
+  for (const auto which : {Session::control, Session::data})
+    if (const auto session = session_if_alive(which)) session->expect_silence(silent);
+}
+
 void LiveSandbox::close() {
   std::shared_ptr<guest::Streams> sessions[2];
   std::shared_ptr<guest::Control> control;

@@ -38,6 +38,8 @@ class LiveSandbox {
   void set_control(std::shared_ptr<guest::Control> control);
   std::shared_ptr<guest::Control> control() const;
   const guest::SshEndpoint& endpoint() const { return endpoint_; }
+  /// While true, sessions that are open outlast a guest that says nothing.
+  void expect_silence(bool silent);
   /// Ends sessions and the agent connection. What still uses them sees a lost connection.
   void close();
 

@@ -15,6 +15,7 @@
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/start.hpp"
 #include "cli/manager/ops/status.hpp"
+#include "cli/manager/ops/suspend.hpp"
 #include "cli/manager/ops/sync_op.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "cli/manager/ops/trust.hpp"
@@ -30,31 +31,7 @@ namespace {
 constexpr milliseconds hold_limit{20'000};
 constexpr milliseconds teardown_limit{120'000};
 constexpr milliseconds rescue_limit{5 * 60'000};
-
-/// Rescue before the guest goes; a failure is told, and stops what would lose the work only where `required`.
-enum class Rescue { best_effort, required };
-
-std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how) {
-  report(call.progress_function(), "rescue", "bringing work home that is only in the guest");
-  try {
-    auto rescued = rescue_work(core, record, Deadline::after(rescue_limit));
-    if (how == Rescue::required && !rescued.warnings.empty())
-      throw Error(ErrorCode::operation_failed, rescued.warnings.front());
-    for (const auto& warning : rescued.warnings) call.warning(warning);
-    return std::move(rescued.refs);
-  } catch (Error& error) {
-    if (how == Rescue::required) {
-      error.while_doing("rescuing the work of " + record.name.str());
-      error.with_hint(
-          fmt::format("agentvm stop {0} --force, then agentvm destroy {0}: it reads the workspace without the guest",
-                      record.name.str()));
-      throw;
-    }
-    call.warning(
-        fmt::format("work in the guest could not be copied to the host ({}); it stays in the sandbox", error.what()));
-    return {};
-  }
-}
+constexpr milliseconds wake_limit{60'000};
 
 Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   auto record = core.resolve(params);
@@ -63,6 +40,7 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   const SyncWatch::Quiet quiet(core.syncs(), record.name);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
+  if (!force) record = wake(core, record, Deadline::after(wake_limit));  // to be asked for its work, and to power off
   const bool running = record.state == SandboxState::running;
   std::vector<std::string> rescued;
   if (running && value_or<bool>(params, "sync", false)) {
@@ -125,6 +103,7 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   std::vector<std::string> rescued;
+  record = wake(core, record, Deadline::after(wake_limit));
   const bool running = record.state == SandboxState::running;
   if (running) rescued = rescue(core, call, record, Rescue::required);
   core.apply(record.name, SandboxEvent::destroy, "user");
@@ -265,6 +244,10 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
   });
   service.add("stop", Lane::sandbox,
               [core](CallContext& call, const Json& params) { return stop_sandbox(*core, call, params); });
+  service.add("suspend", Lane::sandbox,
+              [core](CallContext& call, const Json& params) { return suspend_sandbox(*core, call, params); });
+  service.add("resume", Lane::sandbox,
+              [core](CallContext& call, const Json& params) { return resume_sandbox(*core, call, params); });
   service.add("destroy", Lane::sandbox,
               [core](CallContext& call, const Json& params) { return destroy_sandbox(*core, call, params); });
   service.add("sync", Lane::sandbox,

@@ -4,6 +4,7 @@
 
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/sessions.hpp"
+#include "cli/manager/ops/suspend.hpp"
 #include "sync/remote.hpp"
 #include "vmm/base/text.hpp"
 #include "vmm/config.hpp"
@@ -13,6 +14,8 @@ namespace {
 
 constexpr milliseconds fetch_limit{20 * 60'000};
 constexpr milliseconds list_limit{60'000};
+constexpr milliseconds hold_limit{20'000};
+constexpr milliseconds wake_limit{60'000};
 
 sync::RemoteRequest remote_request(Core& core, const SandboxRecord& record, const Json& params, const char* scratch) {
   sync::RemoteRequest request;
@@ -31,6 +34,13 @@ Json branches_json(const sync::FetchVerdict& verdict) {
   for (const auto& ref : verdict.rejected)
     rejected.push_back({{"name", clean_guest_text(ref.name)}, {"reason", clean_guest_text(ref.reason)}});
   return {{"head_branch", verdict.head_branch}, {"branches", branches}, {"rejected", rejected}};
+}
+
+void wake_if_asked(Core& core, const Json& params) {
+  if (!value_or<bool>(params, "wake", false)) return;
+  const auto name = core.resolve(params).name;
+  const auto hold = core.hold(name, Deadline::after(hold_limit));
+  wake(core, core.store().get(name), Deadline::after(wake_limit));
 }
 
 }  // namespace
@@ -69,6 +79,7 @@ SyncSettings sync_settings(Core& core, const SandboxRecord& record,
 Json list_remote(Core& core, CallContext& call, const Json& params) {
   // Here already: git fetches nothing where it has all objects, and such a repository may have them.
   refuse_guest_repository(core, value_or<std::string>(params, "git_dir", ""));
+  wake_if_asked(core, params);
   const auto [record, live] = running_sandbox(core, params);
   const auto deadline = Deadline::after(list_limit);
   const auto session = live->session(Session::control, deadline);
@@ -80,6 +91,7 @@ Json list_remote(Core& core, CallContext& call, const Json& params) {
 }
 
 Json fetch_remote(Core& core, CallContext& call, const Json& params) {
+  wake_if_asked(core, params);
   const auto [record, live] = running_sandbox(core, params);
   const fs::path git_dir = require<std::string>(params, "git_dir");
   if (!git_dir.is_absolute()) throw Error(ErrorCode::usage, "the repository's folder is not absolute");

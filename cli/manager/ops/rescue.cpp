@@ -12,6 +12,7 @@ namespace agentvm::manager {
 namespace {
 
 constexpr milliseconds timed_limit{120'000};
+constexpr milliseconds rescue_limit{5 * 60'000};
 
 std::shared_ptr<guest::Streams> control_session(Core& core, const SandboxRecord& record, Deadline deadline) {
   const auto live = core.live(record.name);
@@ -66,9 +67,35 @@ Rescued rescue_work(Core& core, const SandboxRecord& record, Deadline deadline) 
   request.move = sync::Move::references_only;
   const auto outcome = sync::sync_now(request, *control_session(core, record, deadline), no_progress(), deadline);
   for (const auto& change : outcome.refs) rescued.refs.push_back(change.ref);
-  if (rescued.warnings.empty()) core.store().update(record.name, [](SandboxRecord& r) { r.unsaved = false; });
   log::info("rescue", "{}: {} references", record.name.str(), rescued.refs.size());
   return rescued;
+}
+
+void mark_unsaved(Core& core, const SandboxName& name, bool unsaved) {
+  core.store().update(name, [unsaved](SandboxRecord& r) { r.unsaved = unsaved; });
+}
+
+std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how) {
+  report(call.progress_function(), "rescue", "bringing work home that is only in the guest");
+  try {
+    auto rescued = rescue_work(core, record, Deadline::after(rescue_limit));
+    if (how == Rescue::required && !rescued.warnings.empty())
+      throw Error(ErrorCode::operation_failed, rescued.warnings.front());
+    if (rescued.warnings.empty()) mark_unsaved(core, record.name, false);
+    for (const auto& warning : rescued.warnings) call.warning(warning);
+    return std::move(rescued.refs);
+  } catch (Error& error) {
+    if (how == Rescue::required) {
+      error.while_doing("rescuing the work of " + record.name.str());
+      error.with_hint(
+          fmt::format("agentvm stop {0} --force, then agentvm destroy {0}: it reads the workspace without the guest",
+                      record.name.str()));
+      throw;
+    }
+    call.warning(
+        fmt::format("work in the guest could not be copied to the host ({}); it stays in the sandbox", error.what()));
+    return {};
+  }
 }
 
 WipTimer::Work timed_snapshots(Core& core) {

@@ -3,6 +3,7 @@
 
 #include "cli/manager/ops/core.hpp"
 #include "cli/manager/ops/wip_timer.hpp"
+#include "cli/manager/service.hpp"
 #include "sync/snapshot.hpp"
 
 namespace agentvm::manager {
@@ -14,9 +15,18 @@ struct Rescued {
 
 /// Lands the guest's branches in refs/agentvm/<sandbox>/* of the project, and the uncommitted work of each work tree
 /// (staged, changed, untracked but not ignored) as a commit in refs/agentvm/<sandbox>/wip/<time>. The user's branches
-/// and work tree are not touched, nor the guest's repository. When all of it arrived, the record says so (`unsaved`).
+/// and work tree are not touched, nor the guest's repository.
 /// Throws when the guest or the project cannot be reached.
 Rescued rescue_work(Core& core, const SandboxRecord& record, Deadline deadline);
+
+/// Rescue before the guest goes; a failure is told, and stops what would lose the work only where `required`.
+enum class Rescue { best_effort, required };
+/// As `rescue_work`, in a call that ends the guest: says what it does, and when all of it arrived the record does so,
+/// too. Returns the references. Throws where it is `required` alone.
+std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how);
+
+/// Whether the sandbox may hold work that the host lacks: so from the first moment that a guest runs.
+void mark_unsaved(Core& core, const SandboxName& name, bool unsaved);
 
 /// Uncommitted work alone; `timer` keeps a bounded number. Remembers the work trees that it meets.
 sync::SnapshotOutcome snapshot_work(Core& core, const SandboxRecord& record, sync::WipKind kind, Deadline deadline);

@@ -37,6 +37,7 @@ guest::SshEndpoint endpoint_of(Core& core, const SandboxRecord& record) {
 void redial_data(Core& core, const SandboxName& name) {
   const auto live = core.live(name);
   if (!live || live->session_if_alive(Session::data)) return;
+  if (const auto record = core.store().find(name); !record || record->state == SandboxState::paused) return;
   try {
     live->session(Session::data, Deadline::after(dial_limit));
     log::info("ssh", "{}: the data session is back", name.str());
@@ -44,6 +45,18 @@ void redial_data(Core& core, const SandboxName& name) {
     log::warn("ssh", "{}: the data session is down: {}", name.str(), error.what());
     core.janitor().post_later(redial_pause, "redial " + name.str(), [&core, name] { redial_data(core, name); });
   }
+}
+
+void watch_share(Core& core, const SandboxRecord& record) {
+  if (!record.virtiofsd) return;
+  const auto share_lost = [&core, domain = record.domain] {
+    core.janitor().post("share of " + domain, [&core, domain] {
+      machine_ended(core, domain, "share-lost",
+                    "virtiofsd, which shares /workspace, ended: the guest cannot go on without it");
+    });
+  };
+  if (!core.watch().add(record.name.str(), record.virtiofsd->pid, record.virtiofsd->start_ticks, share_lost))
+    share_lost();
 }
 
 void wire(Core& core, LiveSandbox& live, const SandboxRecord& record) {
@@ -59,20 +72,39 @@ void wire(Core& core, LiveSandbox& live, const SandboxRecord& record) {
   }
   live.on_data_lost(
       [&core, name] { core.janitor().post("redial " + name.str(), [&core, name] { redial_data(core, name); }); });
-  if (!record.virtiofsd) return;
-  const auto share_lost = [&core, domain = record.domain] {
-    core.janitor().post("share of " + domain, [&core, domain] {
-      machine_ended(core, domain, "share-lost",
-                    "virtiofsd, which shares /workspace, ended: the guest cannot go on without it");
-    });
-  };
-  if (!core.watch().add(name.str(), record.virtiofsd->pid, record.virtiofsd->start_ticks, share_lost)) share_lost();
+  watch_share(core, record);
 }
 
-/// What a machine that runs without a manager needs to be ours again.
-void take_over(Core& core, const SandboxRecord& record) {
+DomainState machine_state(Core& core, const SandboxRecord& record) {
+  if (record.domain.empty() || record.libvirt_uri.empty()) return DomainState::shut_off;
+  const auto hypervisor = core.hypervisor(record.libvirt_uri, Deadline::after(call_limit));
+  watch_events(core, *hypervisor);
+  const auto info = hypervisor->find(record.domain, Deadline::after(call_limit));
+  return info ? info->state : DomainState::shut_off;
+}
+
+bool machine_runs(Core& core, const SandboxRecord& record) {
+  return machine_state(core, record) != DomainState::shut_off;
+}
+
+/// Brings record and machine to one opinion of whether its vCPUs are stopped: the machine's.
+SandboxRecord match_pause(Core& core, const SandboxRecord& record) {
+  const bool paused = machine_state(core, record) == DomainState::paused;
+  if (paused && record.state == SandboxState::running)
+    return core.apply(record.name, SandboxEvent::pause, "host",
+                      "its vCPUs were stopped by somebody else, or by a disk of the host that is full");
+  if (!paused && record.state == SandboxState::paused)
+    return core.apply(record.name, SandboxEvent::resume, "host", "its vCPUs were resumed by somebody else");
+  return record;
+}
+
+/// What a machine that runs without a manager needs to be ours again. One whose vCPUs are stopped is connected when it
+/// is resumed.
+void take_over(Core& core, SandboxRecord record) {
   core.serial().add(record.name.str(), core.paths().sockets(record.name.str()) / socket_files::serial,
                     core.store().folder(record.name));
+  record = match_pause(core, record);
+  if (record.state == SandboxState::paused) return watch_share(core, record);
   try {
     connect_running(core, record, Deadline::after(take_over_limit), {});
   } catch (const Error& error) {
@@ -82,15 +114,7 @@ void take_over(Core& core, const SandboxRecord& record) {
     wire(core, *live, record);
     core.set_live(record.name, live);
   }
-  core.janitor().post("dial " + record.name.str(), [&core, name = record.name] { redial_data(core, name); });
-}
-
-bool machine_runs(Core& core, const SandboxRecord& record) {
-  if (record.domain.empty() || record.libvirt_uri.empty()) return false;
-  const auto hypervisor = core.hypervisor(record.libvirt_uri, Deadline::after(call_limit));
-  watch_events(core, *hypervisor);
-  const auto info = hypervisor->find(record.domain, Deadline::after(call_limit));
-  return info && info->state != DomainState::shut_off;
+  dial_data(core, record.name);
 }
 
 /// Right after a machine was killed libvirt still takes it for running, until it hears of the end.
@@ -212,9 +236,28 @@ void machine_ended(Core& core, const std::string& domain, const std::string& rea
   }
 }
 
+void machine_paused(Core& core, const std::string& domain) {
+  for (const auto& record : core.store().list().records) {
+    if (record.domain != domain) continue;
+    const auto hold = core.try_hold(record.name);
+    if (!hold)  // an operation is on it, and stopped them itself most likely
+      return core.janitor().post_later(redial_pause, "pause of " + domain,
+                                       [&core, domain] { machine_paused(core, domain); });
+    const auto current = core.store().find(record.name);
+    const auto live = core.live(record.name);
+    if (!current || current->state != SandboxState::running || !live) return;
+    if (machine_state(core, *current) != DomainState::paused) return;
+    live->expect_silence(true);
+    match_pause(core, *current);
+    return core.leave_guest(record.name);
+  }
+}
+
 void watch_events(Core& core, Hypervisor& hypervisor) {
   hypervisor.on_event([&core](const Hypervisor::Event& event) {
     using Kind = Hypervisor::Event::Kind;
+    if (event.kind == Kind::paused)
+      core.janitor().post("pause of " + event.domain, [&core, domain = event.domain] { machine_paused(core, domain); });
     if (event.kind != Kind::stopped && event.kind != Kind::crashed) return;
     const bool orderly = event.kind == Kind::stopped;
     core.janitor().post("end of " + event.domain, [&core, domain = event.domain, orderly] {
@@ -222,6 +265,10 @@ void watch_events(Core& core, Hypervisor& hypervisor) {
                     orderly ? "the guest powered off" : "the machine ended unexpectedly");
     });
   });
+}
+
+void dial_data(Core& core, const SandboxName& name) {
+  core.janitor().post("dial " + name.str(), [&core, name] { redial_data(core, name); });
 }
 
 std::string machine_home(const Paths& paths) {

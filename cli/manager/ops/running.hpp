@@ -22,7 +22,13 @@ void reconcile(Core& core);
 /// The machine of this domain ended, or its share did: brings the record into line. Runs on the janitor.
 void machine_ended(Core& core, const std::string& domain, const std::string& reason, const std::string& message);
 
-/// Hangs `machine_ended` to the hypervisor's events. Idempotent.
+/// The vCPUs of this domain were stopped, maybe by nobody here: as above.
+void machine_paused(Core& core, const std::string& domain);
+
+/// Soon, on the janitor: the session that egress and the proxy stand on, unless it is there.
+void dial_data(Core& core, const SandboxName& name);
+
+/// Hangs both to the hypervisor's events. Idempotent.
 void watch_events(Core& core, Hypervisor& hypervisor);
 
 }  // namespace agentvm::manager

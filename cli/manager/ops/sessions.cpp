@@ -85,6 +85,14 @@ void start_detached(guest::Streams& session, guest::ExecSpec spec, Deadline dead
                           status && status->shell_code() == not_found ? "was not found" : "could not be started"));
 }
 
+/// What makes a sandbox that does not run one that does.
+std::string command_to_run(const SandboxRecord& record) {
+  if (record.state == SandboxState::starting || record.state == SandboxState::preparing)
+    return "agentvm status " + record.name.str();
+  if (record.state == SandboxState::paused) return "agentvm resume " + record.name.str();
+  return "agentvm start " + record.project.string();
+}
+
 }  // namespace
 
 std::pair<SandboxRecord, std::shared_ptr<LiveSandbox>> running_sandbox(Core& core, const Json& params) {
@@ -93,9 +101,7 @@ std::pair<SandboxRecord, std::shared_ptr<LiveSandbox>> running_sandbox(Core& cor
     const auto why = record.message.empty() ? std::string() : " (" + record.message + ")";
     throw Error(ErrorCode::wrong_state,
                 fmt::format("'{}' is {}, not running{}", record.name.str(), to_string(record.state), why),
-                record.state == SandboxState::starting || record.state == SandboxState::preparing
-                    ? "agentvm status " + record.name.str()
-                    : "agentvm start " + record.project.string());
+                command_to_run(record));
   }
   auto live = core.live(record.name);
   if (!live)

@@ -9,6 +9,7 @@
 #include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/status.hpp"
+#include "cli/manager/ops/suspend.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "guest/ssh/keys.hpp"
 #include "guest/ssh/ssh_config.hpp"
@@ -28,6 +29,7 @@ constexpr milliseconds seed_limit{30 * 60'000};
 constexpr milliseconds short_limit{60'000};
 constexpr milliseconds hold_limit{10'000};
 constexpr milliseconds rescue_limit{5 * 60'000};
+constexpr milliseconds wake_limit{60'000};
 
 /// The folder in which a clone grows; renamed when it is whole.
 constexpr const char* seeding_folder = "workspace.new";
@@ -49,7 +51,7 @@ class StartFlow {
       populate_disk();
       if (record.unsaved) keep_left_over();
       settle_trust();
-      core_.store().update(record.name, [](SandboxRecord& r) { r.unsaved = true; });
+      mark_unsaved(core_, record.name, true);
       record = core_.apply(record.name, SandboxEvent::ready, "user");
     } catch (Error& error) {
       fail(error);
@@ -216,6 +218,7 @@ class StartFlow {
     report(call_.progress_function(), "rescue", "keeping what the last run left uncommitted");
     try {
       const auto rescued = rescue_work(core_, record(), Deadline::after(rescue_limit));
+      if (rescued.warnings.empty()) mark_unsaved(core_, *record_name_, false);
       for (const auto& warning : rescued.warnings) call_.warning(warning);
       for (const auto& ref : rescued.refs)
         if (ref.starts_with(sync::mirror_ref(name_, "wip/")))
@@ -300,7 +303,13 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
   auto record = find_or_create(core, plan);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
-  if (record.state == SandboxState::running || record.state == SandboxState::paused) {
+  if (record.state == SandboxState::paused) {
+    report(call.progress_function(), "resume", "resuming " + record.name.str());
+    auto status = sandbox_status(core, wake(core, record, Deadline::after(wake_limit)), Detail::verbose);
+    status["already_running"] = false;
+    return status;
+  }
+  if (record.state == SandboxState::running) {
     auto status = sandbox_status(core, record, Detail::verbose);
     status["already_running"] = true;
     return status;

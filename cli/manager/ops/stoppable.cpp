@@ -54,6 +54,7 @@ class StoppableStreams final : public guest::Streams {
     check();
     return std::make_unique<StoppableExec>(inner_.exec(spec, deadline), stop_);
   }
+  void expect_silence(bool silent) override { inner_.expect_silence(silent); }
   void on_lost(std::function<void(const std::string&)> callback) override { inner_.on_lost(std::move(callback)); }
 
  private:

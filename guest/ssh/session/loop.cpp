@@ -272,6 +272,7 @@ void Loop::announce_incoming() {
 void Loop::keep_alive() {
   const SteadyTime time = now();
   const auto third = options_.keepalive_timeout / 3;
+  if (silent_) last_heard_ = last_probe_ = time;  // the span begins anew when it may speak again
   if (time - std::max(last_heard_, last_probe_) < third) return;
   // A probe must have had its time: a long stop of this very process (debugger, SIGSTOP) is no proof of the guest's
   // silence.

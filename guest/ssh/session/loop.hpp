@@ -1,6 +1,7 @@
 #pragma once
 // The thread of one ssh session. Everything that touches libssh happens on it.
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <list>
@@ -60,6 +61,7 @@ class Loop : public std::enable_shared_from_this<Loop> {
   void release(std::uint64_t id);
   void resize(std::uint64_t id, PtySize size);
   void signal(std::uint64_t id, std::string name);
+  void expect_silence(bool silent) { silent_ = silent; }
 
  private:
   using Steps = std::vector<std::function<int()>>;
@@ -99,6 +101,7 @@ class Loop : public std::enable_shared_from_this<Loop> {
 
   const SshEndpoint endpoint_;
   const SshOptions options_;
+  std::atomic<bool> silent_ = false;
   Mailbox mailbox_;
   std::thread thread_;
 

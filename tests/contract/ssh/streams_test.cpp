@@ -28,13 +28,14 @@ std::size_t count_entries(const char* folder) {
   return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
 }
 
-/// The number of open descriptors once it has stayed the same for 200 ms: those of a channel close when the far end's answer comes, after
-/// its exec has been told the end.
+/// The number of open descriptors once it has stayed the same for 200 ms: those of a channel close when the far end's
+/// answer comes, after its exec has been told the end.
 std::size_t settled_descriptors() {
   std::size_t count = count_entries("/proc/self/fd");
   Deadline quiet = Deadline::after(milliseconds(200));
   for (const Deadline deadline = soon(); !quiet.expired() && !deadline.expired(); ::usleep(10'000))
-    if (const std::size_t now = count_entries("/proc/self/fd"); now != count) count = now, quiet = Deadline::after(milliseconds(200));
+    if (const std::size_t now = count_entries("/proc/self/fd"); now != count)
+      count = now, quiet = Deadline::after(milliseconds(200));
   return count;
 }
 

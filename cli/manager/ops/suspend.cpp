@@ -1,0 +1,100 @@
+#include "cli/manager/ops/suspend.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/rescue.hpp"
+#include "cli/manager/ops/running.hpp"
+#include "cli/manager/ops/status.hpp"
+#include "vmm/base/log.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds hold_limit{20'000};
+constexpr milliseconds machine_limit{30'000};
+constexpr milliseconds answer_limit{30'000};
+constexpr milliseconds write_limit{15'000};
+
+/// What the guest would lose if the host went down meanwhile.
+void write_back(Core& core, const SandboxName& name) {
+  const auto live = core.live(name);
+  if (const auto control = live ? live->control() : nullptr) try {
+      control->sync(Deadline::after(write_limit));
+    } catch (const Error& error) {
+      log::info("suspend", "{}: its disk is not written back: {}", name.str(), error.what());
+    }
+}
+
+void set_clock(Core& core, const SandboxName& name, Deadline deadline) {
+  const auto live = core.live(name);
+  const auto control = live ? live->control() : nullptr;
+  if (!control) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  control->set_time(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count(), deadline);
+}
+
+}  // namespace
+
+SandboxRecord wake(Core& core, const SandboxRecord& record, Deadline deadline) {
+  if (record.state != SandboxState::paused) return record;
+  const auto& name = record.name;
+  const auto hypervisor = core.hypervisor(record.libvirt_uri, deadline);
+  const auto start = [&] { hypervisor->resume(record.domain, deadline); };
+  if (const auto live = core.live(name)) {
+    start();
+    live->expect_silence(false);
+  } else {
+    connect_running(core, record, deadline, start);  // a manager that came after the pause
+  }
+  mark_unsaved(core, name, true);
+  const auto woken = core.apply(name, SandboxEvent::resume, "user");
+  core.follow_guest(name);
+  try {
+    set_clock(core, name, Deadline::after(answer_limit).sooner(deadline));
+  } catch (const Error& error) {
+    log::warn("resume", "{}: its clock is not set: {}", name.str(), error.what());
+  }
+  dial_data(core, name);
+  return woken;
+}
+
+Json suspend_sandbox(Core& core, CallContext& call, const Json& params) {
+  auto record = core.resolve(params);
+  const SyncWatch::Quiet quiet(core.syncs(), record.name);
+  const auto hold = core.hold(record.name, Deadline::after(hold_limit));
+  record = core.store().get(record.name);
+  std::vector<std::string> rescued;
+  if (record.state != SandboxState::paused) {
+    next(record.state, SandboxEvent::pause, record.name.str());  // said before anything is done
+    rescued = rescue(core, call, record, Rescue::best_effort);
+    write_back(core, record.name);
+    const auto live = core.live(record.name);
+    if (live) live->expect_silence(true);
+    try {
+      core.hypervisor(record.libvirt_uri, Deadline::after(machine_limit))
+          ->pause(record.domain, Deadline::after(machine_limit));
+    } catch (const Error&) {
+      if (live) live->expect_silence(false);
+      mark_unsaved(core, record.name, true);
+      throw;
+    }
+    record = core.apply(record.name, SandboxEvent::pause, "user");
+    core.leave_guest(record.name);
+  }
+  auto status = sandbox_status(core, record, Detail::brief);
+  status["rescued"] = rescued;
+  return status;
+}
+
+Json resume_sandbox(Core& core, CallContext&, const Json& params) {
+  auto record = core.resolve(params);
+  const auto hold = core.hold(record.name, Deadline::after(hold_limit));
+  record = core.store().get(record.name);
+  if (record.state != SandboxState::running) {
+    next(record.state, SandboxEvent::resume, record.name.str());
+    record = wake(core, record, Deadline::after(machine_limit + answer_limit));
+  }
+  return sandbox_status(core, record, Detail::brief);
+}
+
+}  // namespace agentvm::manager

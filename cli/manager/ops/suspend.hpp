@@ -1,0 +1,22 @@
+#pragma once
+// Stopping the vCPUs of a sandbox for a while. Its machine, memory and processes stay; connections into it are kept and
+// go on afterwards.
+
+#include "cli/manager/ops/core.hpp"
+#include "cli/manager/service.hpp"
+
+namespace agentvm::manager {
+
+/// Uncommitted work is brought home first, where that works. A paused sandbox stays as it is. The result is its status,
+/// with `rescued`.
+Json suspend_sandbox(Core& core, CallContext& call, const Json& params);
+
+/// The vCPUs run again, and the guest has the time of this moment. A running sandbox stays as it is. The result is its
+/// status.
+Json resume_sandbox(Core& core, CallContext& call, const Json& params);
+
+/// The same for an operation that needs a running guest and has its hold: a paused sandbox runs when it returns. Throws
+/// when the machine is gone or does not answer.
+SandboxRecord wake(Core& core, const SandboxRecord& record, Deadline deadline);
+
+}  // namespace agentvm::manager
