@@ -5,7 +5,6 @@
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/suspend.hpp"
-#include "sync/remote.hpp"
 #include "vmm/base/text.hpp"
 #include "vmm/config.hpp"
 
@@ -45,9 +44,9 @@ void wake_if_asked(Core& core, const Json& params) {
 
 }  // namespace
 
-void refuse_guest_repository(Core& core, const fs::path& git_dir) {
+void refuse_guest_repository(const Paths& paths, const fs::path& git_dir) {
   if (git_dir.empty()) return;
-  const auto real = fs::weakly_canonical(git_dir).string(), state = fs::weakly_canonical(core.paths().state).string();
+  const auto real = fs::weakly_canonical(git_dir).string(), state = fs::weakly_canonical(paths.state).string();
   if (real == state || real.starts_with(state + "/"))
     throw Error(ErrorCode::operation_failed,
                 fmt::format("{} belongs to agentvm and may be written by a guest; use a repository of your own",
@@ -76,37 +75,50 @@ SyncSettings sync_settings(Core& core, const SandboxRecord& record,
   return settings;
 }
 
+Json answer_list(const SandboxWork& work, CallContext& call, guest::Streams& streams, Deadline deadline) {
+  auto result = branches_json(sync::list_remote(work.request, streams, call.progress_function(), deadline));
+  result["schema"] = "agentvm.remote-list/1";
+  result["name"] = work.name;
+  return result;
+}
+
+Json answer_fetch(const SandboxWork& work, const fs::path& git_dir, CallContext& call, guest::Streams& streams,
+                  Deadline deadline) {
+  const auto delivery = sync::deliver_remote(work.request, git_dir, streams, call.progress_function(), deadline);
+  auto result = branches_json(delivery.verdict);
+  result["schema"] = "agentvm.remote-fetch/1";
+  result["name"] = work.name;
+  result["gated"] = sync::gated_json(delivery.gated);
+  result["keep"] = delivery.keep.string();
+  result["objects"] = delivery.verdict.objects;
+  return result;
+}
+
+fs::path target_repository(const Paths& paths, const Json& params) {
+  const fs::path git_dir = require<std::string>(params, "git_dir");
+  if (!git_dir.is_absolute()) throw Error(ErrorCode::usage, "the repository's folder is not absolute");
+  refuse_guest_repository(paths, git_dir);
+  return git_dir;
+}
+
 Json list_remote(Core& core, CallContext& call, const Json& params) {
   // Here already: git fetches nothing where it has all objects, and such a repository may have them.
-  refuse_guest_repository(core, value_or<std::string>(params, "git_dir", ""));
+  refuse_guest_repository(core.paths(), value_or<std::string>(params, "git_dir", ""));
   wake_if_asked(core, params);
   const auto [record, live] = running_sandbox(core, params);
   const auto deadline = Deadline::after(list_limit);
   const auto session = live->session(Session::control, deadline);
-  auto result = branches_json(sync::list_remote(remote_request(core, record, params, "remote-list"), *session,
-                                                call.progress_function(), deadline));
-  result["schema"] = "agentvm.remote-list/1";
-  result["name"] = record.name.str();
-  return result;
+  return answer_list({record.name.str(), remote_request(core, record, params, "remote-list")}, call, *session, deadline);
 }
 
 Json fetch_remote(Core& core, CallContext& call, const Json& params) {
   wake_if_asked(core, params);
   const auto [record, live] = running_sandbox(core, params);
-  const fs::path git_dir = require<std::string>(params, "git_dir");
-  if (!git_dir.is_absolute()) throw Error(ErrorCode::usage, "the repository's folder is not absolute");
-  refuse_guest_repository(core, git_dir);
+  const auto git_dir = target_repository(core.paths(), params);
   const auto deadline = Deadline::after(fetch_limit);
   const auto session = live->session(Session::control, deadline);
-  const auto delivery = sync::deliver_remote(remote_request(core, record, params, "remote-fetch"), git_dir, *session,
-                                             call.progress_function(), deadline);
-  auto result = branches_json(delivery.verdict);
-  result["schema"] = "agentvm.remote-fetch/1";
-  result["name"] = record.name.str();
-  result["gated"] = sync::gated_json(delivery.gated);
-  result["keep"] = delivery.keep.string();
-  result["objects"] = delivery.verdict.objects;
-  return result;
+  return answer_fetch({record.name.str(), remote_request(core, record, params, "remote-fetch")}, git_dir, call,
+                      *session, deadline);
 }
 
 }  // namespace agentvm::manager

@@ -5,6 +5,7 @@
 #include "cli/manager/service.hpp"
 #include "sync/gate.hpp"
 #include "sync/limits.hpp"
+#include "sync/remote.hpp"
 
 namespace agentvm::manager {
 
@@ -19,7 +20,19 @@ SyncSettings sync_settings(Core& core, const SandboxRecord& record,
 
 /// Throws `operation_failed` for a folder below our own state: a guest may write the repository there, and its
 /// configuration would run programs here. An empty path is fine.
-void refuse_guest_repository(Core& core, const fs::path& folder);
+void refuse_guest_repository(const Paths& paths, const fs::path& folder);
+
+/// The repository that `remote.fetch` {git_dir} names. Throws for one that it must not be.
+fs::path target_repository(const Paths& paths, const Json& params);
+
+/// A sandbox that was found, and what is asked of it: the answers of `remote.list` and `remote.fetch`.
+struct SandboxWork {
+  std::string name;
+  sync::RemoteRequest request;
+};
+Json answer_list(const SandboxWork& work, CallContext& call, guest::Streams& streams, Deadline deadline);
+Json answer_fetch(const SandboxWork& work, const fs::path& git_dir, CallContext& call, guest::Streams& streams,
+                  Deadline deadline);
 
 /// `remote.list` {name, git_dir}: the guest's branches.
 Json list_remote(Core& core, CallContext& call, const Json& params);

@@ -279,8 +279,8 @@ SandboxRecord find_or_create(Core& core, const Plan& plan) {
 Plan plan_request(Core& core, const ClientSetting& setting) {
   PlanRequest request;
   request.project = find_project(setting.path);
-  refuse_guest_repository(core, request.project.root);
-  refuse_guest_repository(core, request.project.git_dir);
+  refuse_guest_repository(core.paths(), request.project.root);
+  refuse_guest_repository(core.paths(), request.project.git_dir);
   request.cwd = setting.cwd;
   request.flags = setting.flags;
   request.environment = setting.environment;
