@@ -93,14 +93,16 @@ FetchVerdict Quarantine::list(guest::Streams& streams, const std::string& guest_
   report(progress, "sync-fetch", "asking the sandbox for its branches");
   request_.list_only = true;
   request_.tags = false;
+  request_.detached_head = true;
   return converse(streams, guest_path, libexec, deadline);
 }
 
 FetchVerdict Quarantine::fetch(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
-                               Tags tags, const Progress& progress, Deadline deadline) {
+                               Beside beside, const Progress& progress, Deadline deadline) {
   report(progress, "sync-fetch", "fetching from the sandbox");
   request_.list_only = false;
-  request_.tags = tags == Tags::fetched;
+  request_.tags = beside == Beside::tags;
+  request_.detached_head = beside == Beside::detached_head;
   return converse(streams, guest_path, libexec, deadline);
 }
 

@@ -12,8 +12,8 @@
 
 namespace agentvm::sync {
 
-/// Whether the guest's tags come along with its branches.
-enum class Tags { fetched, passed_over };
+/// What comes along with the guest's branches.
+enum class Beside { nothing, tags, detached_head };
 
 class Quarantine {
  public:
@@ -29,10 +29,10 @@ class Quarantine {
 
   /// Runs git-upload-pack in the guest and the child here, and returns the child's verdict. Throws the refusal as
   /// `operation_failed` (or `timed_out`); the child is dead then.
-  FetchVerdict fetch(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec, Tags tags,
+  FetchVerdict fetch(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec, Beside beside,
                      const Progress& progress, Deadline deadline);
 
-  /// The same up to the advertisement: the names of its branches, and nothing fetched.
+  /// The same up to the advertisement: the names of its branches and a detached HEAD, and nothing fetched.
   FetchVerdict list(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
                     const Progress& progress, Deadline deadline);
 

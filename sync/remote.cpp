@@ -46,9 +46,11 @@ Delivery deliver_remote(const RemoteRequest& request, const fs::path& git_dir, g
   Quarantine quarantine(request.scratch, host, "refs/remotes/", request.limits, deadline);
   Delivery delivery;
   delivery.verdict =
-      quarantine.fetch(streams, request.guest_path, request.libexec, Tags::passed_over, progress, deadline);
-  delivery.gated = findings_of(request, git_dir, quarantine, delivery.verdict.branches, deadline);
-  if (!delivery.verdict.pack.empty() && !delivery.verdict.branches.empty())
+      quarantine.fetch(streams, request.guest_path, request.libexec, Beside::detached_head, progress, deadline);
+  auto arrived = delivery.verdict.branches;
+  if (!delivery.verdict.detached_head.empty()) arrived["HEAD"] = delivery.verdict.detached_head;
+  delivery.gated = findings_of(request, git_dir, quarantine, arrived, deadline);
+  if (!delivery.verdict.pack.empty() && !arrived.empty())
     delivery.keep = LandedPack(host, quarantine.objects(), delivery.verdict.pack).release();
   return delivery;
 }

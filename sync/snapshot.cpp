@@ -85,7 +85,7 @@ class Snapshots {
     const auto& sandbox = request_.sandbox.str();
     Quarantine quarantine(request_.scratch, host_, mirror_ref(sandbox, ""), request_.limits, deadline_);
     const auto verdict =
-        quarantine.fetch(streams_, request_.guest_store, request_.libexec, Tags::passed_over, progress_, deadline_);
+        quarantine.fetch(streams_, request_.guest_store, request_.libexec, Beside::nothing, progress_, deadline_);
     const auto stamp = ref_stamp(request_.clock->unix_seconds());
     for (const auto* snapshot : wanted) {
       const auto tip = verdict.branches.find(std::to_string(snapshot->number));

@@ -59,7 +59,7 @@ class Run {
     Quarantine quarantine(request_.scratch, fetches ? host_ : HostRepository{}, mirror_ref(sandbox, ""),
                           request_.limits, deadline_);
     if (fetches)
-      verdict_ = quarantine.fetch(streams_, request_.guest_path, request_.libexec, Tags::fetched, progress_, deadline_);
+      verdict_ = quarantine.fetch(streams_, request_.guest_path, request_.libexec, Beside::tags, progress_, deadline_);
     // Questions about commits that are not the host's yet: checked objects in the quarantine may be read like its own.
     asking_ = git_.with_env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quarantine.objects().string());
     outcome_.sandbox = sandbox;

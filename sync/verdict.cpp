@@ -27,11 +27,9 @@ SyncLimits limits_from_json(const Json& json) {
 }
 
 Json to_json(const FetchRequest& request) {
-  return {{"limits", to_json(request.limits)},
-          {"object_dirs", request.object_dirs},
-          {"list_only", request.list_only},
-          {"tags", request.tags},
-          {"preferred_haves", request.preferred_haves}};
+  return {{"limits", to_json(request.limits)},      {"object_dirs", request.object_dirs},
+          {"list_only", request.list_only},         {"tags", request.tags},
+          {"detached_head", request.detached_head}, {"preferred_haves", request.preferred_haves}};
 }
 
 FetchRequest request_from_json(const Json& json) {
@@ -40,6 +38,7 @@ FetchRequest request_from_json(const Json& json) {
   request.object_dirs = require<std::vector<std::string>>(json, "object_dirs");
   request.list_only = require<bool>(json, "list_only");
   request.tags = require<bool>(json, "tags");
+  request.detached_head = require<bool>(json, "detached_head");
   request.preferred_haves = require<std::size_t>(json, "preferred_haves");
   return request;
 }
@@ -55,6 +54,7 @@ Json to_json(const FetchVerdict& verdict) {
           {"tags", tags},
           {"rejected", rejected},
           {"head_branch", verdict.head_branch},
+          {"detached_head", verdict.detached_head},
           {"pack", verdict.pack},
           {"objects", verdict.objects},
           {"bytes", verdict.bytes}};
@@ -82,6 +82,9 @@ FetchVerdict verdict_from_json(const Json& json) {
   verdict.head_branch = require<std::string>(json, "head_branch");
   if (!verdict.head_branch.empty() && refname_problem(std::string(branch_prefix) + verdict.head_branch))
     verdict.head_branch.clear();
+  verdict.detached_head = require<std::string>(json, "detached_head");
+  if (!verdict.detached_head.empty() && !is_oid(verdict.detached_head))
+    throw Error(ErrorCode::operation_failed, "agentvm-git reported a HEAD that is no object id");
   verdict.pack = require<std::string>(json, "pack");
   if (!verdict.pack.empty() && !is_oid(verdict.pack))
     throw Error(ErrorCode::operation_failed, "agentvm-git reported a bad pack name");

@@ -29,6 +29,7 @@ struct FetchRequest {
       object_dirs;         ///< the host's object stores (alternates included): the only other thing the child may read
   bool list_only = false;  ///< only the advertisement: names are checked, nothing is fetched
   bool tags = true;        ///< else they are passed over
+  bool detached_head = false;       ///< a HEAD that is on no acceptable branch is fetched and judged as if it were one
   std::size_t preferred_haves = 0;  ///< so many first lines of the haves file are offered before anything else
 };
 Json to_json(const FetchRequest& request);
@@ -40,6 +41,7 @@ struct FetchVerdict {
   std::map<std::string, std::string> tags;      ///< tag -> object: those that the host does not have; proven as well
   std::vector<RejectedRef> rejected;
   std::string head_branch;    ///< the guest's checked-out branch; empty when detached or unknown
+  std::string detached_head;  ///< the commit it stands on instead, where that was asked for; proven as a branch is
   std::string pack;           ///< 40 hex digits of pack-<pack>.pack; empty when nothing was new
   std::uint64_t objects = 0;  ///< new objects in it
   std::uint64_t bytes = 0;    ///< bytes received

@@ -86,12 +86,15 @@ class Helper {
     params["wake"] = wake();
     const auto result = call("remote.list", params);
     const auto head = require<std::string>(result, "head_branch");
+    const auto detached = require<std::string>(result, "detached_head");
+    // HEAD comes first, as from any remote: `git ls-remote` keeps the order.
     std::string text;
-    for (const auto& ref : require<Json>(result, "branches")) {
-      const auto branch = require<std::string>(ref, "branch");
-      text += fmt::format("{} refs/heads/{}\n", require<std::string>(ref, "tip"), branch);
-      if (branch == head) text += fmt::format("@refs/heads/{} HEAD\n", branch);
-    }
+    if (!detached.empty()) text = fmt::format("{} HEAD\n", detached);
+    for (const auto& ref : require<Json>(result, "branches"))
+      if (detached.empty() && require<std::string>(ref, "branch") == head)
+        text = fmt::format("@refs/heads/{} HEAD\n", head);
+    for (const auto& ref : require<Json>(result, "branches"))
+      text += fmt::format("{} refs/heads/{}\n", require<std::string>(ref, "tip"), require<std::string>(ref, "branch"));
     answer(text + "\n");
   }
 
@@ -108,6 +111,7 @@ class Helper {
     params["git_dir"] = *folder;
     const auto result = call("remote.fetch", params);
     for (const auto& ref : require<Json>(result, "branches")) wanted.erase(require<std::string>(ref, "tip"));
+    wanted.erase(require<std::string>(result, "detached_head"));
     const auto keep = require<std::string>(result, "keep");
     if (!keep.empty()) answer(fmt::format("lock {}\n", keep));
     tell_gated(require<Json>(result, "gated"));

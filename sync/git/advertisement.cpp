@@ -32,6 +32,12 @@ std::string Advertisement::head_branch() const {
   return {};
 }
 
+std::string Advertisement::head_tip() const {
+  for (const auto& ref : refs)
+    if (ref.name == "HEAD" && ref.oid != std::string(sync::oid_hex_length, '0')) return ref.oid;
+  return {};
+}
+
 void add_advertised(Advertisement& out, std::string_view payload, bool first, std::size_t limit_refs) {
   if (payload.ends_with('\n')) payload.remove_suffix(1);
   if (payload.starts_with("ERR "))

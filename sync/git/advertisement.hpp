@@ -17,6 +17,8 @@ struct Advertisement {
   bool has(const std::string& capability) const { return capabilities.contains(capability); }
   /// The branch HEAD points to, without refs/heads/; empty when it is detached or not told.
   std::string head_branch() const;
+  /// Where HEAD stands; empty when it is not told.
+  std::string head_tip() const;
 };
 
 /// Adds one packet to `out`. Throws `operation_failed` for lines that are no reference, error packets, other object

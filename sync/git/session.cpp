@@ -35,6 +35,21 @@ void drop_known_tags(std::map<std::string, std::string>& tags) {
   }
 }
 
+/// Among the branches a HEAD that is on none of them is judged like them; no branch has that name (`select_branches`).
+constexpr const char* head_name = "HEAD";
+
+void add_detached_head(const Advertisement& advertisement, sync::BranchSelection& selection) {
+  const auto tip = advertisement.head_tip();
+  if (!tip.empty() && !selection.branches.contains(advertisement.head_branch()))
+    selection.branches.emplace(head_name, tip);
+}
+
+void set_branches(sync::FetchVerdict& verdict, sync::BranchSelection& selection) {
+  if (auto head = selection.branches.extract(head_name)) verdict.detached_head = head.mapped();
+  verdict.branches = std::move(selection.branches);
+  verdict.rejected = std::move(selection.rejected);
+}
+
 OdbHandle open_odb() {
   git_odb* raw = nullptr;
   check_git(git_odb_open(&raw, sync::objects_dir), "opening the quarantine");
@@ -63,13 +78,13 @@ sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
   if (!request.tags)
     std::erase_if(advertisement.refs, [](const auto& ref) { return ref.name.starts_with(sync::tag_prefix); });
   auto selection = sync::select_branches(advertisement.refs);
+  if (request.detached_head) add_detached_head(advertisement, selection);
   sync::FetchVerdict verdict;
   verdict.head_branch = advertisement.head_branch();
   if (request.list_only) {
     say_goodbye(stream);
-    verdict.rejected = std::move(selection.rejected);
     verdict.bytes = stream.received_bytes();
-    verdict.branches = std::move(selection.branches);
+    set_branches(verdict, selection);
     return verdict;
   }
   const auto haves = read_haves(request);
@@ -97,9 +112,8 @@ sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
   }
   verdict.bytes = stream.received_bytes();
   check_connectivity(odb.get(), haves.tips, verdict.objects, selection, deadline);
-  verdict.branches = std::move(selection.branches);
+  set_branches(verdict, selection);
   verdict.tags = std::move(selection.tags);
-  verdict.rejected = std::move(selection.rejected);
   return verdict;
 }
 

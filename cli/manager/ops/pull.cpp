@@ -32,7 +32,10 @@ Json branches_json(const sync::FetchVerdict& verdict) {
   for (const auto& [branch, tip] : verdict.branches) branches.push_back({{"branch", branch}, {"tip", tip}});
   for (const auto& ref : verdict.rejected)
     rejected.push_back({{"name", clean_guest_text(ref.name)}, {"reason", clean_guest_text(ref.reason)}});
-  return {{"head_branch", verdict.head_branch}, {"branches", branches}, {"rejected", rejected}};
+  return {{"head_branch", verdict.head_branch},
+          {"detached_head", verdict.detached_head},
+          {"branches", branches},
+          {"rejected", rejected}};
 }
 
 void wake_if_asked(Core& core, const Json& params) {
@@ -108,7 +111,8 @@ Json list_remote(Core& core, CallContext& call, const Json& params) {
   const auto [record, live] = running_sandbox(core, params);
   const auto deadline = Deadline::after(list_limit);
   const auto session = live->session(Session::control, deadline);
-  return answer_list({record.name.str(), remote_request(core, record, params, "remote-list")}, call, *session, deadline);
+  return answer_list({record.name.str(), remote_request(core, record, params, "remote-list")}, call, *session,
+                     deadline);
 }
 
 Json fetch_remote(Core& core, CallContext& call, const Json& params) {

@@ -52,6 +52,49 @@ TEST_F(RemoteTest, ListingNamesBranchesAndFetchesNothing) {
   EXPECT_EQ(verdict.objects, 0u);
 }
 
+TEST_F(RemoteTest, ADetachedHeadComesAsABranchWould) {
+  const auto list = [&] {
+    return list_remote(request, streams, no_progress(), Deadline::after(std::chrono::seconds(30)));
+  };
+  EXPECT_EQ(list().detached_head, "");
+  guest.git({"checkout", "--quiet", "--detach"});
+  const auto alone = guest.commit(".envrc", "evil\n");
+  EXPECT_EQ(list().detached_head, alone);
+  EXPECT_EQ(list().head_branch, "");
+  const auto clone = Repo::init(dir / "clone");
+  const auto delivery = deliver(clone.path() / ".git");
+  EXPECT_EQ(delivery.verdict.detached_head, alone);
+  EXPECT_EQ(delivery.verdict.branches.size(), 2u);
+  ASSERT_EQ(delivery.gated.size(), 1u);
+  clone.git({"branch", "got", alone});
+  clone.fsck();
+  fs::remove(delivery.keep);
+  // A branch that is left out for its name is no reason to leave out where the guest stands.
+  guest.git({"checkout", "--quiet", "-b", "wip/mine"});
+  EXPECT_EQ(list().detached_head, alone);
+  EXPECT_EQ(list().branches.size(), 2u);
+}
+
+// HEAD is the only way to this commit, and the guest does not have all that it leads to.
+TEST_F(RemoteTest, ADetachedHeadIsProvenLikeABranch) {
+  guest.git({"checkout", "--quiet", "--detach"});
+  const auto alone = guest.commit("c.txt", "three\n");
+  const auto clone = Repo::init(dir / "clone");
+  // The host has the commit without its files, and the lying guest says there is no more.
+  clone.git({"hash-object", "-w", "-t", "commit", "--stdin"}, guest.git({"cat-file", "commit", alone}) + "\n");
+  ASSERT_TRUE(clone.git_ok({"cat-file", "-e", alone}));
+  FakeStreams lying([&](const guest::ExecSpec&) {
+    return serve(advertisement({{alone, "HEAD"}}),
+                 band(1, make_pack({pack_entry(PackType::blob, "unrelated\n")})) + "0000");
+  });
+  const auto delivery =
+      deliver_remote(request, clone.path() / ".git", lying, no_progress(), Deadline::after(std::chrono::seconds(30)));
+  EXPECT_EQ(delivery.verdict.detached_head, "");
+  EXPECT_EQ(delivery.keep, "");
+  ASSERT_EQ(delivery.verdict.rejected.size(), 1u);
+  EXPECT_THAT(delivery.verdict.rejected[0].reason, HasSubstr("is not complete"));
+}
+
 TEST_F(RemoteTest, ObjectsComeWithAKeepFileAndWithoutAReference) {
   const auto clone = Repo::init(dir / "clone");
   const auto delivery = deliver(clone.path() / ".git");

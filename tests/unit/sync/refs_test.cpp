@@ -95,7 +95,8 @@ TEST(Verdict, OfATakenOverChild) {
   for (const auto& json :
        {with("refs", ref("../../heads/main", id)), with("refs", ref("wip/x", id)), with("refs", ref("a\nb", id)),
         with("refs", ref("a", "main")), with("refs", ref("a", id + "\n")), with("refs", "text"),
-        with("pack", "../../x"), with("pack", id + "/"), with("objects", "many"), Json::array(), Json("x")})
+        with("pack", "../../x"), with("detached_head", "main"), with("detached_head", id + "\n"),
+        with("pack", id + "/"), with("objects", "many"), Json::array(), Json("x")})
     EXPECT_THROW(verdict_from_json(json), Error) << json;
   try {
     verdict_from_json({{"error", "a\x1b[31mb"}, {"code", "timed-out"}});
