@@ -56,6 +56,30 @@ OdbHandle open_odb() {
   return OdbHandle(raw);
 }
 
+bool is_commit(git_odb* odb, const git_oid& oid) {
+  std::size_t size = 0;
+  git_object_t type = GIT_OBJECT_INVALID;
+  return git_odb_read_header(&size, &type, odb, &oid) == 0 && type == GIT_OBJECT_COMMIT;
+}
+
+/// The tips that must come: those that the host lacks, and commits that it has without all they lead to. Objects that
+/// nothing refers to lose their company when git prunes them, file by file. What is no commit does not become one.
+std::set<std::string> missing_tips(git_odb* odb, const Haves& haves, const sync::BranchSelection& selection,
+                                   Deadline deadline) {
+  std::set<std::string> missing;
+  for (const auto* names : {&selection.branches, &selection.tags})
+    for (const auto& [name, tip] : *names)
+      if (const auto oid = parse_oid(tip); !git_odb_exists(odb, &oid)) missing.insert(tip);
+  sync::BranchSelection here;
+  for (const auto& [name, tip] : selection.branches)
+    if (!missing.contains(tip) && is_commit(odb, parse_oid(tip))) here.branches.emplace(name, tip);
+  const auto present = here.branches;
+  check_connectivity(odb, haves.tips, 0, here, deadline);
+  for (const auto& [name, tip] : present)
+    if (!here.branches.contains(name)) missing.insert(tip);
+  return missing;
+}
+
 }  // namespace
 
 void start_library() {
@@ -90,12 +114,7 @@ sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
   const auto haves = read_haves(request);
   drop_known_tags(selection.tags);
   auto odb = open_odb();
-  std::set<std::string> wanted;
-  for (const auto* names : {&selection.branches, &selection.tags})
-    for (const auto& [name, tip] : *names) {
-      const auto oid = parse_oid(tip);
-      if (!git_odb_exists(odb.get(), &oid)) wanted.insert(tip);
-    }
+  const auto wanted = missing_tips(odb.get(), haves, selection, deadline);
   if (wanted.empty()) {
     say_goodbye(stream);
   } else {

@@ -95,6 +95,19 @@ TEST_F(RemoteTest, ADetachedHeadIsProvenLikeABranch) {
   EXPECT_THAT(delivery.verdict.rejected[0].reason, HasSubstr("is not complete"));
 }
 
+// Git prunes what nothing refers to file by file: a commit may stay without what it leads to.
+TEST_F(RemoteTest, ACommitThatOutlivedItsFilesComesWhole) {
+  const auto clone = Repo::init(dir / "clone");
+  clone.git({"hash-object", "-w", "-t", "commit", "--stdin"}, guest.git({"cat-file", "commit", tip}) + "\n");
+  ASSERT_TRUE(clone.git_ok({"cat-file", "-e", tip}));
+  const auto delivery = deliver(clone.path() / ".git");
+  EXPECT_EQ(delivery.verdict.rejected.size(), 0u);
+  ASSERT_EQ(delivery.verdict.branches.count("main"), 1u);
+  clone.git({"branch", "got", tip});
+  clone.fsck();
+  fs::remove(delivery.keep);
+}
+
 TEST_F(RemoteTest, ObjectsComeWithAKeepFileAndWithoutAReference) {
   const auto clone = Repo::init(dir / "clone");
   const auto delivery = deliver(clone.path() / ".git");
