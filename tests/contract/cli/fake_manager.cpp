@@ -230,6 +230,17 @@ void add_operations(manager::Service& service, const fs::path& home) {
     write_all(notes.get(), "end " + who + "\n", Deadline::never());
     return {{"who", who}};
   });
+  // The sandbox's name is the branch that it stands on; "detached" stands on none.
+  service.add("remote.list", Lane::work, [](CallContext&, const Json& params) -> Json {
+    const auto name = require<std::string>(params, "name");
+    const bool detached = name == "detached";
+    return {{"schema", "agentvm.remote-list/1"},
+            {"head_branch", detached ? "" : name},
+            {"detached_head", detached ? std::string(40, 'd') : ""},
+            {"branches",
+             {{{"branch", "a"}, {"tip", std::string(40, 'a')}}, {{"branch", "main"}, {"tip", std::string(40, 'b')}}}},
+            {"rejected", {{{"name", "refs/heads/x\x1b[2J"}, {"reason", "is called so"}}}}};
+  });
   service.add("logs", Lane::sandbox, [home](CallContext&, const Json&) -> Json {
     return {{"path", (home / "serial.log").string()}};
   });

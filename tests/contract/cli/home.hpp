@@ -21,6 +21,7 @@ inline const std::filesystem::path& prefix() {
     fs::create_directories(folder / "bin");
     fs::create_directories(folder / "libexec/agentvm");
     fs::copy_file(AGENTVM_TEST_CLIENT, folder / "bin/agentvm");
+    fs::copy_file(AGENTVM_TEST_HELPER, folder / "bin/git-remote-agentvm");
     fs::copy_file(AGENTVM_TEST_MANAGER, folder / "libexec/agentvm/agentvm-manager");
     return folder.path();
   }();
