@@ -59,7 +59,7 @@ void print_error(int fd, const Error& error) {
 }
 
 Json relay(ProcessSpec spec, const fs::path& log, const Progress& progress, Deadline deadline,
-           const std::stop_token& stop) {
+           const std::stop_token& stop, const std::string& what) {
   auto output = make_pipe();
   const auto errors = open_file(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   spec.fds[1] = output.second.get();
@@ -72,11 +72,11 @@ Json relay(ProcessSpec spec, const fs::path& log, const Progress& progress, Dead
       stop, [pidfd = duplicate(child.pidfd())] { ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0); });
   Json result;
   bool done = false;
-  const auto status = follow_lines(child, output.first.get(), deadline, "the image build",
+  const auto status = follow_lines(child, output.first.get(), deadline, what,
                                    [&](std::string_view line) { done = take_line(line, progress, result) || done; });
   if (status.ok() && done) return result;
-  if (stop.stop_requested()) throw Error(ErrorCode::cancelled, "the image build was cancelled", "agentvm image build");
-  throw explain_failure(read_tail(log, 64 << 10), "the image build ended with " + status.describe(), log);
+  if (stop.stop_requested()) throw Error(ErrorCode::cancelled, what + " was cancelled", "agentvm image build");
+  throw explain_failure(read_tail(log, 64 << 10), what + " ended with " + status.describe(), log);
 }
 
 }  // namespace agentvm

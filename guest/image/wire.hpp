@@ -21,8 +21,8 @@ void print_error(int fd, const Error& error);
 /// Runs a process that prints such lines, relays its progress and returns its result. `spec` gets stdout; its stderr
 /// goes to `log`. Throws the error it printed; when it died without one, the error that `log` explains. Kills it at the
 /// deadline.
-/// `stop` kills it: `cancelled`.
+/// `stop` kills it: `cancelled`. `what` names the work in errors.
 Json relay(ProcessSpec spec, const std::filesystem::path& log, const Progress& progress, Deadline deadline,
-           const std::stop_token& stop = {});
+           const std::stop_token& stop = {}, const std::string& what = "the image build");
 
 }  // namespace agentvm

@@ -23,6 +23,7 @@
 #include "cli/manager/ops/worktrees.hpp"
 #include "guest/ssh/ssh_config.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 #include "vmm/config.hpp"
 
 namespace agentvm::manager {
@@ -32,6 +33,7 @@ constexpr milliseconds hold_limit{20'000};
 constexpr milliseconds teardown_limit{120'000};
 constexpr milliseconds rescue_limit{5 * 60'000};
 constexpr milliseconds wake_limit{60'000};
+constexpr milliseconds disk_limit{20 * 60'000};  // all of a workspace comes through an emulated machine
 
 Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   auto record = core.resolve(params);
@@ -87,12 +89,20 @@ void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
 
 /// Of a guest that is gone: the last run did not end in order, and nobody is there to be asked.
 std::vector<std::string> salvage(Core& core, CallContext& call, const SandboxRecord& record) {
-  if (record.workspace != WorkspaceMode::virtiofs) {
-    call.warning("its last run did not end in order, and its work is on its disk");
+  const auto progress = call.progress_function();
+  Rescued salvaged;
+  try {
+    salvaged = record.workspace == WorkspaceMode::virtiofs
+                   ? salvage_work(core, record, progress, Deadline::after(rescue_limit))
+                   : salvage_disk(core, record, progress, Deadline::after(disk_limit));
+  } catch (const Error& error) {
+    if (record.workspace == WorkspaceMode::virtiofs) throw;
+    const auto hint = error.hint().empty() ? "" : fmt::format("; `{}` helps", error.hint());
+    call.warning(fmt::format("its last run did not end in order, and the work on its disk could not be read ({}{})",
+                             clean_guest_text(error.what(), Newlines::escape, 700), hint));
     keep_disk(core, call, record);
     return {};
   }
-  auto salvaged = salvage_work(core, record, call.progress_function(), Deadline::after(rescue_limit));
   for (const auto& warning : salvaged.warnings) call.warning(warning);
   return std::move(salvaged.refs);
 }

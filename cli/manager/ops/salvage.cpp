@@ -1,7 +1,11 @@
 #include "cli/manager/ops/salvage.hpp"
 
+#include <future>
+
 #include <fmt/format.h>
 
+#include "guest/image/disk_reader.hpp"
+#include "sync/artifacts/unpack.hpp"
 #include "sync/refs.hpp"
 #include "sync/salvage.hpp"
 #include "sync/sync.hpp"
@@ -38,7 +42,63 @@ Rescued from_folder(Core& core, const SandboxRecord& record, const fs::path& wor
   return rescued;
 }
 
+/// Reads /workspace of the disk into `workspace`. The sender and the receiver of the archive are a child each, and what
+/// went wrong with the one ends the other.
+std::uint64_t copy_workspace(Core& core, const SandboxRecord& record, const fs::path& disk, const fs::path& scratch,
+                             const fs::path& workspace, const Progress& progress, Deadline deadline) {
+  ensure_private_dir(workspace);
+  DiskReader reader({.disk = disk,
+                     .image = get_image(core.paths().images(), record.image_digest),
+                     .libexec = core.paths().libexec,
+                     .cache = core.paths().data / "guestfs",
+                     .scratch = scratch,
+                     .sockets = core.paths().sockets(record.name.str()) / "g",
+                     .accelerator = record.accelerator == "kvm" ? Accelerator::kvm : Accelerator::tcg},
+                    progress, deadline);
+  const sync::SalvageLimits limits;
+  auto unpacking = std::async(std::launch::async, [&, archive = reader.take_archive()]() mutable {
+    return sync::unpack_archive(core.paths().libexec, std::move(archive), workspace, {limits.bytes, limits.entries},
+                                deadline);
+  });
+  std::optional<Error> unread;
+  try {
+    reader.finish(progress, deadline);
+  } catch (const Error& error) {
+    unread = error;
+  }
+  const auto unpacked = unpacking.get();
+  if (unread) throw Error(*unread);
+  if (!unpacked.whole) throw Error(ErrorCode::operation_failed, "the archive from the disk has no end");
+  return unpacked.left_out;
+}
+
 }  // namespace
+
+Rescued salvage_disk(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline) {
+  const auto folder = core.store().folder(record.name);
+  const auto disk = folder / sandbox_files::disk, scratch = folder / "rescue";
+  if (!fs::exists(disk)) return {};
+  struct Scratch {
+    explicit Scratch(fs::path path) : path_(std::move(path)) {
+      remove_tree(path_);
+      ensure_private_dir(path_);
+    }
+    ~Scratch() {
+      try {
+        remove_tree(path_);
+      } catch (const Error& error) {
+        log::warn("rescue", "{}", error.what());  // it goes with the sandbox
+      }
+    }
+    fs::path path_;
+  } const held(scratch);
+  const auto workspace = scratch / "workspace";
+  const auto left_out = copy_workspace(core, record, disk, scratch, workspace, progress, deadline);
+  auto rescued = from_folder(core, record, workspace, progress, deadline);
+  if (left_out != 0)
+    rescued.warnings.push_back(fmt::format("{} devices and other special files were left out", left_out));
+  return rescued;
+}
 
 Rescued salvage_work(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline) {
   const auto workspace = core.store().folder(record.name) / sandbox_files::workspace;

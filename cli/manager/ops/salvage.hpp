@@ -10,4 +10,8 @@ namespace agentvm::manager {
 /// too.
 Rescued salvage_work(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline);
 
+/// The same for one whose workspace is on its disk: read there, read-only, through libguestfs (ADR 0018). Throws, with
+/// clean text, when that fails: the disk is then as it was, and all there is.
+Rescued salvage_disk(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline);
+
 }  // namespace agentvm::manager

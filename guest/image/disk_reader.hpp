@@ -1,0 +1,51 @@
+#pragma once
+// Reads the workspace of a guest that is gone from its disk: through libguestfs, in a child behind walls (rescue/).
+//
+// The disk is only ever read. The appliance that reads it is built from the host's packages and the image's own kernel,
+// so that none has to be installed, and kept; a fresh one takes about 20 seconds on two cores, a start 10 (emulated).
+
+#include <filesystem>
+
+#include "guest/image/images.hpp"
+#include "vmm/base/file_lock.hpp"
+#include "vmm/base/process.hpp"
+#include "vmm/hypervisor.hpp"
+
+namespace agentvm {
+
+struct DiskRead {
+  std::filesystem::path disk;  ///< qcow2 over `image`'s root; no machine has it
+  Image image;
+  std::filesystem::path libexec;
+  std::filesystem::path cache;    ///< for the appliance, 400 MB; made. One read at a time has it
+  std::filesystem::path scratch;  ///< exists, private, the caller's to remove
+  std::filesystem::path sockets;  ///< a short path (108 bytes with what comes below); made, and removed
+  Accelerator accelerator = Accelerator::tcg;
+};
+
+/// Not thread-safe. Destroying it kills the child and its appliance.
+class DiskReader {
+ public:
+  /// Prepares the appliance and starts the child. Blocking. Throws `host_lacks` (programs, packages), `timed_out`,
+  /// `operation_failed`.
+  DiskReader(const DiskRead& request, const Progress& progress, Deadline deadline);
+  ~DiskReader();
+  DiskReader(const DiskReader&) = delete;
+  DiskReader& operator=(const DiskReader&) = delete;
+
+  /// /workspace as a tar archive: hostile bytes. Its reader must not wait for `finish`, nor the other way round.
+  UniqueFd take_archive() { return std::move(archive_); }
+  /// Until all is sent. Throws why it is not, in clean text: no such folder (`not_found`), a damaged file system or
+  /// disk (`operation_failed`), `timed_out`. Nothing of the child is left in either case.
+  void finish(const Progress& progress, Deadline deadline);
+
+ private:
+  void kill();
+
+  FileLock turn_;
+  std::filesystem::path sockets_;
+  UniqueFd said_, archive_;
+  std::optional<Process> child_;
+};
+
+}  // namespace agentvm

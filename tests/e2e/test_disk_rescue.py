@@ -1,0 +1,68 @@
+"""Work of a guest that is gone, whose workspace is on its disk: read from there, read-only, by destroy."""
+
+import os
+import pathlib
+import signal
+
+import pytest
+
+import harness
+
+BOX = "on-disk"
+RESCUE_SECONDS = 600
+
+
+@pytest.fixture(scope="module")
+def repository(home):
+    return harness.make_repository(home.folder / "project", {"a.txt": "one\n", ".gitignore": "*.log\n"})
+
+
+def crash(agentvm, home, name):
+    """Ends the machine of the only sandbox as a power cut would."""
+    agentvm.exec(name, "sync")
+    machines = harness.processes(home, "qemu-system")
+    assert len(machines) == 1, machines
+    os.kill(next(iter(machines)), signal.SIGKILL)
+    harness.eventually(lambda: agentvm.json("status", name)["state"] != "running", 30, "the end is noticed")
+
+
+def test_commits_and_uncommitted_work_come_home(agentvm, home, repository):
+    agentvm.start(repository, BOX, "--workspace", "disk")
+    tip = harness.commit_inside(agentvm, BOX, "b.txt", "two\n")
+    canary = home.folder / "canary"
+    agentvm.exec(BOX, "sh", "-c", rf"""cd /workspace && echo changed >a.txt && echo new >new.txt && echo noise >noise.log &&
+        git config core.fsmonitor 'touch {canary}' && mkdir -p .git/hooks && printf '#!/bin/sh\ntouch {canary}\n' >.git/hooks/post-commit &&
+        chmod +x .git/hooks/post-commit && ln -s /etc/passwd link && mkfifo pipe && sudo mknod device b 7 0 && sudo chown agent device &&
+        cp /bin/true setuid && chmod 4755 setuid && touch "$(printf 'odd\nname\033]0;x\007')" && git branch side""")
+    crash(agentvm, home, BOX)
+    before = harness.temporary_files()
+    result = agentvm.run("destroy", BOX, "--force", "--json", timeout=RESCUE_SECONDS)
+    assert b"\033" not in result.stderr and b"could not be read" not in result.stderr, result.stderr
+    refs = harness.git(repository, "for-each-ref", "--format=%(refname)").split()
+    assert f"refs/agentvm/{BOX}/side" in refs
+    assert harness.git(repository, "rev-parse", f"refs/agentvm/{BOX}/main") == tip
+    wip = [ref for ref in refs if "/wip/" in ref]
+    assert len(wip) == 1, refs
+    assert harness.git(repository, "rev-parse", wip[0] + "^") == tip
+    assert harness.git(repository, "show", wip[0] + ":a.txt") == "changed"
+    names = harness.git(repository, "ls-tree", "-r", "-z", wip[0]).split("\0")
+    saved = {name.split("\t", 1)[1]: name.split()[0] for name in names if name}
+    assert {"a.txt", "b.txt", "new.txt", "link", "setuid"} <= set(saved) and not {"pipe", "device", "noise.log"} & set(saved), saved
+    assert saved["link"] == "120000" and saved["setuid"] == "100755"
+    assert harness.git(repository, "show", wip[0] + ":link") == "/etc/passwd"
+    assert not canary.exists()
+    assert not list((home.state / "kept-disks").glob("*")), "nothing is kept of a disk that was read"
+    assert not (home.state / "sandboxes" / BOX).exists()
+    assert not harness.processes(home, "qemu-system") and not harness.processes(home, "agentvm-guestfs")
+    assert harness.temporary_files() - before == set()
+    assert not [path for path in pathlib.Path("/tmp").glob("libguestfs*") if path.lstat().st_mtime > home.folder.lstat().st_ctime]
+
+
+def test_a_workspace_that_leads_elsewhere_keeps_the_disk(agentvm, home, repository):
+    agentvm.start(repository, BOX, "--workspace", "disk")
+    agentvm.exec(BOX, "sudo", "sh", "-c", "mv /workspace /elsewhere && ln -s /etc /workspace", cwd=repository)
+    crash(agentvm, home, BOX)
+    result = agentvm.run("destroy", BOX, "--force", timeout=RESCUE_SECONDS)
+    assert b"/workspace is no folder on the disk" in result.stderr, result.stderr
+    kept = list((home.state / "kept-disks").glob("*.qcow2"))
+    assert len(kept) == 1 and str(kept[0]).encode() in result.stderr
