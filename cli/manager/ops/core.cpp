@@ -4,6 +4,7 @@
 
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/rescue.hpp"
+#include "cli/manager/ops/running.hpp"
 #include "cli/manager/ops/sync_op.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/libvirt/libvirt_hypervisor.hpp"
@@ -57,6 +58,7 @@ std::shared_ptr<Hypervisor> Core::hypervisor(const std::string& uri, Deadline de
   config.platform = find_machine_platform();
   auto opened = open_libvirt(config, deadline);
   log::info("libvirt", "opened {}", opened->uri());
+  watch_events(*this, *opened);
   const std::lock_guard lock(mutex_);
   // The configured name and the resolved one are the same driver.
   hypervisors_[opened->uri()] = opened;

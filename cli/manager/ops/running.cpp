@@ -78,7 +78,6 @@ void wire(Core& core, LiveSandbox& live, const SandboxRecord& record) {
 DomainState machine_state(Core& core, const SandboxRecord& record) {
   if (record.domain.empty() || record.libvirt_uri.empty()) return DomainState::shut_off;
   const auto hypervisor = core.hypervisor(record.libvirt_uri, Deadline::after(call_limit));
-  watch_events(core, *hypervisor);
   const auto info = hypervisor->find(record.domain, Deadline::after(call_limit));
   return info ? info->state : DomainState::shut_off;
 }
@@ -182,7 +181,6 @@ std::set<std::string> drivers_in_use(Core& core, const StoreListing& listing) {
 /// other users and state folders, too: they carry our element, but not our home.
 void stop_orphans(Core& core, const std::string& uri, const std::set<std::string>& known) {
   const auto hypervisor = core.hypervisor(uri, Deadline::after(call_limit));
-  watch_events(core, *hypervisor);
   for (const auto& info : hypervisor->list(Deadline::after(call_limit))) {
     if (info.id.empty() || known.contains(info.domain)) continue;
     if (uri != "auto" && info.home != machine_home(core.paths())) continue;
