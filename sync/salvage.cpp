@@ -17,6 +17,7 @@
 #include "sync/salvage/work_tree.hpp"
 #include "sync/wip.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 
 namespace agentvm::sync {
 namespace {
@@ -24,6 +25,7 @@ namespace {
 constexpr std::string_view folder_prefix = "salvage-";
 constexpr const char* repository_name = "repository";
 constexpr const char* tree_name = "tree";
+constexpr std::size_t problem_limit_bytes = 600;
 constexpr const char* worktrees_folder = ".worktrees";
 
 /// A name as `branch_label` makes it: what may stand in a reference of ours.
@@ -56,12 +58,15 @@ Salvage::Salvage(const SalvageRequest& request, const Progress& progress, Deadli
     warnings_ = repository.warnings();
     report(progress, "salvage", "reading what was not committed");
     commit_work_trees(workspace.get(), request, repository, deadline);
-  } catch (...) {
+  } catch (const std::exception& problem) {
     try {
       remove_tree(folder_);
     } catch (const Error& error) {
       log::warn("salvage", "{}", error.what());  // the next one sweeps it
     }
+    // It may name a file that the guest made.
+    if (const auto* error = dynamic_cast<const Error*>(&problem))
+      throw Error(error->code(), clean_guest_text(error->what(), Newlines::escape, problem_limit_bytes), error->hint());
     throw;
   }
 }

@@ -120,10 +120,14 @@ void CopiedRepository::copy_objects(int workspace, Deadline deadline) {
     const auto path = std::string_view(entry.path).substr(std::string_view(".git/objects/").size());
     if (S_ISDIR(entry.mode)) return path == "pack" || is_hex(path, 2);
     if (!S_ISREG(entry.mode) || !is_object_file(path)) return false;
-    if (const auto bytes = copier.copy_as(entry.path, "objects/" + std::string(path), limits_.bytes - copied_bytes_))
-      copied_bytes_ += *bytes;
-    else
-      ++unreadable;
+    const auto target = "objects/" + std::string(path);
+    const auto bytes = copier.copy_as(entry.path, target, limits_.bytes - copied_bytes_);
+    copied_bytes_ += bytes.value_or(0);
+    if (bytes && *bytes != 0) return false;
+    // git does not wait for loose objects to reach the disk: after a crash some are empty. An empty one is worse than
+    // none: it counts as there, and ends the fetch of everything.
+    if (bytes) copier.remove(target);
+    ++unreadable;
     return false;
   });
   if (unreadable != 0) warnings_.push_back(fmt::format("{} objects could not be read", unreadable));

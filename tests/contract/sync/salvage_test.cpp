@@ -230,6 +230,21 @@ TEST_F(SalvageTest, ADamagedRepositoryStillGivesItsFiles) {
   EXPECT_FALSE(host.git_ok({"rev-parse", "-q", "--verify", ref(rescue) + "^"}));
 }
 
+TEST_F(SalvageTest, ObjectsThatTheCrashLeftEmptyCostTheirBranchAlone) {
+  guest.git({"checkout", "-q", "-b", "late"});
+  const auto tip = guest.commit("b.txt", "two\n");
+  const auto blob = guest.git({"rev-parse", "HEAD:b.txt"});
+  fs::permissions(guest.path() / ".git/objects" / blob.substr(0, 2) / blob.substr(2), fs::perms(0600));
+  fs::resize_file(guest.path() / ".git/objects" / blob.substr(0, 2) / blob.substr(2), 0);
+  guest.write("c.txt", "three\n");
+  EXPECT_TRUE(bring_home());
+  EXPECT_THAT(warnings, Contains(HasSubstr("1 objects could not be read")));
+  EXPECT_THAT(warnings, Contains(HasSubstr("1 branches are damaged")));
+  EXPECT_EQ(saved_names(), "a.txt\nb.txt\nc.txt");
+  EXPECT_EQ(host.tip(ref("main")), host.tip());
+  EXPECT_FALSE(host.git_ok({"rev-parse", "-q", "--verify", ref("late")})) << tip;
+}
+
 TEST_F(SalvageTest, ADamagedPackIsToldAndTheRestComes) {
   guest.git({"gc", "-q"});
   for (const auto& entry : fs::directory_iterator(guest.path() / ".git/objects/pack"))
@@ -254,6 +269,20 @@ TEST_F(SalvageTest, LimitsEndItAndNothingIsLeft) {
   EXPECT_THROW(Salvage(request, no_progress(), limit()), Error);
   EXPECT_THROW(Salvage(salvage_request(), no_progress(), Deadline::after(milliseconds(0))), Error);
   EXPECT_TRUE(fs::is_empty(dir / "salvage-scratch"));
+}
+
+TEST_F(SalvageTest, WhatItFailsWithIsCleanText) {
+  guest.write("odd\nname\033]0;title\007\302\233\342\200\256", std::string(100'000, 'x'));
+  auto request = salvage_request();
+  request.limits.bytes = 50'000;
+  try {
+    const Salvage salvage(request, no_progress(), limit());
+    FAIL() << "it is beyond the limit";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("odd"));
+    for (const char* bad : {"\n", "\033", "\007", "\302\233", "\342\200\256"})
+      EXPECT_THAT(error.what(), Not(HasSubstr(bad)));
+  }
 }
 
 TEST_F(SalvageTest, TheCommitIsListedAmongTheSnapshotsAndTheSameWorkOnce) {
