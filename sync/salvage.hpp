@@ -39,8 +39,8 @@ class CopiedRepository;
 class Salvage {
  public:
   /// Copies. Blocking. Throws `not_found` when there is no such folder, `operation_failed` beyond a limit or when the
-  /// copy cannot be written, `timed_out`; the text is clean, and nothing is left in `scratch`. A damaged repository is no error: what
-  /// cannot be read is left out and counted, down to a commit of the files alone.
+  /// copy cannot be written, `timed_out`; the text is clean, and nothing is left in `scratch`. A damaged repository is
+  /// no error: what cannot be read is left out and counted, down to a commit of the files alone.
   Salvage(const SalvageRequest& request, const Progress& progress, Deadline deadline);
   /// Removes the copy. Streams made by `streams` must be gone.
   ~Salvage();

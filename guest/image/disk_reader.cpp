@@ -19,6 +19,8 @@ namespace {
 constexpr int archive_fd = 3;
 constexpr std::size_t text_limit_bytes = 600;
 constexpr const char* program = "agentvm-guestfs";
+constexpr const char* lock_name = ".lock";
+constexpr const char* appliance_name = "appliance";  // as rescue/main.cpp makes it
 
 fs::path log_of(const DiskRead& request) {
   return request.scratch / "appliance.log";
@@ -66,9 +68,9 @@ fs::path prepare_appliance(const DiskRead& request, const Progress& progress, De
     if (entry.is_directory() && entry.path() != folder) remove_tree(entry.path());
   ensure_private_dir(folder);
   for (const auto& entry : fs::directory_iterator(folder))  // of builds that were interrupted
-    if (entry.path().filename() != "appliance") remove_tree(entry.path());
+    if (entry.path().filename() != appliance_name) remove_tree(entry.path());
   report(progress, "rescue",
-         fs::exists(folder / "appliance") ? "checking the rescue appliance" : "building the rescue appliance");
+         fs::exists(folder / appliance_name) ? "checking the rescue appliance" : "building the rescue appliance");
   auto env = environment(request);
   env["SUPERMIN_KERNEL"] = request.image.kernel.string();
   env["SUPERMIN_KERNEL_VERSION"] = request.image.kernel_version;
@@ -83,9 +85,9 @@ fs::path prepare_appliance(const DiskRead& request, const Progress& progress, De
 
 FileLock take_turn(const fs::path& cache, const Progress& progress, Deadline deadline) {
   ensure_private_dir(cache);
-  if (auto lock = FileLock::try_acquire(cache / ".lock")) return std::move(*lock);
+  if (auto lock = FileLock::try_acquire(cache / lock_name)) return std::move(*lock);
   report(progress, "rescue", "waiting for another disk to be read");
-  return FileLock::acquire(cache / ".lock", deadline);
+  return FileLock::acquire(cache / lock_name, deadline);
 }
 
 std::string cleaned(const Json& line, const char* key) {
@@ -93,6 +95,19 @@ std::string cleaned(const Json& line, const char* key) {
 }
 
 }  // namespace
+
+std::uint64_t prune_appliances(const fs::path& cache) {
+  if (!fs::is_directory(cache)) return 0;
+  const auto lock = FileLock::try_acquire(cache / lock_name);
+  if (!lock) return 0;
+  std::uint64_t freed = 0;
+  for (const auto& entry : fs::directory_iterator(cache)) {
+    if (!entry.is_directory()) continue;
+    if (fs::is_directory(entry.path() / appliance_name)) freed += folder_bytes(entry.path() / appliance_name);
+    remove_tree(entry.path());
+  }
+  return freed;
+}
 
 DiskReader::DiskReader(const DiskRead& request, const Progress& progress, Deadline deadline)
     : turn_(take_turn(request.cache, progress, deadline)), sockets_(request.sockets) {

@@ -48,4 +48,7 @@ class DiskReader {
   std::optional<Process> child_;
 };
 
+/// Removes the appliances in `cache`, unless a disk is being read: how many bytes that freed.
+std::uint64_t prune_appliances(const std::filesystem::path& cache);
+
 }  // namespace agentvm

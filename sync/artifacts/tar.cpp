@@ -135,15 +135,15 @@ class Reader {
       if (entry.target.empty()) refuse("a second name has no first");
     }
     if (entry.kind == TarEntry::Kind::link && entry.target.empty()) refuse("a link leads nowhere");
+    if (entry.size > limits_.bytes - bytes_)
+      throw Error(ErrorCode::operation_failed,
+                  fmt::format("the workspace on the disk holds more than {} MiB", limits_.bytes >> 20));
+    bytes_ += entry.size;
     sink_.entry(entry);
     if (entry.kind == TarEntry::Kind::file) take_content(entry.size);
   }
 
   void take_content(std::uint64_t size) {
-    if (size > limits_.bytes - bytes_)
-      throw Error(ErrorCode::operation_failed,
-                  fmt::format("the workspace on the disk holds more than {} MiB", limits_.bytes >> 20));
-    bytes_ += size;
     for (auto left = size; left > 0;) {
       const auto part = static_cast<std::size_t>(std::min<std::uint64_t>(left, buffer_.size()));
       source_.read(buffer_.data(), part);

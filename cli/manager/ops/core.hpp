@@ -89,6 +89,8 @@ class Core {
   ImageRequest image_request(const std::string& image) const;
   /// Disks that outlived their sandboxes (`destroy --keep-disk`), each with a file NAME.image: the digest it stands on.
   fs::path kept_disks() const { return paths_.state / "kept-disks"; }
+  /// The appliances that read disks of dead guests; in the data folder, like the images whose kernels they run.
+  fs::path appliances() const { return paths_.data / "guestfs"; }
   /// The sandbox that a request means (`name`, else the project of `cwd`).
   SandboxRecord resolve(const Json& params);
 

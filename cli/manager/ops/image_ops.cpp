@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/manager/ops/requests.hpp"
+#include "guest/image/disk_reader.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::manager {
@@ -95,7 +96,8 @@ Json prune(Core& core) {
   // The newest default image is what the next start wants.
   if (const auto current = find_image(core.image_request(""))) in_use.insert(current->digest);
   const auto pruned = prune_images(core.paths().images(), core.paths().libexec, in_use);
-  Json result{{"schema", "agentvm.image-prune/1"}, {"images", Json::array()}, {"freed_bytes", pruned.freed_bytes}};
+  const auto freed = pruned.freed_bytes + prune_appliances(core.appliances());
+  Json result{{"schema", "agentvm.image-prune/1"}, {"images", Json::array()}, {"freed_bytes", freed}};
   for (const auto& image : pruned.images) result["images"].push_back(image_json(image));
   return result;
 }

@@ -50,7 +50,7 @@ std::uint64_t copy_workspace(Core& core, const SandboxRecord& record, const fs::
   DiskReader reader({.disk = disk,
                      .image = get_image(core.paths().images(), record.image_digest),
                      .libexec = core.paths().libexec,
-                     .cache = core.paths().data / "guestfs",
+                     .cache = core.appliances(),
                      .scratch = scratch,
                      .sockets = core.paths().sockets(record.name.str()) / "g",
                      .accelerator = record.accelerator == "kvm" ? Accelerator::kvm : Accelerator::tcg},

@@ -17,7 +17,8 @@ constexpr const char* disk_device = "/dev/sda";  // the only one that is added: 
 }  // namespace
 
 std::vector<std::filesystem::path> libguestfs_folders() {
-  const std::unique_ptr<guestfs_h, decltype(&guestfs_close)> handle(guestfs_create(), &guestfs_close);
+  const std::unique_ptr<guestfs_h, decltype(&guestfs_close)> handle(guestfs_create_flags(GUESTFS_CREATE_NO_ENVIRONMENT),
+                                                                    &guestfs_close);
   std::vector<std::filesystem::path> folders;
   const char* known = handle ? guestfs_get_path(handle.get()) : nullptr;
   std::istringstream paths(known ? known : "");

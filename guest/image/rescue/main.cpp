@@ -47,7 +47,7 @@ fs::path prepare(const fs::path& folder) {
     return folder / "appliance";
   }
   throw Error(ErrorCode::host_lacks, "the appliance of libguestfs is not installed",
-              "sudo apt-get install libguestfs0");
+              "sudo apt-get install libguestfs-dev");
 }
 
 [[noreturn]] void read_disk(const std::vector<std::string>& arguments, const Progress& progress) {
