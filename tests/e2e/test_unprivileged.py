@@ -4,6 +4,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -92,4 +93,20 @@ def test_main_job(agentvm, home, user):
     agentvm.exec(NAME, "sudo", "install", "-d", "-m", "700", "/workspace/theirs/deep")
     agentvm.run("destroy", NAME, "--force")
     assert not (home.state / "sandboxes" / NAME).exists()
+
+
+def test_work_on_a_dead_disk(agentvm, home, user):
+    _, uid, _ = user
+    repository = home.folder / "project"
+    agentvm.run("start", repository, "--name", "dead", "--workspace", "disk", "--no-attach", timeout=harness.START_SECONDS, cwd=repository)
+    agentvm.exec("dead", "sh", "-c", "echo late >/workspace/late && sync")
+    for pid in harness.processes(home, "qemu-system"):
+        os.kill(pid, signal.SIGKILL)
+    harness.eventually(lambda: agentvm.json("status", "dead")["state"] != "running", 30, "the end is noticed")
+    destroyed = agentvm.json("destroy", "dead", "--force", timeout=600)
+    wip = [ref for ref in destroyed["rescued"] if "/wip/" in ref]
+    assert len(wip) == 1 and harness.git(repository, "show", wip[0] + ":late") == "late", destroyed
+    assert (home.data / "agentvm" / "guestfs").stat().st_uid == uid
+    agentvm.run("image", "prune", timeout=300)
+    assert [path.name for path in (home.data / "agentvm" / "guestfs").iterdir()] == [".lock"]
     agentvm.run("manager", "stop", code=(0, 2))
