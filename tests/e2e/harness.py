@@ -203,7 +203,7 @@ def sockets(home):
 def temporary_files():
     """Names below the temporary folders that may be ours."""
     folders = {"/tmp", "/var/tmp", "/dev/shm", os.environ.get("TMPDIR", "/tmp")}
-    return {str(path) for folder in folders for pattern in ("agentvm*", "mmdebstrap*", "libvirt*", "qemu*") for path in pathlib.Path(folder).glob(pattern)
+    return {str(path) for folder in folders for pattern in ("agentvm*", "mmdebstrap*", "libvirt*", "libguestfs*", "qemu*") for path in pathlib.Path(folder).glob(pattern)
             if not path.name.startswith("agentvm-test-")}  # unit tests make and remove their own, beside us
 
 

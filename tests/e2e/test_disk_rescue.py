@@ -1,7 +1,6 @@
 """Work of a guest that is gone, whose workspace is on its disk: read from there, read-only, by destroy."""
 
 import os
-import pathlib
 import signal
 
 import pytest
@@ -55,7 +54,6 @@ def test_commits_and_uncommitted_work_come_home(agentvm, home, repository):
     assert not (home.state / "sandboxes" / BOX).exists()
     assert not harness.processes(home, "qemu-system") and not harness.processes(home, "agentvm-guestfs")
     assert harness.temporary_files() - before == set()
-    assert not [path for path in pathlib.Path("/tmp").glob("libguestfs*") if path.lstat().st_mtime > home.folder.lstat().st_ctime]
 
 
 def test_a_workspace_that_leads_elsewhere_keeps_the_disk(agentvm, home, repository):

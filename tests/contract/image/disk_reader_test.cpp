@@ -128,6 +128,7 @@ TEST_F(DiskReaderTest, FilesAndLinksComeAndNothingElse) {
 }
 
 TEST_F(DiskReaderTest, AWorkspaceThatIsALinkIsNotFollowed) {
+  fs::create_directories(root / "etc");
   fs::create_directory_symlink("/etc", root / "workspace");
   const auto error = problem(make_disk());
   ASSERT_TRUE(error);
