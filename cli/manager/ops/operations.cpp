@@ -33,6 +33,7 @@ constexpr milliseconds hold_limit{20'000};
 constexpr milliseconds teardown_limit{120'000};
 constexpr milliseconds rescue_limit{5 * 60'000};
 constexpr milliseconds wake_limit{60'000};
+constexpr milliseconds force_limit{2'000};       // for a guest whose user has no patience with it
 constexpr milliseconds disk_limit{20 * 60'000};  // all of a workspace comes through an emulated machine
 
 Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
@@ -56,6 +57,7 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   if (running && !force) rescued = rescue(core, call, record, Rescue::best_effort);
   core.apply(record.name, SandboxEvent::stop, "user");
   report(call.progress_function(), "stop", "stopping " + record.name.str());
+  if (running && force) write_back(core, record.name, Deadline::after(force_limit));
   try {
     tear_down(core, record.name, force ? Shutdown::forced : Shutdown::graceful, grace,
               Deadline::after(teardown_limit + grace));

@@ -15,16 +15,6 @@ constexpr milliseconds machine_limit{30'000};
 constexpr milliseconds answer_limit{30'000};
 constexpr milliseconds write_limit{15'000};
 
-/// What the guest would lose if the host went down meanwhile.
-void write_back(Core& core, const SandboxName& name) {
-  const auto live = core.live(name);
-  if (const auto control = live ? live->control() : nullptr) try {
-      control->sync(Deadline::after(write_limit));
-    } catch (const Error& error) {
-      log::info("suspend", "{}: its disk is not written back: {}", name.str(), error.what());
-    }
-}
-
 void set_clock(Core& core, const SandboxName& name, Deadline deadline) {
   const auto live = core.live(name);
   const auto control = live ? live->control() : nullptr;
@@ -34,6 +24,15 @@ void set_clock(Core& core, const SandboxName& name, Deadline deadline) {
 }
 
 }  // namespace
+
+void write_back(Core& core, const SandboxName& name, Deadline deadline) {
+  const auto live = core.live(name);
+  if (const auto control = live ? live->control() : nullptr) try {
+      control->sync(deadline);
+    } catch (const Error& error) {
+      log::info("manager", "{}: its disk is not written back: {}", name.str(), error.what());
+    }
+}
 
 SandboxRecord wake(Core& core, const SandboxRecord& record, Deadline deadline) {
   if (record.state != SandboxState::paused) return record;
@@ -67,7 +66,7 @@ Json suspend_sandbox(Core& core, CallContext& call, const Json& params) {
   if (record.state != SandboxState::paused) {
     next(record.state, SandboxEvent::pause, record.name.str());  // said before anything is done
     rescued = rescue(core, call, record, Rescue::best_effort);
-    write_back(core, record.name);
+    write_back(core, record.name, Deadline::after(write_limit));
     const auto live = core.live(record.name);
     if (live) live->expect_silence(true);
     try {

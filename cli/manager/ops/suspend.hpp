@@ -15,8 +15,11 @@ Json suspend_sandbox(Core& core, CallContext& call, const Json& params);
 /// status.
 Json resume_sandbox(Core& core, CallContext& call, const Json& params);
 
-/// The same for an operation that needs a running guest and has its hold: a paused sandbox runs when it returns. Throws
-/// when the machine is gone or does not answer.
+/// Asks the guest to write what it holds for its disk: what a sudden end would take. A guest that does not is logged.
+void write_back(Core& core, const SandboxName& name, Deadline deadline);
+
+/// As `resume_sandbox`, for an operation that needs a running guest and has its hold: a paused sandbox runs when it
+/// returns. Throws when the machine is gone or does not answer.
 SandboxRecord wake(Core& core, const SandboxRecord& record, Deadline deadline);
 
 }  // namespace agentvm::manager

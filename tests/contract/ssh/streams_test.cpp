@@ -383,17 +383,41 @@ TEST(SshStreams, TheEndOfSshdEndsEverything) {
   EXPECT_EQ(again, reason);
 }
 
+// Long enough that a busy machine's sshd answers in time, short enough to wait for.
+constexpr milliseconds short_keepalive{3'000};
+
 TEST(SshStreams, AGuestThatNoLongerAnswersIsNoticed) {
   Sshd sshd;
-  const auto streams = connect(sshd, {.keepalive_timeout = milliseconds(900)});
-  ::usleep(2'000'000);  // several probes are answered
+  const auto streams = connect(sshd, {.keepalive_timeout = short_keepalive});
+  ::usleep(4'000'000);  // several probes are answered
   EXPECT_TRUE(streams->alive());
   const auto exec = streams->exec({.argv = {"sleep", "60"}}, soon());
   sshd.freeze();
-  const auto status = exec->wait(Deadline::after(milliseconds(5000)));
+  const auto status = exec->wait(Deadline::after(5 * short_keepalive));
   sshd.thaw();
   ASSERT_TRUE(status);
   EXPECT_EQ(status->kind, GuestStatus::Kind::lost);
+  EXPECT_FALSE(streams->alive());
+}
+
+TEST(SshStreams, SilenceThatIsExpectedIsNoLoss) {
+  Sshd sshd;
+  const auto streams = connect(sshd, {.keepalive_timeout = short_keepalive});
+  const auto exec = streams->exec({.argv = {"cat"}}, soon());
+  const UniqueFd io = exec->take_io();
+  streams->expect_silence(true);
+  sshd.freeze();
+  EXPECT_FALSE(exec->wait(Deadline::after(2 * short_keepalive)));
+  EXPECT_TRUE(streams->alive());
+  sshd.thaw();
+  streams->expect_silence(false);
+  write_all(io.get(), "went on\n", soon());
+  ::shutdown(io.get(), SHUT_WR);
+  EXPECT_EQ(read_to_end(io.get(), soon()), "went on\n");
+  // And then it is one again.
+  sshd.freeze();
+  for (const Deadline deadline = soon(); streams->alive() && !deadline.expired();) ::usleep(50'000);
+  sshd.thaw();
   EXPECT_FALSE(streams->alive());
 }
 
