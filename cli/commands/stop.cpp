@@ -25,8 +25,16 @@ unsigned parse_seconds(const std::string& text) {
 void say_state(Invocation& run, const Json& status) {
   run.out.say(fmt::format("'{}' is {}", text_at(status, "name"), text_at(status, "state")));
   for (const auto& ref : list_at(status, "rescued"))
-    run.out.say("uncommitted work is kept as " +
-                (ref.is_string() ? clean(ref.get<std::string>()) : text_at(ref, "name")));
+    run.out.say("kept as " + (ref.is_string() ? clean(ref.get<std::string>()) : text_at(ref, "name")));
+}
+
+int call_and_say(Invocation& run, const char* method, Json params) {
+  const auto result = run.call(method, std::move(params));
+  if (run.out.json())
+    run.out.print_json(result);
+  else
+    say_state(run, result);
+  return 0;
 }
 
 int stop(Invocation& run) {
@@ -34,14 +42,7 @@ int stop(Invocation& run) {
   params["force"] = run.args.enabled("force");
   params["sync"] = run.args.enabled("sync");
   params["timeout_seconds"] = parse_seconds(run.args.text("timeout", "30s"));
-  if (!run.args.enabled("all")) {
-    const auto result = run.call("stop", params);
-    if (run.out.json())
-      run.out.print_json(result);
-    else
-      say_state(run, result);
-    return 0;
-  }
+  if (!run.args.enabled("all")) return call_and_say(run, "stop", params);
   if (run.args.positional(0)) throw Error(ErrorCode::usage, "--all and NAME exclude each other", "agentvm help stop");
   auto listing = request_params();
   const auto sandboxes = run.call("list", listing);
@@ -68,15 +69,6 @@ int stop(Invocation& run) {
   return code;
 }
 
-int call_and_say(Invocation& run, const char* method) {
-  const auto result = run.call(method, run.params());
-  if (run.out.json())
-    run.out.print_json(result);
-  else
-    say_state(run, result);
-  return 0;
-}
-
 }  // namespace
 
 CommandSpec suspend_command() {
@@ -86,11 +78,11 @@ CommandSpec suspend_command() {
       .summary = "Stop a sandbox's processors; its memory and processes stay",
       .description =
           "It takes no processor time until 'agentvm resume'; commands and terminals that are open go on then. Its "
-          "memory stays "
-          "in use, and a restart of the host ends it as a crash would. Uncommitted work is brought to the host first.",
+          "memory stays in use, and a restart of the host ends it as a crash would. Uncommitted work is brought to the "
+          "host first.",
       .arguments = {sandbox_argument()},
       .options = {json_option()},
-      .run = [](Invocation& run) { return call_and_say(run, "suspend"); }};
+      .run = [](Invocation& run) { return call_and_say(run, "suspend", run.params()); }};
 }
 
 CommandSpec resume_command() {
@@ -100,7 +92,7 @@ CommandSpec resume_command() {
           .description = "The guest gets the time of this moment. 'agentvm start' does the same.",
           .arguments = {sandbox_argument()},
           .options = {json_option()},
-          .run = [](Invocation& run) { return call_and_say(run, "resume"); }};
+          .run = [](Invocation& run) { return call_and_say(run, "resume", run.params()); }};
 }
 
 CommandSpec stop_command() {

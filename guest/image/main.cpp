@@ -72,14 +72,8 @@ void run_command(const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   using namespace agentvm;
   ::signal(SIGPIPE, SIG_IGN);
-  try {
+  return run_program([&] {
     run_command({argv, argv + argc});
     return 0;
-  } catch (const Error& error) {
-    print_error(STDOUT_FILENO, error);
-    return exit_code(error.code());
-  } catch (const std::exception& error) {
-    print_error(STDOUT_FILENO, Error(ErrorCode::operation_failed, error.what()));
-    return exit_code(ErrorCode::operation_failed);
-  }
+  });
 }

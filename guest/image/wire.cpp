@@ -58,6 +58,18 @@ void print_error(int fd, const Error& error) {
              Json{{"error", {{"code", to_string(error.code())}, {"message", error.what()}, {"hint", error.hint()}}}});
 }
 
+int run_program(const std::function<int()>& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    print_error(STDOUT_FILENO, error);
+    return exit_code(error.code());
+  } catch (const std::exception& error) {
+    print_error(STDOUT_FILENO, Error(ErrorCode::operation_failed, error.what()));
+    return exit_code(ErrorCode::operation_failed);
+  }
+}
+
 Json relay(ProcessSpec spec, const fs::path& log, const Progress& progress, Deadline deadline,
            const std::stop_token& stop, const std::string& what) {
   auto output = make_pipe();

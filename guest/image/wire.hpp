@@ -3,6 +3,7 @@
 // or {"error"}.
 
 #include <filesystem>
+#include <functional>
 #include <stop_token>
 
 #include "vmm/base/clock.hpp"
@@ -17,6 +18,8 @@ namespace agentvm {
 Progress progress_lines(int fd);
 void print_result(int fd, const Json& result);
 void print_error(int fd, const Error& error);
+/// Runs `work` and returns the exit status of the program; what it throws is printed on standard output first.
+int run_program(const std::function<int()>& work);
 
 /// Runs a process that prints such lines, relays its progress and returns its result. `spec` gets stdout; its stderr
 /// goes to `log`. Throws the error it printed; when it died without one, the error that `log` explains. Kills it at the

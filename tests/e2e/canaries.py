@@ -110,9 +110,9 @@ class Garden:
         for place in ("include", "includeif"):
             self.files[f".git/{place}.config"] = (self.config(place), 0o644)
         self.hooks("hooks", ".git/hooks")
-        self.files[f"{SCRIPTS}/work/.git"] = ("gitdir: ../linked\n", 0o644)
+        self.files[f"{SCRIPTS}/tree/.git"] = ("gitdir: ../linked\n", 0o644)
         self.files[f"{SCRIPTS}/linked/HEAD"] = ("ref: refs/heads/main\n", 0o644)
-        self.files[f"{SCRIPTS}/linked/gitdir"] = (f"{self.clone}/{SCRIPTS}/work/.git\n", 0o644)
+        self.files[f"{SCRIPTS}/linked/gitdir"] = (f"{self.clone}/{SCRIPTS}/tree/.git\n", 0o644)
         self.files[f"{SCRIPTS}/linked/commondir"] = ("../common\n", 0o644)
         self.repository(f"{SCRIPTS}/common", "gitdir")
         self.repository("nested/.git", "nested")

@@ -169,6 +169,24 @@ def exit_status(terminal, seconds=60):
     return terminal.exitstatus if terminal.exitstatus is not None else 128 + terminal.signalstatus
 
 
+def end_manager(agentvm):
+    """Without a farewell, so that what it wrote down is all that the next one has."""
+    pid = agentvm.manager_pid()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), 20, "the manager is gone")
+
+
+def record_of(home, name):
+    return json.loads((home.state / "sandboxes" / name / "record.json").read_text())
+
+
+def rewrite_record(home, name, **changes):
+    """The record as a manager that died in the middle would have left it."""
+    record = record_of(home, name) | changes
+    (home.state / "sandboxes" / name / "record.json").write_text(json.dumps(record))
+    return record
+
+
 # --- what is left behind ------------------------------------------------------------------------------------------------
 
 

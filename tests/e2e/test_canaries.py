@@ -125,7 +125,7 @@ def test_every_command_beside_it_runs_nothing_of_the_guests(planted, repository)
                     ["doctor"], ["image", "list"], ["start"]):
         planted.quiet(*command, cwd=repository)
     # Where somebody stands in the guest's own clone, or in what it put there.
-    for folder in (planted.clone, planted.clone / "nested", planted.clone / canaries.SCRIPTS / "work", planted.clone / "bare.git"):
+    for folder in (planted.clone, planted.clone / "nested", planted.clone / canaries.SCRIPTS / "tree", planted.clone / "bare.git"):
         for command in (["status"], ["sync"], ["sync", "--dry-run"], ["plan"], ["config", "show"], ["exec", "--", "true"]):
             planted.quiet(*command, cwd=folder)
         refused = planted.quiet("start", "--name", "other", "--no-attach", cwd=folder)
@@ -182,7 +182,7 @@ def test_the_canaries_would_have_sung(planted):
                        timeout=60, check=False)
 
     (copy / "a.txt").write_text("changed\n")
-    for place in (copy, copy / "nested", copy / ".evil" / "work", copy / "bare.git", copy / ".evil" / "alternate"):
+    for place in (copy, copy / "nested", copy / ".evil" / "tree", copy / "bare.git", copy / ".evil" / "alternate"):
         run(place, "status")
         run(place, "add", "-A")
         run(place, "commit", "-q")

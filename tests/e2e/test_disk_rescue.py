@@ -56,6 +56,15 @@ def test_commits_and_uncommitted_work_come_home(agentvm, home, repository):
     assert harness.temporary_files() - before == set()
 
 
+def test_ending_it_by_force_loses_no_commit(agentvm, home, repository):
+    agentvm.start(repository, BOX, "--workspace", "disk")
+    tip = harness.commit_inside(agentvm, BOX, "c.txt", "three\n")
+    agentvm.run("stop", BOX, "--force")  # at once: git has not waited for the disk, nor has the guest's kernel
+    result = agentvm.run("destroy", BOX, "--force", timeout=RESCUE_SECONDS)
+    assert b"could not be read" not in result.stderr, result.stderr
+    assert harness.git(repository, "rev-parse", f"refs/agentvm/{BOX}/main") == tip
+
+
 def test_a_workspace_that_leads_elsewhere_keeps_the_disk(agentvm, home, repository):
     agentvm.start(repository, BOX, "--workspace", "disk")
     agentvm.exec(BOX, "sudo", "sh", "-c", "mv /workspace /elsewhere && ln -s /etc /workspace", cwd=repository)

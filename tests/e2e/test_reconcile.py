@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -45,22 +44,6 @@ def kill(pids):
             os.kill(pid, signal.SIGKILL)
 
 
-def end_manager(agentvm):
-    """Without a farewell, so that what it wrote down is all that the next one has."""
-    pid = agentvm.manager_pid()
-    os.kill(pid, signal.SIGKILL)
-    harness.eventually(lambda: not os.path.exists(f"/proc/{pid}"), 20, "the manager is gone")
-
-
-def rewrite(home, **changes):
-    """Changes fields of the record as a manager that died in the middle would have left them."""
-    path = home.state / "sandboxes" / NAME / "record.json"
-    record = json.loads(path.read_text())
-    record.update(changes)
-    path.write_text(json.dumps(record))
-    return record
-
-
 def guests(home):
     return set(harness.processes(home, "qemu-system"))
 
@@ -78,7 +61,7 @@ def heals(agentvm, repository):
 
 
 def test_a_machine_without_a_record_is_ended_and_told(agentvm, home, box, repository):
-    end_manager(agentvm)
+    harness.end_manager(agentvm)
     folder = home.state / "sandboxes" / NAME
     kept = home.folder / "kept"
     shutil.move(folder, kept)
@@ -87,13 +70,13 @@ def test_a_machine_without_a_record_is_ended_and_told(agentvm, home, box, reposi
     assert "a machine of ours without a record" in (home.state / "manager.log").read_text()
     kill(harness.processes(home, "virtiofsd"))  # only its record knew it
     shutil.move(kept, folder)
-    end_manager(agentvm)
+    harness.end_manager(agentvm)
     assert agentvm.json("status", NAME)["state"] == "failed"
     heals(agentvm, repository)
 
 
 def test_a_record_without_a_machine_says_what_happened(agentvm, home, box, repository):
-    end_manager(agentvm)
+    harness.end_manager(agentvm)
     kill(guests(home))
     status = agentvm.json("status", NAME)
     assert (status["state"], status["reason"]) == ("failed", "crash")
@@ -102,11 +85,11 @@ def test_a_record_without_a_machine_says_what_happened(agentvm, home, box, repos
 
 
 def test_a_host_that_was_restarted_is_told_apart_from_a_crash(agentvm, home, box, repository):
-    end_manager(agentvm)
+    harness.end_manager(agentvm)
     kill(guests(home))
     kill(harness.processes(home, "virtiofsd"))
-    boot = json.loads((home.state / "sandboxes" / NAME / "record.json").read_text())["boot"]
-    rewrite(home, boot=boot | {"boot_id": "00000000-0000-4000-8000-000000000000"})
+    boot = harness.record_of(home, NAME)["boot"]
+    harness.rewrite_record(home, NAME, boot=boot | {"boot_id": "00000000-0000-4000-8000-000000000000"})
     status = agentvm.json("status", NAME)
     assert (status["state"], status["reason"]) == ("failed", "host-reboot")
     ended(home)
@@ -126,23 +109,23 @@ HALF_FINISHED = [
 # Each boots a guest: the first and the last kinds everywhere, all of them in the full tier.
 @pytest.mark.parametrize("state,left,after", HALF_FINISHED if harness.FULL else HALF_FINISHED[1:2] + HALF_FINISHED[5:])
 def test_a_half_finished_teardown_is_finished(agentvm, home, box, repository, state, left, after):
-    end_manager(agentvm)
+    harness.end_manager(agentvm)
     changes = {"state": state, "teardown": left}
     if "domain-stop" not in left and state == "stopping":
         kill(guests(home))
     if "virtiofsd-stop" not in left and state == "stopping":
         kill(harness.processes(home, "virtiofsd"))
         changes["virtiofsd"] = None
-    rewrite(home, **changes)
+    harness.rewrite_record(home, NAME, **changes)
     assert agentvm.json("status", NAME)["state"] == after
     ended(home)
-    assert json.loads((home.state / "sandboxes" / NAME / "record.json").read_text())["teardown"] == []
+    assert harness.record_of(home, NAME)["teardown"] == []
     heals(agentvm, repository)
 
 
 def test_a_destroy_that_was_cut_short_is_finished(agentvm, home, box, repository):
-    end_manager(agentvm)
-    rewrite(home, state="destroying", teardown=["domain-stop", "virtiofsd-stop", "sockets-remove"])
+    harness.end_manager(agentvm)
+    harness.rewrite_record(home, NAME, state="destroying", teardown=["domain-stop", "virtiofsd-stop", "sockets-remove"])
     assert agentvm.sandboxes() == []
     ended(home)
     assert not (home.state / "sandboxes" / NAME).exists()
@@ -166,10 +149,10 @@ def test_a_manager_that_is_killed_during_a_stop(agentvm, home, box, repository, 
 
 
 def test_a_pid_that_is_another_process_by_now_is_left_alone(agentvm, home, box, repository, bystander):
-    end_manager(agentvm)
-    record = json.loads((home.state / "sandboxes" / NAME / "record.json").read_text())
+    harness.end_manager(agentvm)
+    record = harness.record_of(home, NAME)
     true_share = record["virtiofsd"]
-    rewrite(home, virtiofsd={"pid": bystander.pid, "start_ticks": true_share["start_ticks"]})
+    harness.rewrite_record(home, NAME, virtiofsd={"pid": bystander.pid, "start_ticks": true_share["start_ticks"]})
     # The share that the record names is gone, so the guest cannot go on; whoever has its pid now can.
     status = harness.eventually(lambda: (lambda now: now if now["state"] != "running" else None)(agentvm.json("status", NAME)), 60, "it is told")
     assert (status["state"], status["reason"]) == ("failed", "share-lost")
@@ -181,7 +164,7 @@ def test_a_pid_that_is_another_process_by_now_is_left_alone(agentvm, home, box, 
 def test_what_lies_where_sockets_belong_is_in_nobodys_way(agentvm, home, box, repository):
     agentvm.run("stop", NAME)
     stale = agentvm.json("manager", "status")["socket"]
-    end_manager(agentvm)
+    harness.end_manager(agentvm)
     assert os.path.exists(stale), "kill -9 leaves the manager's socket"
     place = home.state / "s" / hashlib.sha256(NAME.encode()).hexdigest()[:8]
     place.mkdir(mode=0o700)

@@ -36,20 +36,6 @@ def processor_ticks(home):
     return int(fields[11]) + int(fields[12])
 
 
-def end_manager(agentvm):
-    pid = agentvm.manager_pid()
-    os.kill(pid, signal.SIGKILL)
-    harness.eventually(lambda: not os.path.exists(f"/proc/{pid}"), 20, "the manager is gone")
-
-
-def rewrite_state(home, value):
-    """The record as a manager that died right before writing it would have left it."""
-    path = home.state / "sandboxes" / NAME / "record.json"
-    record = json.loads(path.read_text())
-    record["state"] = value
-    path.write_text(json.dumps(record))
-
-
 def test_everything_goes_on_where_it_was(agentvm, home, box):
     agentvm.run("exec", NAME, "--detach", "--", "sh", "-c",
                 "cd /workspace && exec 3>half && printf 'first ' >&3 && n=0; while [ ! -e go ]; do n=$((n+1)); echo $n >/tmp/count; sleep 0.1; done; "
@@ -87,6 +73,8 @@ def test_what_needs_the_guest_names_the_command(agentvm, box, repository):
         assert result.returncode != 0 and b"is paused, not running" in result.stderr and b"agentvm resume " + NAME.encode() in result.stderr, words
     assert agentvm.json("suspend", NAME)["state"] == "paused", "once more changes nothing"
     assert any(row["name"] == NAME and row["state"] == "paused" for row in agentvm.json("list")["sandboxes"])
+    agentvm.run("start", repository, "--name", NAME, "--no-attach", "--fresh", code=2)
+    assert state(agentvm) == "paused", "who asks for a fresh one does not get the old one"
     status = json.loads(agentvm.run("start", repository, "--name", NAME, "--no-attach", "--json", timeout=harness.START_SECONDS).stdout)
     assert status["state"] == "running", "start resumes"
     assert agentvm.exec(NAME, "echo", "here") == "here\n"
@@ -111,7 +99,7 @@ def test_git_wakes_it_when_the_configuration_says_so(agentvm, home, box, reposit
 
 def test_a_manager_that_comes_later_resumes_it(agentvm, home, box):
     agentvm.run("suspend", NAME)
-    end_manager(agentvm)
+    harness.end_manager(agentvm)
     assert state(agentvm) == "paused"
     agentvm.run("resume", NAME)
     assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n"
@@ -122,8 +110,8 @@ def test_a_manager_that_comes_later_resumes_it(agentvm, home, box):
 def test_the_machine_is_the_truth(agentvm, home, box, written, really):
     if really == "paused":
         agentvm.run("suspend", NAME)
-    end_manager(agentvm)
-    rewrite_state(home, written)
+    harness.end_manager(agentvm)
+    harness.rewrite_record(home, NAME, state=written)
     status = agentvm.json("status", NAME)
     assert status["state"] == really and status["reason"] == "host"
     agentvm.run("resume", NAME)
@@ -142,6 +130,7 @@ def test_stopping_lets_it_end_in_order(agentvm, home, box, repository):
 def test_a_machine_killed_while_it_is_suspended_is_a_crash(agentvm, home, box, repository):
     agentvm.exec(NAME, "sh", "-c", "echo more >/workspace/more")
     agentvm.run("suspend", NAME)
+    assert harness.record_of(home, NAME)["unsaved"], "the guest went on after its work was looked at"
     for pid in harness.processes(home, "qemu-system"):
         os.kill(pid, signal.SIGKILL)
     harness.eventually(lambda: state(agentvm) in ("failed", "stopped"), 60, "the end is told")
@@ -154,3 +143,37 @@ def test_destroy_while_suspended_asks_the_guest_first(agentvm, box, repository):
     agentvm.run("suspend", NAME)
     agentvm.run("destroy", NAME, "--force")
     assert harness.git(repository, "rev-parse", f"refs/agentvm/{NAME}/main") == tip
+
+
+@pytest.fixture
+def small_disk(image):
+    """A home whose state lies on a file system that two hundred MiB fill."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    made = harness.Home.make()
+    place = made.folder / "state"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=700", "tmpfs", str(place)], check=True)
+    try:
+        yield made
+    finally:
+        harness.remove(made)
+
+
+def test_a_full_disk_of_the_host_suspends_it(small_disk):
+    agentvm = harness.Agentvm(small_disk)
+    agentvm.start(harness.make_repository(small_disk.folder / "project"), NAME, "--memory", "1G")
+    with agentvm.popen("exec", NAME, "--", "sudo", "dd", "if=/dev/urandom", "of=/big", "bs=1M", "count=400", "conv=fsync", stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL) as writing:
+        harness.eventually(lambda: state(agentvm) == "paused", 120, "the pause is noticed")
+        status = agentvm.json("status", NAME)
+        assert status["reason"] == "host" and "disk of the host is full" in status["message"]
+        refused = agentvm.run("exec", NAME, "--", "true", code=None)
+        assert refused.returncode != 0 and b"disk of the host is full" in refused.stderr and b"agentvm resume" in refused.stderr
+        subprocess.run(["mount", "-o", "remount,size=1500m", str(small_disk.folder / "state")], check=True)
+        agentvm.run("resume", NAME)
+        assert writing.wait(120) == 0, "what was being written has been written"
+    assert state(agentvm) == "running"
+    assert agentvm.exec(NAME, "stat", "-c", "%s", "/big") == f"{400 << 20}\n"
+    agentvm.run("destroy", NAME, "--force")
+    agentvm.run("manager", "stop", code=(0, 2))
+    assert not harness.processes(small_disk)

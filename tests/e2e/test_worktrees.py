@@ -81,7 +81,7 @@ def test_its_commits_are_pending_until_they_are_synced(agentvm, box, tree, repos
     harness.eventually(pending(agentvm, box, 0), 60, "nothing is pending")
 
 
-def test_removing_it_by_force_keeps_what_is_in_it(agentvm, box, tree, repository):
+def test_removing_it_by_force_keeps_what_is_in_it(agentvm, home, box, tree, repository):
     agentvm.exec(box, "sh", "-c", f"echo unsaved >{tree['path']}/unsaved")
     agentvm.run("worktree", "remove", BRANCH, box, code=6)
     assert agentvm.exec(box, "cat", f"{tree['path']}/unsaved") == "unsaved\n"
@@ -89,6 +89,7 @@ def test_removing_it_by_force_keeps_what_is_in_it(agentvm, box, tree, repository
     (wip,) = [ref for ref in removed["rescued"] if "/wip/" in ref]
     assert wip.endswith("-" + tree["path"].rsplit("/", 1)[1])
     assert harness.git(repository, "show", f"{wip}:unsaved") == "unsaved"
+    assert harness.record_of(home, box)["unsaved"], "the guest goes on, and a crash of it is to be salvaged"
     agentvm.exec(box, "test", "-e", tree["path"], code=1)
     assert tree["session"] not in agentvm.exec(box, "sh", "-c", "tmux list-sessions -F '#S' 2>/dev/null || true").split()
     assert BRANCH in agentvm.exec(box, "git", "-C", "/workspace", "branch", "--format", "%(refname:short)").split()

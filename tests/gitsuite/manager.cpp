@@ -2,12 +2,9 @@
 // over guests that are repositories of this machine. The sandbox's name is the repository's path, as git's own tests
 // write it; git-upload-pack runs here instead of in a guest. Everything behind that stream is the product's.
 
-#include <csignal>
-#include <iostream>
-
 #include "cli/manager/ops/pull.hpp"
 #include "tests/support/fake_streams.hpp"
-#include "vmm/base/log.hpp"
+#include "tests/support/stand_in_manager.hpp"
 
 namespace {
 
@@ -49,24 +46,14 @@ int serve(int count, char** words) {
   manager::ManagerOptions options;
   options.paths = resolve_paths();
   options.work_threads = 4;
-  for (int i = 1; i + 1 < count; ++i)
-    if (std::string_view(words[i]) == "--idle-seconds") options.idle = std::chrono::seconds(std::atoi(words[i + 1]));
-  std::signal(SIGPIPE, SIG_IGN);
-  auto lock = manager::acquire_manager_lock(options.paths);
-  log::to_file(options.paths.manager_log());
   test::FakeStreams streams;
-  manager::Service service;
-  add_operations(service, options.paths, streams);
-  return manager::run_manager(service, options, std::move(lock));
+  return test::run_stand_in(options, count, words, [&streams](manager::Service& service, const Paths& paths) {
+    add_operations(service, paths, streams);
+  });
 }
 
 }  // namespace
 
 int main(int count, char** words) {
-  try {
-    return serve(count, words);
-  } catch (const std::exception& problem) {
-    std::cerr << "gitsuite manager: " << problem.what() << "\n";
-    return 3;
-  }
+  return test::report_failure("gitsuite manager", [&] { return serve(count, words); });
 }

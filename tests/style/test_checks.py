@@ -116,7 +116,7 @@ def test_text_check_finds(tree, put, line):
 
 def test_text_check_lets_guests_have_a_root(tree, put):
     put("guest/a.cpp", '"/ro' + 'ot/.profile"\n')
-    put("docs/b.md", "mktemp a.XX" + "XXXX; a network/work/x; $HOME/wo" + "rk/\n")
+    put("docs/b.md", "mktemp a.XX" + "XXXX; a network/wo" + "rk/x; $HOME/wo" + "rk/\n")
     assert check_text.check(tree, hosts=[]) == []
     put("cli/a.cpp", '"/ro' + 'ot/.profile"\n')
     assert len(check_text.check(tree, hosts=[])) == 1

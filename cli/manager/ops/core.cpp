@@ -97,6 +97,15 @@ SandboxRecord Core::apply(const SandboxName& name, SandboxEvent event, const std
   return record;
 }
 
+SandboxRecord Core::as_seen(SandboxRecord record) {
+  const auto here = live(record.name);
+  if (record.state != SandboxState::running || !here || !here->silent()) return record;
+  record.state = next(record.state, SandboxEvent::pause, record.name.str());
+  record.reason = "host";
+  record.message = host_paused_message;
+  return record;
+}
+
 std::shared_ptr<LiveSandbox> Core::live(const SandboxName& name) {
   const std::lock_guard lock(mutex_);
   const auto found = live_.find(name.str());

@@ -28,6 +28,10 @@ namespace agentvm::manager {
 inline constexpr std::string_view default_image = "default";
 
 /// Thread-safe.
+/// Of a sandbox whose vCPUs nobody here stopped.
+inline constexpr const char* host_paused_message =
+    "its vCPUs were stopped by somebody else, or because a disk of the host is full";
+
 class Core {
  public:
   explicit Core(Paths paths);
@@ -72,6 +76,9 @@ class Core {
   /// Moves the record's state and logs it.
   SandboxRecord apply(const SandboxName& name, SandboxEvent event, const std::string& reason,
                       const std::string& message = "");
+
+  /// The record, and in it what a full disk of the host kept from being recorded: that its vCPUs are stopped.
+  SandboxRecord as_seen(SandboxRecord record);
 
   /// What is open into the guest; nothing when it is not running (here).
   std::shared_ptr<LiveSandbox> live(const SandboxName& name);

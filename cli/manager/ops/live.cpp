@@ -40,6 +40,7 @@ std::shared_ptr<guest::Control> LiveSandbox::control() const {
 }
 
 void LiveSandbox::expect_silence(bool silent) {
+  silent_ = silent;
   for (const auto which : {Session::control, Session::data})
     if (const auto session = session_if_alive(which)) session->expect_silence(silent);
 }

@@ -2,6 +2,7 @@
 // What the manager holds open into one running guest. All of it can be lost and made again from the record: kill -9 of
 // the manager costs nothing but this object.
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -38,8 +39,9 @@ class LiveSandbox {
   void set_control(std::shared_ptr<guest::Control> control);
   std::shared_ptr<guest::Control> control() const;
   const guest::SshEndpoint& endpoint() const { return endpoint_; }
-  /// While true, sessions that are open outlast a guest that says nothing.
+  /// While true, sessions that are open outlast a guest that says nothing: its vCPUs are stopped.
   void expect_silence(bool silent);
+  bool silent() const { return silent_; }
   /// Ends sessions and the agent connection. What still uses them sees a lost connection.
   void close();
 
@@ -52,6 +54,7 @@ class LiveSandbox {
   std::unique_ptr<guest::Listener> egress_;
   std::shared_ptr<guest::Control> control_;
   bool closed_ = false;
+  std::atomic<bool> silent_ = false;
   std::mutex dialling_[2];  // one dial at a time per session; taken before mutex_
 };
 

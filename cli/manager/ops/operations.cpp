@@ -32,7 +32,6 @@ namespace {
 constexpr milliseconds hold_limit{20'000};
 constexpr milliseconds teardown_limit{120'000};
 constexpr milliseconds rescue_limit{5 * 60'000};
-constexpr milliseconds wake_limit{60'000};
 constexpr milliseconds force_limit{2'000};       // for a guest whose user has no patience with it
 constexpr milliseconds disk_limit{20 * 60'000};  // all of a workspace comes through an emulated machine
 
@@ -43,7 +42,7 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   const SyncWatch::Quiet quiet(core.syncs(), record.name);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
-  if (!force) record = wake(core, record, Deadline::after(wake_limit));  // to be asked for its work, and to power off
+  if (!force) record = wake(core, record);  // to be asked for its work, and to power off
   const bool running = record.state == SandboxState::running;
   std::vector<std::string> rescued;
   if (running && value_or<bool>(params, "sync", false)) {
@@ -115,7 +114,7 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   std::vector<std::string> rescued;
-  record = wake(core, record, Deadline::after(wake_limit));
+  record = wake(core, record);
   const bool running = record.state == SandboxState::running;
   if (running) rescued = rescue(core, call, record, Rescue::required);
   core.apply(record.name, SandboxEvent::destroy, "user");

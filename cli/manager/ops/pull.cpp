@@ -14,7 +14,6 @@ namespace {
 constexpr milliseconds fetch_limit{20 * 60'000};
 constexpr milliseconds list_limit{60'000};
 constexpr milliseconds hold_limit{20'000};
-constexpr milliseconds wake_limit{60'000};
 
 sync::RemoteRequest remote_request(Core& core, const SandboxRecord& record, const Json& params, const char* scratch) {
   sync::RemoteRequest request;
@@ -38,11 +37,12 @@ Json branches_json(const sync::FetchVerdict& verdict) {
           {"rejected", rejected}};
 }
 
+/// When git asks for the list, which it does before it fetches.
 void wake_if_asked(Core& core, const Json& params) {
   if (!value_or<bool>(params, "wake", false)) return;
   const auto name = core.resolve(params).name;
   const auto hold = core.hold(name, Deadline::after(hold_limit));
-  wake(core, core.store().get(name), Deadline::after(wake_limit));
+  wake(core, core.store().get(name));
 }
 
 }  // namespace
@@ -116,7 +116,6 @@ Json list_remote(Core& core, CallContext& call, const Json& params) {
 }
 
 Json fetch_remote(Core& core, CallContext& call, const Json& params) {
-  wake_if_asked(core, params);
   const auto [record, live] = running_sandbox(core, params);
   const auto git_dir = target_repository(core.paths(), params);
   const auto deadline = Deadline::after(fetch_limit);

@@ -81,7 +81,7 @@ std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxReco
     auto rescued = rescue_work(core, record, Deadline::after(rescue_limit));
     if (how == Rescue::required && !rescued.warnings.empty())
       throw Error(ErrorCode::operation_failed, rescued.warnings.front());
-    if (rescued.warnings.empty()) mark_unsaved(core, record.name, false);
+    if (rescued.warnings.empty() && how != Rescue::in_passing) mark_unsaved(core, record.name, false);
     for (const auto& warning : rescued.warnings) call.warning(warning);
     return std::move(rescued.refs);
   } catch (Error& error) {

@@ -19,10 +19,13 @@ struct Rescued {
 /// Throws when the guest or the project cannot be reached.
 Rescued rescue_work(Core& core, const SandboxRecord& record, Deadline deadline);
 
-/// Rescue before the guest goes; a failure is told, and stops what would lose the work only where `required`.
-enum class Rescue { best_effort, required };
-/// As `rescue_work`, in a call that ends the guest: says what it does, and when all of it arrived the record does so,
-/// too. Returns the references. Throws where it is `required` alone.
+enum class Rescue {
+  in_passing,   ///< the guest goes on afterwards
+  best_effort,  ///< the guest ends, and its workspace stays
+  required      ///< the workspace goes, too
+};
+/// As `rescue_work`, in a call: says what it does. Where the guest ends and all of it arrived, the record says so.
+/// Throws where it is `required` alone; else a failure is a warning. Returns the references.
 std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how);
 
 /// Whether the sandbox may hold work that the host lacks: so from the first moment that a guest runs.

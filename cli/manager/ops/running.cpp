@@ -18,6 +18,7 @@ constexpr milliseconds call_limit{20'000};
 constexpr milliseconds teardown_limit{60'000};
 constexpr milliseconds take_over_limit{30'000};
 constexpr milliseconds redial_pause{2'000};
+constexpr milliseconds full_disk_pause{10'000};
 constexpr milliseconds end_notice_limit{10'000};
 constexpr milliseconds dial_limit{60'000};
 
@@ -90,8 +91,7 @@ bool machine_runs(Core& core, const SandboxRecord& record) {
 SandboxRecord match_pause(Core& core, const SandboxRecord& record) {
   const bool paused = machine_state(core, record) == DomainState::paused;
   if (paused && record.state == SandboxState::running)
-    return core.apply(record.name, SandboxEvent::pause, "host",
-                      "its vCPUs were stopped by somebody else, or by a disk of the host that is full");
+    return core.apply(record.name, SandboxEvent::pause, "host", host_paused_message);
   if (!paused && record.state == SandboxState::paused)
     return core.apply(record.name, SandboxEvent::resume, "host", "its vCPUs were resumed by somebody else");
   return record;
@@ -246,8 +246,15 @@ void machine_paused(Core& core, const std::string& domain) {
     if (!current || current->state != SandboxState::running || !live) return;
     if (machine_state(core, *current) != DomainState::paused) return;
     live->expect_silence(true);
-    match_pause(core, *current);
-    return core.leave_guest(record.name);
+    core.leave_guest(record.name);
+    try {
+      match_pause(core, *current);
+    } catch (const Error& error) {  // on a full disk, which may be why it stopped: until then `as_seen` says so
+      log::warn("manager", "{} is paused: {}", record.name.str(), error.what());
+      core.janitor().post_later(full_disk_pause, "pause of " + domain,
+                                [&core, domain] { machine_paused(core, domain); });
+    }
+    return;
   }
 }
 

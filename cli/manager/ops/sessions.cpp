@@ -96,7 +96,7 @@ std::string command_to_run(const SandboxRecord& record) {
 }  // namespace
 
 std::pair<SandboxRecord, std::shared_ptr<LiveSandbox>> running_sandbox(Core& core, const Json& params) {
-  auto record = core.resolve(params);
+  auto record = core.as_seen(core.resolve(params));
   if (record.state != SandboxState::running) {
     const auto why = record.message.empty() ? std::string() : " (" + record.message + ")";
     throw Error(ErrorCode::wrong_state,

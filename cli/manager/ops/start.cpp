@@ -29,7 +29,6 @@ constexpr milliseconds seed_limit{30 * 60'000};
 constexpr milliseconds short_limit{60'000};
 constexpr milliseconds hold_limit{10'000};
 constexpr milliseconds rescue_limit{5 * 60'000};
-constexpr milliseconds wake_limit{60'000};
 
 /// The folder in which a clone grows; renamed when it is whole.
 constexpr const char* seeding_folder = "workspace.new";
@@ -303,13 +302,13 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
   auto record = find_or_create(core, plan);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
-  if (record.state == SandboxState::paused) {
+  if (record.state == SandboxState::paused && !fresh) {
     report(call.progress_function(), "resume", "resuming " + record.name.str());
-    auto status = sandbox_status(core, wake(core, record, Deadline::after(wake_limit)), Detail::verbose);
+    auto status = sandbox_status(core, wake(core, record), Detail::verbose);
     status["already_running"] = false;
     return status;
   }
-  if (record.state == SandboxState::running) {
+  if (record.state == SandboxState::running || record.state == SandboxState::paused) {
     auto status = sandbox_status(core, record, Detail::verbose);
     status["already_running"] = true;
     return status;

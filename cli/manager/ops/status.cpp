@@ -48,7 +48,8 @@ void add_details(Core& core, const SandboxRecord& record, Json& status) {
 
 }  // namespace
 
-Json sandbox_status(Core& core, const SandboxRecord& record, Detail detail) {
+Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
+  const auto record = core.as_seen(stored);
   Json status{{"schema", "agentvm.status/1"},
               {"name", record.name.str()},
               {"state", to_string(record.state)},

@@ -23,6 +23,15 @@ void set_clock(Core& core, const SandboxName& name, Deadline deadline) {
   control->set_time(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count(), deadline);
 }
 
+/// A machine that could not be resumed as a whole is as it was: the record says so, too.
+void stop_again(Hypervisor& hypervisor, const SandboxRecord& record) {
+  try {
+    hypervisor.pause(record.domain, Deadline::after(machine_limit));
+  } catch (const Error& error) {
+    log::warn("resume", "{}: its vCPUs are not stopped again: {}", record.name.str(), error.what());
+  }
+}
+
 }  // namespace
 
 void write_back(Core& core, const SandboxName& name, Deadline deadline) {
@@ -34,22 +43,31 @@ void write_back(Core& core, const SandboxName& name, Deadline deadline) {
     }
 }
 
-SandboxRecord wake(Core& core, const SandboxRecord& record, Deadline deadline) {
-  if (record.state != SandboxState::paused) return record;
+SandboxRecord wake(Core& core, const SandboxRecord& record) {
   const auto& name = record.name;
+  const auto live = core.live(name);
+  if (core.as_seen(record).state != SandboxState::paused) return record;
+  const auto deadline = Deadline::after(machine_limit + answer_limit);
   const auto hypervisor = core.hypervisor(record.libvirt_uri, deadline);
-  const auto start = [&] { hypervisor->resume(record.domain, deadline); };
-  if (const auto live = core.live(name)) {
-    start();
-    live->expect_silence(false);
-  } else {
-    connect_running(core, record, deadline, start);  // a manager that came after the pause
-  }
-  mark_unsaved(core, name, true);
-  const auto woken = core.apply(name, SandboxEvent::resume, "user");
-  core.follow_guest(name);
   try {
-    set_clock(core, name, Deadline::after(answer_limit).sooner(deadline));
+    if (live) {
+      hypervisor->resume(record.domain, deadline);
+      live->expect_silence(false);
+    } else {  // a manager that came after the pause
+      connect_running(core, record, deadline, [&] { hypervisor->resume(record.domain, deadline); });
+    }
+  } catch (Error& error) {
+    if (live) live->expect_silence(true);
+    stop_again(*hypervisor, record);
+    error.while_doing("resuming " + name.str());
+    error.with_hint("agentvm stop " + name.str() + " --force");
+    throw;
+  }
+  const bool recorded = record.state == SandboxState::paused;
+  const auto woken = recorded ? core.apply(name, SandboxEvent::resume, "user") : record;
+  if (live) core.follow_guest(name);
+  try {
+    set_clock(core, name, Deadline::after(answer_limit));
   } catch (const Error& error) {
     log::warn("resume", "{}: its clock is not set: {}", name.str(), error.what());
   }
@@ -63,9 +81,9 @@ Json suspend_sandbox(Core& core, CallContext& call, const Json& params) {
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   std::vector<std::string> rescued;
-  if (record.state != SandboxState::paused) {
+  if (core.as_seen(record).state != SandboxState::paused) {
     next(record.state, SandboxEvent::pause, record.name.str());  // said before anything is done
-    rescued = rescue(core, call, record, Rescue::best_effort);
+    rescued = rescue(core, call, record, Rescue::in_passing);
     write_back(core, record.name, Deadline::after(write_limit));
     const auto live = core.live(record.name);
     if (live) live->expect_silence(true);
@@ -74,7 +92,6 @@ Json suspend_sandbox(Core& core, CallContext& call, const Json& params) {
           ->pause(record.domain, Deadline::after(machine_limit));
     } catch (const Error&) {
       if (live) live->expect_silence(false);
-      mark_unsaved(core, record.name, true);
       throw;
     }
     record = core.apply(record.name, SandboxEvent::pause, "user");
@@ -89,9 +106,9 @@ Json resume_sandbox(Core& core, CallContext&, const Json& params) {
   auto record = core.resolve(params);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
-  if (record.state != SandboxState::running) {
-    next(record.state, SandboxEvent::resume, record.name.str());
-    record = wake(core, record, Deadline::after(machine_limit + answer_limit));
+  if (core.as_seen(record).state != SandboxState::running) {
+    next(core.as_seen(record).state, SandboxEvent::resume, record.name.str());
+    record = wake(core, record);
   }
   return sandbox_status(core, record, Detail::brief);
 }

@@ -19,7 +19,7 @@ Json resume_sandbox(Core& core, CallContext& call, const Json& params);
 void write_back(Core& core, const SandboxName& name, Deadline deadline);
 
 /// As `resume_sandbox`, for an operation that needs a running guest and has its hold: a paused sandbox runs when it
-/// returns. Throws when the machine is gone or does not answer.
-SandboxRecord wake(Core& core, const SandboxRecord& record, Deadline deadline);
+/// returns. Blocks for a minute at most. Throws when the machine is gone or does not answer; it is paused then.
+SandboxRecord wake(Core& core, const SandboxRecord& record);
 
 }  // namespace agentvm::manager

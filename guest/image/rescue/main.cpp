@@ -89,13 +89,5 @@ int main(int argc, char** argv) {
   using namespace agentvm;
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGXFSZ, SIG_IGN);
-  try {
-    return run_command({argv, argv + argc});
-  } catch (const Error& error) {
-    print_error(STDOUT_FILENO, error);
-    return exit_code(error.code());
-  } catch (const std::exception& error) {
-    print_error(STDOUT_FILENO, Error(ErrorCode::operation_failed, error.what()));
-    return exit_code(ErrorCode::operation_failed);
-  }
+  return run_program([&] { return run_command({argv, argv + argc}); });
 }

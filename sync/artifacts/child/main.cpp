@@ -116,8 +116,7 @@ int answer(Json (*work)()) {
   } catch (const Error& error) {
     say("error", {{"code", to_string(error.code())}, {"message", error.what()}});
   } catch (const std::bad_alloc&) {
-    say("error",
-        {{"code", "operation-failed"}, {"message", "the list of build products needs more memory than it may"}});
+    say("error", {{"code", "operation-failed"}, {"message", "what is sent names more files than there is memory for"}});
   } catch (const std::exception& error) {
     say("error", {{"code", "operation-failed"}, {"message", error.what()}});
   }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cli/manager/service.hpp"
+#include "tests/support/stand_in_manager.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/process.hpp"
@@ -271,24 +272,12 @@ int serve(int count, char** words) {
     options.idle = milliseconds(std::stoi(*idle));
   if (const auto limit = read_file_if_exists(home / "fake-retire-milliseconds"))
     options.retire_limit = milliseconds(std::stoi(*limit));
-  for (int i = 1; i + 1 < count; ++i)
-    if (std::string_view(words[i]) == "--idle-seconds") options.idle = std::chrono::seconds(std::atoi(words[i + 1]));
-  std::signal(SIGHUP, SIG_IGN);
-  auto lock = manager::acquire_manager_lock(options.paths);
-  log::to_file(options.paths.manager_log());
-  log::set_levels("*:debug");
-  manager::Service service;
-  add_operations(service, home);
-  return manager::run_manager(service, options, std::move(lock));
+  return test::run_stand_in(options, count, words,
+                            [&home](manager::Service& service, const Paths&) { add_operations(service, home); });
 }
 
 }  // namespace
 
 int main(int count, char** words) {
-  try {
-    return serve(count, words);
-  } catch (const std::exception& problem) {
-    std::cerr << "fake manager: " << problem.what() << "\n";
-    return 3;
-  }
+  return test::report_failure("fake manager", [&] { return serve(count, words); });
 }
