@@ -28,8 +28,8 @@ void say_state(Invocation& run, const Json& status) {
     run.out.say("kept as " + (ref.is_string() ? clean(ref.get<std::string>()) : text_at(ref, "name")));
 }
 
-int call_and_say(Invocation& run, const char* method, Json params) {
-  const auto result = run.call(method, std::move(params));
+int call_and_say(Invocation& run, const char* method, const Json& params) {
+  const auto result = run.call(method, params);
   if (run.out.json())
     run.out.print_json(result);
   else
