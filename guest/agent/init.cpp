@@ -46,7 +46,7 @@ void answer_trial() {
   power_off_now();
 }
 
-/// Frees the initramfs: removes everything on the file system of `dir_fd`, which it takes.
+/// Removes what is in the folder `dir_fd`, which it takes, and on the file system `device`.
 void empty_folder(int dir_fd, dev_t device) {
   DIR* dir = ::fdopendir(dir_fd);
   if (!dir) return;
@@ -65,6 +65,15 @@ void empty_folder(int dir_fd, dev_t device) {
   ::closedir(dir);
 }
 
+/// As the distribution does it at boot, but before anybody can come in: systemd-tmpfiles would do it under the hands of
+/// whoever is there already.
+void empty_temporary_folder() {
+  struct stat status {};
+  const int folder = ::open((std::string(new_root) + "/tmp").c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (folder >= 0 && ::fstat(folder, &status) == 0) empty_folder(folder, status.st_dev);
+}
+
+/// Frees the initramfs, too.
 void switch_root() {
   struct stat old_status {};
   const int old_root = check_errno(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "/");
@@ -111,6 +120,7 @@ class Init {
     begin("mounting the root disk");
     wait_for_path("/dev/vda", Deadline::after(device_patience));
     mount_or_throw("/dev/vda", new_root, "ext4", 0);
+    empty_temporary_folder();
     begin("waiting for the host's identity request");
     const auto end = server_->run(Deadline::after(identity_patience));
     if (end == Server::End::identity_failed) throw Error(ErrorCode::operation_failed, failure_);
