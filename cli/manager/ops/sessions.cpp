@@ -40,23 +40,23 @@ void follow_messages(CallContext& call, const std::shared_ptr<guest::Exec>& proc
 }
 
 /// Hands the process to the client and answers when it has ended; the process lives exactly as long as this call.
-void serve(Core& core, const std::shared_ptr<Responder>& call, std::shared_ptr<guest::Exec> process, bool terminal,
-           Json result) {
+void serve(Core& core, const SandboxName& name, const std::shared_ptr<Responder>& call,
+           std::shared_ptr<guest::Exec> process, bool terminal, Json result) {
   follow_messages(*call, process);
   std::vector<UniqueFd> streams;
   streams.push_back(process->take_io());
   if (!terminal) streams.push_back(process->take_err());
   call->send_streams(std::move(streams));
   struct Running {
-    std::shared_ptr<guest::Exec> process;  // reset on the janitor's thread alone
+    std::shared_ptr<guest::Exec> process;  // reset on the janitor's lane alone
     std::optional<std::stop_callback<std::function<void()>>> on_cancel;
   };
   auto running = std::make_shared<Running>();
   running->process = process;
   // Hanging up may wait for the session's thread, so neither the server's thread nor the process's own callback does
   // it.
-  const auto hang_up = [&core, weak = std::weak_ptr(running)] {
-    core.janitor().post("hang up", [weak] {
+  const auto hang_up = [&core, lane = "hang up " + name.str(), weak = std::weak_ptr(running)] {
+    core.janitor().post(lane, [weak] {
       if (const auto held = weak.lock()) held->process.reset();
     });
   };
@@ -158,7 +158,7 @@ void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Jso
     call->respond({{"schema", "agentvm.exec/1"}, {"detached", true}});
     return;
   }
-  serve(core, call, std::shared_ptr<guest::Exec>(session->exec(spec, deadline)), terminal,
+  serve(core, record.name, call, std::shared_ptr<guest::Exec>(session->exec(spec, deadline)), terminal,
         {{"schema", "agentvm.exec/1"}});
 }
 
@@ -194,7 +194,7 @@ void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const J
   spec.term = value_or<std::string>(params, "term", spec.term);
   const auto deadline = Deadline::after(session_limit);
   const auto session = live->session(Session::control, deadline);
-  serve(core, call, std::shared_ptr<guest::Exec>(session->exec(spec, deadline)), true,
+  serve(core, record.name, call, std::shared_ptr<guest::Exec>(session->exec(spec, deadline)), true,
         {{"schema", "agentvm.attach/1"},
          {"session", name},
          {"message", fmt::format("detached from {}; it goes on", name)}});

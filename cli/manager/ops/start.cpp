@@ -185,7 +185,7 @@ class StartFlow {
     const auto current = record();
     // Ctrl-C ends the machine, which ends every wait below.
     const std::stop_callback on_cancel(call_.cancelled(), [this, current] {
-      core_.janitor().post("cancelled start", [this_core = &core_, current] {
+      core_.janitor().post("cancelled start of " + current.name.str(), [this_core = &core_, current] {
         const auto deadline = Deadline::after(short_limit);
         const auto info = this_core->store().find(current.name);
         if (info && info->state == SandboxState::starting)

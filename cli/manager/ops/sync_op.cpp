@@ -149,10 +149,10 @@ void next_sync(Core& core, const std::shared_ptr<Responder>& call, const Json& p
     if (waiting->over) return;
     waiting->handle = std::move(handle);
   }
-  waiting->on_cancel.emplace(call->cancelled(), [&core, weak = std::weak_ptr(waiting), call] {
+  waiting->on_cancel.emplace(call->cancelled(), [&core, name, weak = std::weak_ptr(waiting), call] {
     call->fail(Error(ErrorCode::cancelled, "cancelled"));
     // This runs on the server's thread, and inside what leaving destroys.
-    core.janitor().post("stop following", [weak] {
+    core.janitor().post("stop following " + name.str(), [weak] {
       if (const auto held = weak.lock()) held->leave();
     });
   });
