@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "guest/protocol/base64.hpp"
+#include "vmm/base/base64.hpp"
 
 namespace agentvm::guest {
 namespace {

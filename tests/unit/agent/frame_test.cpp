@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "guest/protocol/base64.hpp"
 #include "tests/support/temporary_folder.hpp"
+#include "vmm/base/base64.hpp"
 #include "vmm/base/error.hpp"
 
 namespace agentvm::guest {

@@ -1,10 +1,10 @@
-#include "guest/protocol/base64.hpp"
+#include "vmm/base/base64.hpp"
 
 #include <cstdint>
 
 #include "vmm/base/error.hpp"
 
-namespace agentvm::guest {
+namespace agentvm {
 namespace {
 constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -48,4 +48,4 @@ std::string base64_decode(std::string_view text) {
   return bytes;
 }
 
-}  // namespace agentvm::guest
+}  // namespace agentvm
