@@ -35,6 +35,7 @@ enum class KeyType {
   choice,   ///< one of `choices`
   hosts,    ///< a list of host[:port] and *.domain[:port]
   grants,   ///< a list of host:port
+  proxy,    ///< direct, environment or http://host:port
   presets,  ///< a list of some of `choices`
   globs,    ///< a list of path patterns, as in .gitignore
   levels,   ///< log levels, `sync:debug,*:info`

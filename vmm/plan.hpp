@@ -98,14 +98,13 @@ struct Plan {
     Planned<unsigned> seconds;
   } sync_limits;
   Planned<std::vector<std::string>> egress_presets, egress_allow, egress_deny, egress_grants;
+  Planned<std::string> egress_upstream;
   Planned<bool> git_identity;
   std::vector<std::string> warnings;  ///< for standard error, before the start
 
   /// `{schema: "agentvm.plan/1", project, subfolder, <key>: {value, origin}, ..., warnings}`; the keys are the
   /// configuration's, dots as '_'.
   Json to_json() const;
-  /// For people: one line per value with where it came from.
-  std::string render() const;
 };
 
 /// A guest gets at most three quarters of the host's memory and leaves 1 GiB of what is available now, so that the host

@@ -172,6 +172,9 @@ std::string render_plan(const Json& plan, const Style& style, unsigned width) {
   if (egress.empty()) return text;
   text += fmt::format("\n{}\n  {}\n", style.paint(Tone::strong, "network " + text_at(egress, "mode")),
                       text_at(egress, "exposes"));
+  if (const auto upstream = text_at(egress, "upstream", "direct"); upstream != "direct")
+    text += fmt::format("  through the proxy {}, which resolves names itself\n",
+                        upstream == "environment" ? "of the environment" : upstream);
   return text + render_egress_rules(egress, style);
 }
 

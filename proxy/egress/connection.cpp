@@ -223,14 +223,48 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   if (!verdict.allowed) co_return denied(verdict);
   decision_.rule = verdict.rule;
   decision_.cause = Cause::allowed;
-  due_in(limits.resolve + limits.connect + milliseconds(5000));  // each has its own end; this is for mistakes of ours
-  // The name is resolved once, here; what was judged is what is connected to.
+  // Each has its own end; this is for mistakes of ours.
+  due_in(2 * limits.resolve + 2 * limits.connect + milliseconds(5000));
   const std::string host = normal_host(head_.target.host).value_or("");
-  const auto addresses = co_await resolve(host);
+  auto refusal = co_await reach(host, verdict);
   if (ended_) co_return std::nullopt;
+  if (refusal) co_return refusal;
+  // The policy may have changed while the name was looked up.
+  Verdict now = core_.decide(sandbox_, head_.target);
+  if (now.allowed && now.grant != verdict.grant) now = {.reason = "the policy has just changed", .cause = now.cause};
+  if (!now.allowed || now.grant != verdict.grant) co_return denied(now);
+  decision_.kind = Kind::allowed;
+  deciding_ = false;
+  co_return std::nullopt;
+}
+
+Connection::Refusal Connection::unreachable(std::string why) {
+  decision_.reason = std::move(why);
+  return {502, Kind::failed,
+          fmt::format("agentvm: {}:{} cannot be reached from the host: {}.\n", decision_.host, decision_.port,
+                      decision_.reason),
+          SocksReply::refused};
+}
+
+// Connects to what was judged. Behind a proxy names are sent on as they are: only addresses in requests, and the names
+// of grants, which may be those of this network, are looked at here.
+awaitable<std::optional<Connection::Refusal>> Connection::reach(const std::string& host, const Verdict& verdict) {
+  auto proxy = core_.upstream_for({host, head_.target.port});
+  const bool literal = IpAddress::parse(host).has_value();
+  if (proxy && !literal && !verdict.grant) co_return co_await reach_through(host, std::move(proxy));
+  const auto addresses = co_await resolve(host);  // once: what is judged is what is connected to
+  if (ended_) co_return std::nullopt;
+  const bool near = !addresses.empty() && EgressPolicy::reachable(addresses, false, core_.options().own()).empty();
+  if (proxy && !near) co_return co_await reach_through(host, std::move(proxy));
+  co_return co_await reach_directly(host, verdict, addresses);
+}
+
+awaitable<std::optional<Connection::Refusal>> Connection::reach_directly(const std::string& host,
+                                                                         const Verdict& verdict,
+                                                                         const std::vector<IpAddress>& addresses) {
   if (addresses.empty()) {
     decision_.reason = "the name does not resolve on the host";
-    co_return Refusal{502, Kind::failed, fmt::format("agentvm: {} does not resolve on the host.\n", decision_.host),
+    co_return Refusal{502, Kind::failed, fmt::format("agentvm: {} does not resolve on the host.\n", host),
                       SocksReply::host_unreachable};
   }
   const auto allowed = EgressPolicy::reachable(addresses, verdict.grant, core_.options().own());
@@ -240,21 +274,46 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
                                  addresses.front().str());
     co_return denied(special);
   }
-  if (const std::string failure = co_await connect(allowed, head_.target.port); !failure.empty()) {
-    if (ended_) co_return std::nullopt;
-    decision_.reason = failure;
-    co_return Refusal{
-        502, Kind::failed,
-        fmt::format("agentvm: {}:{} cannot be reached from the host: {}.\n", decision_.host, decision_.port, failure),
-        SocksReply::refused};
-  }
-  // The policy may have changed while the name was looked up.
-  Verdict now = core_.decide(sandbox_, head_.target);
-  if (now.allowed && now.grant != verdict.grant) now = {.reason = "the policy has just changed", .cause = now.cause};
-  if (!now.allowed || now.grant != verdict.grant) co_return denied(now);
-  decision_.kind = Kind::allowed;
-  deciding_ = false;
+  std::string failure = co_await connect(allowed, head_.target.port);
+  if (failure.empty()) co_return std::nullopt;
+  co_return unreachable(std::move(failure));
+}
+
+awaitable<std::optional<Connection::Refusal>> Connection::reach_through(const std::string& host,
+                                                                        std::shared_ptr<const UpstreamProxy> proxy) {
+  const auto addresses = co_await resolve(proxy->address.host);
+  std::string failure = "its name does not resolve on the host";
+  if (!addresses.empty()) failure = co_await connect(addresses, proxy->address.port);
+  if (failure.empty() && head_.tunnel) failure = co_await open_through(host, *proxy);
+  if (!failure.empty()) co_return unreachable(fmt::format("through the proxy {}: {}", proxy->str(), failure));
+  if (!head_.tunnel) asked_ = std::move(proxy);
   co_return std::nullopt;
+}
+
+/// Empty when the proxy leads to the target now, else why it does not.
+awaitable<std::string> Connection::open_through(const std::string& host, const UpstreamProxy& proxy) {
+  const std::string request = tunnel_request(proxy, {host, head_.target.port});
+  wake_.expires_after(core_.options().limits.connect);
+  wake_.async_wait([self = shared_from_this()](error_code error) {
+    error_code none;
+    if (!error) self->upstream_.cancel(none);
+  });
+  TunnelAnswer answer{.incomplete = true};
+  bool more = co_await send(upstream_, request);
+  while (more && answer.incomplete) {
+    const auto seen = early_.size();
+    early_.resize(seen + read_bytes);
+    const auto [error, size] =
+        co_await upstream_.async_read_some(asio::buffer(early_.data() + seen, read_bytes), as_result);
+    early_.resize(seen + size);
+    more = !error && !ended_;
+    if (more) answer = parse_tunnel_answer(early_);
+  }
+  wake_.cancel();
+  if (answer.incomplete) co_return "it does not answer";
+  if (!answer.open) co_return answer.problem;
+  early_.erase(0, answer.size);
+  co_return "";
 }
 
 awaitable<std::vector<IpAddress>> Connection::resolve(const std::string& host) {

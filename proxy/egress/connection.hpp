@@ -35,6 +35,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<bool> read_head();
   asio::awaitable<bool> read_socks();
   Refusal denied(const Verdict& verdict);
+  Refusal unreachable(std::string why);
+  asio::awaitable<std::optional<Refusal>> reach(const std::string& host, const Verdict& verdict);
+  asio::awaitable<std::optional<Refusal>> reach_directly(const std::string& host, const Verdict& verdict,
+                                                         const std::vector<IpAddress>& addresses);
+  asio::awaitable<std::optional<Refusal>> reach_through(const std::string& host,
+                                                        std::shared_ptr<const UpstreamProxy> proxy);
+  asio::awaitable<std::string> open_through(const std::string& host, const UpstreamProxy& proxy);
   asio::awaitable<std::vector<IpAddress>> resolve(const std::string& host);
   asio::awaitable<std::string> connect(const std::vector<IpAddress>& addresses, std::uint16_t port);
   asio::awaitable<void> answer(Refusal refusal);
@@ -62,7 +69,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::steady_timer watchdog_, wake_;
   SteadyTime due_;
   std::string sandbox_;
-  std::string input_;  // read from the client, not yet used
+  std::string input_;                           // read from the client, not yet used
+  std::string early_;                           // read from the server through a proxy's tunnel, not yet passed on
+  std::shared_ptr<const UpstreamProxy> asked_;  // the proxy that gets the plain request
   RequestHead head_;
   std::optional<HeadFault> fault_;
   std::optional<SocksReply> socks_fault_;

@@ -60,6 +60,16 @@ void Egress::Core::set_policy(const std::string& sandbox, EgressPolicy policy) {
   });
 }
 
+void Egress::Core::set_upstream(std::optional<UpstreamProxy> proxy) {
+  post([this, proxy = std::move(proxy)]() mutable {
+    upstream_ = proxy ? std::make_shared<const UpstreamProxy>(std::move(*proxy)) : nullptr;
+  });
+}
+
+std::shared_ptr<const UpstreamProxy> Egress::Core::upstream_for(const HostPort& target) const {
+  return upstream_ && upstream_->serves(target) ? upstream_ : nullptr;
+}
+
 void Egress::Core::forget(const std::string& sandbox) {
   post([this, sandbox] {
     policies_.erase(sandbox);
@@ -158,6 +168,9 @@ Egress::Egress(Options options) : core_(std::make_unique<Core>(std::move(options
 Egress::~Egress() = default;
 void Egress::set_policy(const std::string& sandbox, EgressPolicy policy) {
   core_->set_policy(sandbox, std::move(policy));
+}
+void Egress::set_upstream(std::optional<UpstreamProxy> proxy) {
+  core_->set_upstream(std::move(proxy));
 }
 void Egress::forget(const std::string& sandbox) {
   core_->forget(sandbox);

@@ -26,6 +26,7 @@ class Egress::Core {
   void post(std::function<void()> task) { asio::post(io_, std::move(task)); }
   void begin(std::shared_ptr<Socket> client, std::string sandbox);
   void set_policy(const std::string& sandbox, EgressPolicy policy);
+  void set_upstream(std::optional<UpstreamProxy> proxy);
   void forget(const std::string& sandbox);
   void stop(Deadline deadline);
   std::size_t connection_count() const { return count_; }
@@ -34,6 +35,8 @@ class Egress::Core {
   asio::io_context& io() { return io_; }
   const Options& options() const { return options_; }
   Verdict decide(const std::string& sandbox, const HostPort& target) const;
+  /// The proxy to go through; nullptr for what is reached without one.
+  std::shared_ptr<const UpstreamProxy> upstream_for(const HostPort& target) const;
   ResolverPool& resolver() { return *resolver_; }
   bool crowded(const std::string& sandbox) const;
   void add(const std::shared_ptr<Connection>& connection);
@@ -47,6 +50,7 @@ class Egress::Core {
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::unique_ptr<ResolverPool> resolver_;
   std::map<std::string, EgressPolicy> policies_;
+  std::shared_ptr<const UpstreamProxy> upstream_;
   std::map<const Connection*, std::shared_ptr<Connection>> connections_;
   std::map<std::string, std::size_t> per_sandbox_;
   std::atomic<std::size_t> count_ = 0;

@@ -9,6 +9,7 @@
 
 #include "proxy/egress/policy.hpp"
 #include "proxy/egress/resolver.hpp"
+#include "proxy/egress/upstream_proxy.hpp"
 #include "vmm/base/clock.hpp"
 #include "vmm/base/fd.hpp"
 
@@ -60,6 +61,8 @@ class Egress {
 
   /// Replaces the policy of `sandbox`, for what comes and for what runs: connections that it no longer allows end.
   void set_policy(const std::string& sandbox, EgressPolicy policy);
+  /// The proxy that the host stands behind, for what comes from now on; nothing: connections are made directly.
+  void set_upstream(std::optional<UpstreamProxy> proxy);
   /// No policy any more; its connections end.
   void forget(const std::string& sandbox);
   /// Answers on `connection` (a connected stream socket). A sandbox without a policy may reach nothing.

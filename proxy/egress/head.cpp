@@ -232,14 +232,28 @@ HeadResult parse_tunnelled_head(std::string_view data, const HostPort& tunnel, s
   return parse(data, &tunnel, seen_bytes);
 }
 
-std::string RequestHead::serialise() const {
+std::string RequestHead::authority() const {
   std::string authority = target.str();
   if (target.port == 80) authority.resize(authority.rfind(':'));
-  std::string text = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", method, path, authority);
+  return authority;
+}
+
+std::string RequestHead::text(const std::string& request_target, const std::string& authorization) const {
+  std::string text = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", method, request_target, authority());
   for (const auto& [name, value] : headers) text += fmt::format("{}: {}\r\n", name, value);
+  if (!authorization.empty()) text += fmt::format("Proxy-Authorization: {}\r\n", authorization);
   if (body == Body::sized) text += fmt::format("Content-Length: {}\r\n", body_bytes);
   if (body == Body::chunked) text += "Transfer-Encoding: chunked\r\n";
   return text + "Connection: close\r\n\r\n";
+}
+
+std::string RequestHead::serialise() const {
+  return text(path, "");
+}
+
+std::string RequestHead::serialise_for_proxy(const std::string& authorization) const {
+  // "OPTIONS *" is asked of a server as a whole; its absolute form has no path (RFC 9112, 3.2.4).
+  return text(fmt::format("http://{}{}", authority(), path == "*" ? "" : path), authorization);
 }
 
 std::size_t ChunkDecoder::feed(std::string_view data, std::string& out) {

@@ -28,6 +28,13 @@ struct RequestHead {
 
   /// The request for the origin server: origin form, own Host and framing, `Connection: close`.
   std::string serialise() const;
+  /// The same for a proxy that is asked for it: absolute form, with `authorization` as Proxy-Authorization unless
+  /// empty.
+  std::string serialise_for_proxy(const std::string& authorization) const;
+
+ private:
+  std::string authority() const;
+  std::string text(const std::string& request_target, const std::string& authorization) const;
 };
 
 /// Why a request is refused.

@@ -50,6 +50,11 @@ awaitable<void> Connection::tunnel() {
   const std::string established =
       socks_ ? socks_answer(SocksReply::succeeded) : "HTTP/1.1 200 Connection established\r\n\r\n";
   if (!co_await send(*client_, established)) co_return;
+  if (!early_.empty()) {
+    decision_.bytes_down += early_.size();
+    if (!co_await send(*client_, early_)) co_return;
+    std::string().swap(early_);
+  }
   const auto downstream = [](Connection& self) -> awaitable<void> {
     co_await self.relay(self.upstream_, *self.client_, self.decision_.bytes_down);
     if (self.plain_inside_) self.close();
@@ -149,7 +154,7 @@ awaitable<void> Connection::refuse_inside(Refusal refusal, std::string bytes) {
 // The request goes up; whatever follows it on this connection is read and dropped, because its answer would have to be
 // framed.
 awaitable<void> Connection::upstream_direction() {
-  const std::string head = head_.serialise();
+  const std::string head = asked_ ? head_.serialise_for_proxy(asked_->authorization) : head_.serialise();
   if (!co_await send(upstream_, head) || !co_await send_body()) {
     // A server may answer and close before it has read everything; then its answer still goes down.
     if (fault_) end(fault_->reason);

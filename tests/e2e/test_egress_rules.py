@@ -193,3 +193,25 @@ def test_plan_and_config_list_the_rules(agentvm, box, home):
     assert any(rule["origin"] == "package sources" and rule["grant"] for rule in rules)
     assert "allow (preset forges)" in agentvm.text("plan", home.folder / "project")
     assert "deny (egress.deny)\n  gitlab.com" in agentvm.text("config", "show")
+
+
+def test_a_companys_proxy_is_asked_by_name_and_takes_no_addresses(agentvm, box, home, plain):
+    path = home.folder / "config" / "agentvm" / "config.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("egress:\n", f"egress:\n  upstream: http://127.0.0.1:{plain.port}\n"))
+    try:
+        agentvm.run("egress", "allow", box, "nowhere.invalid")  # rules are read anew with it
+        assert proxied(agentvm, box, "--proxy", "http://127.0.0.1:3128", "http://nowhere.invalid/page") == ("decoy", 0)
+        assert plain.heard[-1].startswith(b"GET http://nowhere.invalid/page HTTP/1.1\r\nHost: nowhere.invalid\r\n")
+        assert proxied(agentvm, box, "-o", "/dev/null", "-w", "%{http_code}", "--proxy", "http://127.0.0.1:3128", "http://denied.invalid/")[0][-3:] == "403"
+        # What is granted and near is not asked of it: the request keeps its origin form.
+        assert proxied(agentvm, box, "--proxy", "http://127.0.0.1:3128", f"http://localhost:{plain.port}/near") == ("decoy", 0)
+        assert plain.heard[-1].startswith(b"GET /near HTTP/1.1\r\n")
+        assert f"through the proxy http://127.0.0.1:{plain.port}, which resolves names itself" in agentvm.text("plan", home.folder / "project")
+        path.write_text(before.replace("egress:\n", "egress:\n  upstream: http://me:secret@127.0.0.1:1\n"))
+        error = agentvm.run("config", "show", code=64).stderr
+        assert b"environment" in error and b"secret" not in error
+    finally:
+        path.write_text(before)
+    agentvm.run("egress", "allow", box, "nowhere.invalid")
+    assert proxied(agentvm, box, "-o", "/dev/null", "-w", "%{http_code}", "--proxy", "http://127.0.0.1:3128", "http://nowhere.invalid/")[0][-3:] == "502"

@@ -62,6 +62,8 @@ constexpr ConfigKey keys[] = {
      "Hosts the guest may not reach, whatever else allows them; without a port all of them", true},
     {"egress.grants", grants, "", "", "", host_executing, "",
      "Hosts the guest may reach even at private addresses and this host's own, each with its port", true},
+    {"egress.upstream", proxy, "direct", "", "", host_executing, "",
+     "The proxy this host stands behind: direct, environment (https_proxy, no_proxy; also with a password) or its URL"},
     {"proxy.enable", boolean, "true", "", "", host_executing, "",
      "Serve dev servers by name on the host's loopback; the manager reads it from your own file when it starts"},
     {"proxy.port", count, "8080", "", "", host_executing, "0|65535",
@@ -123,6 +125,8 @@ std::string_view to_string(KeyType type) {
       return "hosts";
     case grants:
       return "host:port";
+    case proxy:
+      return "proxy";
     case presets:
       return "presets";
     case globs:

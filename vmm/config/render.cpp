@@ -86,6 +86,8 @@ std::string type_text(const ConfigKey& key) {
       return "list of `host[:port]`";
     case KeyType::grants:
       return "list of `host:port`";
+    case KeyType::proxy:
+      return "`direct`, `environment`, `http://host:port`";
     case KeyType::presets:
       return fmt::format("list of {}", choices_text(key));
     case KeyType::globs:
@@ -160,6 +162,10 @@ Json key_schema(const ConfigKey& key) {
     case KeyType::globs:
       schema["type"] = "array";
       schema["items"] = {{"type", "string"}};
+      break;
+    case KeyType::proxy:
+      schema["type"] = "string";
+      schema["pattern"] = "^(direct|environment|http://[^@/]+/?)$";
       break;
     case KeyType::name:
       schema["type"] = "string";

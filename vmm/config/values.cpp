@@ -177,6 +177,23 @@ Json parse_item(const ConfigKey& key, std::string_view text) {
   }
 }
 
+/// A password would be shown wherever values are: it has its place in the environment.
+Json parse_proxy(std::string_view text) {
+  constexpr std::string_view scheme = "http://";
+  if (text == "direct" || text == "environment") return text;
+  if (text.starts_with(scheme) && text.find('@') == text.npos) {
+    auto rest = text.substr(scheme.size());
+    if (rest.ends_with('/')) rest.remove_suffix(1);
+    if (!rest.starts_with("*")) return fmt::format("{}{}", scheme, parse_host(rest));
+  }
+  if (text.find('@') != text.npos)
+    throw Error(
+        ErrorCode::usage,
+        "the URL holds a user or a password, which 'config show' would print: set https_proxy to it, and this to "
+        "environment");
+  refuse(text, "direct, environment or a URL such as http://proxy.example.org:3128");
+}
+
 Json parse_levels(std::string_view text) {
   constexpr std::string_view levels[] = {"debug", "info", "warn", "error", "off"};
   for (const auto part : split(text, ",")) {
@@ -212,6 +229,8 @@ Json parse_config_text(const ConfigKey& key, std::string_view text) {
       return parse_choice(key, text);
     case KeyType::levels:
       return parse_levels(text);
+    case KeyType::proxy:
+      return parse_proxy(text);
     case KeyType::hosts:
     case KeyType::grants:
     case KeyType::presets:

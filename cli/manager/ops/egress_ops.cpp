@@ -228,6 +228,7 @@ Json egress_plan(Core& core, const Plan& plan, const std::optional<SandboxRecord
   const bool filtered = plan.network.value == NetworkMode::filtered;
   return {{"mode", to_string(plan.network.value)},
           {"exposes", network_exposure(plan.network.value)},
+          {"upstream", filtered ? plan.egress_upstream.value : "direct"},
           {"rules", filtered ? egress_rules_json(policy) : Json::array()},
           {"warnings", filtered ? egress_warnings(policy) : std::vector<std::string>{}}};
 }

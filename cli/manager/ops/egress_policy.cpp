@@ -1,9 +1,13 @@
 #include "cli/manager/ops/egress_policy.hpp"
 
+#include <cstdlib>
+
 #include <fmt/format.h>
 
 #include "cli/manager/ops/host_packages.hpp"
 #include "proxy/egress/presets.hpp"
+#include "proxy/egress/upstream_proxy.hpp"
+#include "vmm/base/log.hpp"
 
 namespace agentvm::manager {
 namespace {
@@ -56,10 +60,28 @@ egress::EgressPolicy egress_policy(const EgressLists& lists, const std::string& 
       egress::merged({egress::allow_entries(lists.deny, "egress.deny"), own(lists.own_deny, "deny")}));
 }
 
+namespace {
+
+/// A configuration that is not in order leaves it as it was: the next command says so, and a sandbox that runs goes on.
+void apply_upstream(Core& core, const SandboxRecord& record) {
+  try {
+    const auto setting = core.project_config(record.project).text("egress.upstream");
+    core.egress().set_upstream(egress::upstream_proxy(setting, [](const char* name) {
+      const char* value = std::getenv(name);
+      return std::string(value ? value : "");
+    }));
+  } catch (const Error& error) {
+    log::warn("egress", "egress.upstream: {}", error.what());
+  }
+}
+
+}  // namespace
+
 void apply_egress_policy(Core& core, const SandboxName& name) {
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
   const auto record = core.store().get(name);
+  apply_upstream(core, record);
   core.egress().set_policy(name.str(), egress_policy(egress_lists(record), suite_of(core, record)));
 }
 

@@ -166,6 +166,22 @@ TEST(ConfigResolve, WildcardsAndGrantsHaveTheirForms) {
   EXPECT_THAT(usage_of(user("egress: {presets: [forge]}")).message(), HasSubstr("'forge' is not one of model-apis"));
 }
 
+TEST(ConfigResolve, AProxyHasAHostAndNoPassword) {
+  const auto value = [](const std::string& text) {
+    return resolve_config(user("egress.upstream: '" + text + "'\n")).text("egress.upstream");
+  };
+  EXPECT_EQ(value("environment"), "environment");
+  EXPECT_EQ(value("http://Proxy.Example.org:3128/"), "http://proxy.example.org:3128");
+  for (const auto* bad :
+       {"https://proxy:1", "proxy:3128", "http://", "http://*.example.org:1", "http://proxy:0", "none"})
+    EXPECT_THAT(usage_of(user(std::string("egress.upstream: '") + bad + "'\n")).message(),
+                HasSubstr("/u/config.yaml:1:"))
+        << bad;
+  const auto secret = usage_of(user("egress.upstream: http://me:secret@proxy:3128\n"));
+  EXPECT_THAT(secret.message(), Not(HasSubstr("secret")));
+  EXPECT_THAT(secret.message(), HasSubstr("environment"));
+}
+
 // A project may take away, and never what its user took away.
 TEST(ConfigResolve, EveryPlaceAddsToTheListsOfHosts) {
   const ConfigInput input{.project = ConfigFile{"/p/agentvm.yaml", "egress: {deny: [b.example, a.example]}"},
@@ -207,6 +223,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"egress.allow", "[evil.example]"},
                                                        {"egress.deny", "[good.example]"},
                                                        {"egress.grants", "['localhost:22']"},
+                                                       {"egress.upstream", "http://proxy.example.org:3128"},
                                                        {"proxy.enable", "false"},
                                                        {"proxy.port", "80"},
                                                        {"git_identity", "false"},
@@ -240,7 +257,7 @@ TEST(ConfigResolve, WhatCouldHarmTheHostIsNotHarmless) {
   const auto class_of = [](std::string_view name) { return find_config_key(name)->key_class; };
   for (const auto* name : {"network", "egress.allow", "egress.presets", "image", "sync.mode", "wip.interval_seconds"})
     EXPECT_EQ(class_of(name), KeyClass::widening) << name;
-  for (const auto* name : {"libvirt.uri", "egress.grants", "proxy.enable", "proxy.port"})
+  for (const auto* name : {"libvirt.uri", "egress.grants", "egress.upstream", "proxy.enable", "proxy.port"})
     EXPECT_EQ(class_of(name), KeyClass::host_executing) << name;
 }
 

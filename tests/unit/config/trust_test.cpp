@@ -38,6 +38,8 @@ std::pair<std::string, std::string> two_values(const ConfigKey& key) {
       return {"./good.yaml", "./evil.yaml"};
     case KeyType::levels:
       return {"'*:info'", "'*:debug'"};
+    case KeyType::proxy:
+      return {"environment", "http://proxy.example:3128"};
     default:
       return {"first", "second"};
   }

@@ -173,14 +173,5 @@ TEST_F(PlanTest, JsonHasAnOriginForEveryKey) {
   EXPECT_EQ(json["memory"]["value"], 8ULL << 30);
 }
 
-TEST_F(PlanTest, TextForPeopleIsCleaned) {
-  request.project.root = "/src/\x1b]0;owned\x07 demo";
-  request.flags["memory"] = "100G";
-  const auto text = resolve_plan(request).render();
-  EXPECT_THAT(text, testing::Not(HasSubstr("\x1b")));
-  EXPECT_THAT(text, HasSubstr("23G (asked: 100G)"));
-  EXPECT_THAT(text, HasSubstr("warning: memory cut"));
-}
-
 }  // namespace
 }  // namespace agentvm
