@@ -71,7 +71,7 @@ std::uint16_t free_port() {
 }
 
 Sshd::Sshd() : host_(generate_ed25519("host")), client_(generate_ed25519("client")), port_(free_port()) {
-  std::string pattern = "/tmp/agentvm-sshd-XXXXXX";
+  std::string pattern = "/tmp/agentvm-test-sshd-XXXXXX";
   folder_ = ::mkdtemp(pattern.data());
   const std::string program = find_program("sshd");
   if (program.empty()) throw Error(ErrorCode::host_lacks, "sshd is not installed", "apt-get install openssh-server");

@@ -76,7 +76,7 @@ TEST(GuestCommand, AnotherUserGoesThroughSudo) {
   EXPECT_THAT(guest_command(spec, "agent"), testing::StartsWith("exec sudo -n -H -u root -- sh -c "));
   EXPECT_THAT(guest_command(spec, "root"), Not(HasSubstr("sudo")));
   // The nested quoting must still be one argument to sh -c: let a stand-in for sudo print its last one.
-  std::string pattern = "/tmp/agentvm-sudo-XXXXXX";
+  std::string pattern = "/tmp/agentvm-test-sudo-XXXXXX";
   const fs::path folder = ::mkdtemp(pattern.data());
   write_file_atomic(folder / "sudo", "#!/bin/sh\nshift 6\nprintf '%s' \"$2\"\n", 0755);
   const std::string printed =

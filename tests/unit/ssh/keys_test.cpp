@@ -19,7 +19,7 @@ using testing::HasSubstr;
 class Keys : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = "/tmp/agentvm-keys-XXXXXX";
+    std::string pattern = "/tmp/agentvm-test-keys-XXXXXX";
     folder_ = ::mkdtemp(pattern.data());
   }
   void TearDown() override { remove_tree(folder_); }
