@@ -8,11 +8,21 @@
 namespace agentvm::http {
 namespace {
 
-// Never passed on: they are about one connection, or are written anew.
-constexpr std::string_view hop_by_hop[] = {
-    "connection",          "keep-alive", "proxy-connection", "proxy-authenticate",
-    "proxy-authorization", "te",         "upgrade",          "transfer-encoding",
-    "content-length",      "host",       "http2-settings",   "expect"};
+// Never passed on: they are about one connection, or are written anew; or our own Connection line would name them, and
+// whoever reads it would take them for such.
+constexpr std::string_view hop_by_hop[] = {"connection",
+                                           "keep-alive",
+                                           "proxy-connection",
+                                           "proxy-authenticate",
+                                           "proxy-authorization",
+                                           "te",
+                                           "upgrade",
+                                           "transfer-encoding",
+                                           "content-length",
+                                           "host",
+                                           "http2-settings",
+                                           "expect",
+                                           "close"};
 
 constexpr std::size_t option_limit = 64;
 
