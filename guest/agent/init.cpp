@@ -73,7 +73,7 @@ void empty_temporary_folder() {
   if (folder >= 0 && ::fstat(folder, &status) == 0) empty_folder(folder, status.st_dev);
 }
 
-/// Frees the initramfs, too.
+/// Makes the root disk the root, and frees the initramfs.
 void switch_root() {
   struct stat old_status {};
   const int old_root = check_errno(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "/");

@@ -252,8 +252,7 @@ std::string RequestHead::serialise() const {
 }
 
 std::string RequestHead::serialise_for_proxy(const std::string& authorization) const {
-  // "OPTIONS *" is asked of a server as a whole; its absolute form has no path (RFC 9112, 3.2.4).
-  return text(fmt::format("http://{}{}", authority(), path == "*" ? "" : path), authorization);
+  return text(fmt::format("http://{}{}", authority(), path), authorization);
 }
 
 std::size_t ChunkDecoder::feed(std::string_view data, std::string& out) {

@@ -17,8 +17,8 @@ struct UpstreamProxy {
   std::string authorization;         ///< value of Proxy-Authorization; empty: none. Never shown
   std::vector<std::string> directs;  ///< hosts that are reached without it, as in NO_PROXY
 
-  /// "http://[USER:PASSWORD@]HOST[:PORT][/]"; the port is 80 unless it is named (as in curl(1) 1080 would be, other
-  /// programs say 80). Throws `usage`, never with the password in it.
+  /// "http://[USER:PASSWORD@]HOST[:PORT][/]"; the port is 80 unless it is named. Throws `usage`, never with the
+  /// password in it.
   static UpstreamProxy parse(std::string_view url);
   /// "http://HOST:PORT".
   std::string str() const;

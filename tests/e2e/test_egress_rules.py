@@ -199,6 +199,9 @@ def test_a_companys_proxy_is_asked_by_name_and_takes_no_addresses(agentvm, box, 
     path = home.folder / "config" / "agentvm" / "config.yaml"
     before = path.read_text()
     path.write_text(before.replace("egress:\n", f"egress:\n  upstream: http://127.0.0.1:{plain.port}\n"))
+    project = home.folder / "project" / "agentvm.yaml"
+    committed = project.read_text()
+    project.write_text("egress: {upstream: direct}\n")  # refused, and not in the way of the user's own
     try:
         agentvm.run("egress", "allow", box, "nowhere.invalid")  # rules are read anew with it
         assert proxied(agentvm, box, "--proxy", "http://127.0.0.1:3128", "http://nowhere.invalid/page") == ("decoy", 0)
@@ -207,11 +210,13 @@ def test_a_companys_proxy_is_asked_by_name_and_takes_no_addresses(agentvm, box, 
         # What is granted and near is not asked of it: the request keeps its origin form.
         assert proxied(agentvm, box, "--proxy", "http://127.0.0.1:3128", f"http://localhost:{plain.port}/near") == ("decoy", 0)
         assert plain.heard[-1].startswith(b"GET /near HTTP/1.1\r\n")
+        project.write_text(committed)
         assert f"through the proxy http://127.0.0.1:{plain.port}, which resolves names itself" in agentvm.text("plan", home.folder / "project")
         path.write_text(before.replace("egress:\n", "egress:\n  upstream: http://me:secret@127.0.0.1:1\n"))
         error = agentvm.run("config", "show", code=64).stderr
         assert b"environment" in error and b"secret" not in error
     finally:
         path.write_text(before)
+        project.write_text(committed)
     agentvm.run("egress", "allow", box, "nowhere.invalid")
     assert proxied(agentvm, box, "-o", "/dev/null", "-w", "%{http_code}", "--proxy", "http://127.0.0.1:3128", "http://nowhere.invalid/")[0][-3:] == "502"

@@ -175,6 +175,12 @@ SandboxRecord Core::resolve(const Json& params) {
                          text_or_empty(params, "cwd"));
 }
 
+Config Core::user_config() const {
+  ConfigInput input;
+  input.user = read_config_file(paths_.config_file);
+  return resolve_config(input);
+}
+
 Config Core::project_config(const fs::path& project, const std::map<std::string, std::string>& environment) {
   ConfigInput input;
   input.environment = environment;

@@ -42,6 +42,8 @@ class Core {
   TrustStore& trust() { return trust_; }
   /// What the project's file (as far as it is trusted), the user's file and `environment` make of every key now. Throws
   /// as `resolve_config` and `read_config_file` do.
+  /// Of the user's own file alone: nothing that a guest could have committed has a say, nor can it be in the way.
+  Config user_config() const;
   Config project_config(const fs::path& project, const std::map<std::string, std::string>& environment = {});
   ProcessWatch& watch() { return watch_; }
   Janitor& janitor() { return janitor_; }

@@ -63,9 +63,10 @@ egress::EgressPolicy egress_policy(const EgressLists& lists, const std::string& 
 namespace {
 
 /// A configuration that is not in order leaves it as it was: the next command says so, and a sandbox that runs goes on.
-void apply_upstream(Core& core, const SandboxRecord& record) {
+/// A project's file is not even read: a guest that breaks it must not get around the proxy.
+void apply_upstream(Core& core) {
   try {
-    const auto setting = core.project_config(record.project).text("egress.upstream");
+    const auto setting = core.user_config().text("egress.upstream");
     core.egress().set_upstream(egress::upstream_proxy(setting, [](const char* name) {
       const char* value = std::getenv(name);
       return std::string(value ? value : "");
@@ -81,7 +82,7 @@ void apply_egress_policy(Core& core, const SandboxName& name) {
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
   const auto record = core.store().get(name);
-  apply_upstream(core, record);
+  apply_upstream(core);
   core.egress().set_policy(name.str(), egress_policy(egress_lists(record), suite_of(core, record)));
 }
 

@@ -168,9 +168,7 @@ std::set<std::string> drivers_in_use(Core& core, const StoreListing& listing) {
     if (record.libvirt_uri.starts_with("qemu:///s")) uris.insert(record.libvirt_uri);
   if (fs::exists(core.paths().libvirt_root())) uris.insert("auto");
   try {
-    ConfigInput input;
-    input.user = read_config_file(core.paths().config_file);
-    if (const auto uri = resolve_config(input).text("libvirt.uri"); uri != "auto") uris.insert(uri);
+    if (const auto uri = core.user_config().text("libvirt.uri"); uri != "auto") uris.insert(uri);
   } catch (const Error& error) {
     log::warn("manager", "the configuration is not in order: {}", error.what());  // the next command says so, too
   }

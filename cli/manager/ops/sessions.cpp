@@ -48,7 +48,7 @@ void serve(Core& core, const SandboxName& name, const std::shared_ptr<Responder>
   if (!terminal) streams.push_back(process->take_err());
   call->send_streams(std::move(streams));
   struct Running {
-    std::shared_ptr<guest::Exec> process;  // reset on the janitor's lane alone
+    std::shared_ptr<guest::Exec> process;  // reset by the janitor alone
     std::optional<std::stop_callback<std::function<void()>>> on_cancel;
   };
   auto running = std::make_shared<Running>();

@@ -83,6 +83,28 @@ inline std::string read_head(int fd) {
   return text;
 }
 
+/// What a server has heard, for a test to look at.
+class Heard {
+ public:
+  void add(std::string_view bytes) {
+    const std::lock_guard lock(mutex_);
+    text_ += bytes;
+  }
+  /// All that comes until the other side ends.
+  void add_all(int fd) {
+    char buffer[4096];
+    while (const std::size_t size = read_some(fd, buffer, sizeof buffer, soon())) add({buffer, size});
+  }
+  std::string text() {
+    const std::lock_guard lock(mutex_);
+    return text_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::string text_;
+};
+
 class EgressTest : public testing::Test {
  protected:
   EgressTest() { before_ = open_descriptors(); }

@@ -11,19 +11,9 @@ using Kind = Decision::Kind;
 
 /// Keeps all that reaches it, answering nothing.
 struct Sink {
-  std::mutex mutex;
-  std::string seen;
-  Server server{[this](int fd) {
-    char buffer[4096];
-    while (const std::size_t size = read_some(fd, buffer, sizeof buffer, soon())) {
-      const std::lock_guard lock(mutex);
-      seen.append(buffer, size);
-    }
-  }};
-  std::string text() {
-    const std::lock_guard lock(mutex);
-    return seen;
-  }
+  Heard heard;
+  Server server{[this](int fd) { heard.add_all(fd); }};
+  std::string text() { return heard.text(); }
 };
 
 TEST_F(EgressTest, TlsForTheNameOfTheTunnelPassesUnchanged) {

@@ -14,30 +14,12 @@ using Kind = Decision::Kind;
 /// A proxy that answers each request with `answer`, and keeps what it was asked and sent.
 struct CompanyProxy {
   std::string answer = "HTTP/1.1 200 Connection established\r\n\r\n";
-  std::mutex mutex;
-  std::string asked, sent;
+  Heard asked, sent;
   Server server{[this](int fd) {
-    const auto head = read_head(fd);
-    {
-      const std::lock_guard lock(mutex);
-      asked += head;
-    }
+    asked.add(read_head(fd));
     write_all(fd, answer, soon());
-    if (!answer.starts_with("HTTP/1.1 200 Conn")) return;
-    char buffer[4096];
-    while (const std::size_t size = read_some(fd, buffer, sizeof buffer, soon())) {
-      const std::lock_guard lock(mutex);
-      sent.append(buffer, size);
-    }
+    if (answer.starts_with("HTTP/1.1 200 Conn")) sent.add_all(fd);
   }};
-  std::string heard() {
-    const std::lock_guard lock(mutex);
-    return asked;
-  }
-  std::string received() {
-    const std::lock_guard lock(mutex);
-    return sent;
-  }
 };
 
 class UpstreamTest : public EgressTest {
@@ -61,9 +43,10 @@ TEST_F(UpstreamTest, ATunnelGoesThroughByName) {
   EXPECT_EQ(std::string(greeting, sizeof greeting), "server first");
   const auto hello = test::client_hello("good.test");
   write_all(fd.get(), hello, soon());
-  for (const Deadline deadline = soon(); proxy.received().size() < hello.size() && !deadline.expired();) ::usleep(2000);
-  EXPECT_EQ(proxy.received(), hello);
-  EXPECT_THAT(proxy.heard(),
+  for (const Deadline deadline = soon(); proxy.sent.text().size() < hello.size() && !deadline.expired();)
+    ::usleep(2000);
+  EXPECT_EQ(proxy.sent.text(), hello);
+  EXPECT_THAT(proxy.asked.text(),
               AllOf(StartsWith("CONNECT good.test:443 HTTP/1.1\r\n"), HasSubstr("Proxy-Authorization: Basic ")));
   EXPECT_EQ(names_->lookups, 1) << "the proxy's own name, and no other";
 }
@@ -75,7 +58,7 @@ TEST_F(UpstreamTest, WhatATunnelCarriesIsStillJudged) {
   write_all(fd.get(), test::client_hello("evil.test"), soon());
   read_to_end(fd.get());
   EXPECT_EQ(last_decision().kind, Kind::denied);
-  EXPECT_EQ(proxy.received(), "");
+  EXPECT_EQ(proxy.sent.text(), "");
 }
 
 TEST_F(UpstreamTest, APlainRequestIsAskedForInAbsoluteForm) {
@@ -84,7 +67,7 @@ TEST_F(UpstreamTest, APlainRequestIsAskedForInAbsoluteForm) {
   start_behind(proxy, {plain("good.test")}, "me:secret@");
   EXPECT_THAT(ask("GET http://good.test/a?b HTTP/1.1\r\nHost: good.test\r\nProxy-Authorization: Basic guest\r\n\r\n"),
               testing::EndsWith("ok"));
-  EXPECT_THAT(proxy.heard(),
+  EXPECT_THAT(proxy.asked.text(),
               AllOf(StartsWith("GET http://good.test/a?b HTTP/1.1\r\nHost: good.test\r\n"),
                     HasSubstr("\r\nProxy-Authorization: Basic bWU6c2VjcmV0\r\n"), Not(HasSubstr("guest"))));
 }
@@ -125,7 +108,7 @@ TEST_F(UpstreamTest, AGrantThatIsPublicOrUnknownHereGoesThrough) {
   names_->addresses = {{"public.test", {*IpAddress::parse("1.1.1.1")}}, {"unknown.test", {}}};
   start_behind(proxy, {grant("public.test:443"), grant("unknown.test:443")});
   const auto first = tunnel("public.test", 443), second = tunnel("unknown.test", 443);
-  EXPECT_THAT(proxy.heard(), AllOf(HasSubstr("CONNECT public.test:443"), HasSubstr("CONNECT unknown.test:443")));
+  EXPECT_THAT(proxy.asked.text(), AllOf(HasSubstr("CONNECT public.test:443"), HasSubstr("CONNECT unknown.test:443")));
 }
 
 TEST_F(UpstreamTest, NoProxyIsReachedDirectly) {
