@@ -134,9 +134,16 @@ std::string cpu(const MachineSpec& spec) {
   const std::string open =
       fmt::format("  <cpu mode='{}' check='none'", kvm ? "host-passthrough' migratable='on" : "maximum");
   const std::string topology = fmt::format("    <topology sockets='1' dies='1' cores='{}' threads='1'/>\n", spec.vcpus);
-  const std::string_view no_nested =
-      spec.nested ? "" : "    <feature policy='disable' name='svm'/>\n    <feature policy='disable' name='vmx'/>\n";
-  return fmt::format("{}>\n{}{}  </cpu>\n", open, topology, no_nested);
+  std::string features;
+  const auto disable = [&](std::string_view name) {
+    features += fmt::format("    <feature policy='disable' name='{}'/>\n", name);
+  };
+  // Five levels of page tables are of no use to a guest of this size. And QEMU tells the width of addresses in a CPUID
+  // leaf that it leaves out where no feature needs it (svm off): the kernel then takes its own addresses for wrong
+  // ones, and paths in /proc read "xxxxxxxxx".
+  if (!kvm) disable("la57");
+  if (!spec.nested) disable("svm"), disable("vmx");
+  return fmt::format("{}>\n{}{}  </cpu>\n", open, topology, features);
 }
 
 std::string disk(const DiskSpec& spec, std::size_t index) {
