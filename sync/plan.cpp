@@ -87,14 +87,6 @@ Decision decide_other(Decision decision, const Observation& seen, const std::str
 
 }  // namespace
 
-std::string shell_word(const std::string& text) {
-  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+=,";
-  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
 std::string subject_branch(const Observation& seen, const std::optional<std::string>& asked) {
   if (asked) return seen.guest_branches.contains(*asked) ? *asked : "";
   const bool guest_has_it = !seen.host_branch.empty() && seen.guest_branches.contains(seen.host_branch);

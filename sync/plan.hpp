@@ -67,7 +67,4 @@ std::string subject_branch(const Observation& seen, const std::optional<std::str
 Decision decide(const Observation& seen, const std::string& sandbox, const std::optional<std::string>& asked,
                 bool refs_changed);
 
-/// `text` for a POSIX shell: quoted when it needs to be.
-std::string shell_word(const std::string& text);
-
 }  // namespace agentvm::sync

@@ -15,6 +15,7 @@
 #include "vmm/base/file_lock.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 
 namespace agentvm::sync {
 namespace {

@@ -75,6 +75,9 @@ struct ImageRef {
   std::string str() const { return recipe.empty() ? name : recipe.string(); }
 };
 
+/// What `Plan::agent` says for a terminal session with nothing but a shell.
+inline constexpr const char* no_agent = "none";
+
 struct Plan {
   Planned<SandboxName> name;
   Project project;
@@ -87,6 +90,7 @@ struct Plan {
   Planned<WorkspaceMode> workspace;
   Planned<NetworkMode> network;
   Planned<ImageRef> image;
+  Planned<std::string> agent;  ///< a name, or no_agent
   Planned<AcceleratorWish> accelerator;
   Planned<std::string> libvirt_uri;
   Planned<bool> persist;

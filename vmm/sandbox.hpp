@@ -65,13 +65,18 @@ struct SandboxRecord {
   bool nested = true;
   WorkspaceMode workspace = WorkspaceMode::virtiofs;
   NetworkMode network = NetworkMode::filtered;
-  std::string image;         ///< as asked for: a name or a recipe's path
-  std::string image_digest;  ///< of the image that the disk stands on; empty before `prepared`
+  std::string agent = no_agent;  ///< a name of the catalogue, or `no_agent`
+  std::string layer;             ///< the key of the agent's layer, as last started with; empty: it has none
+  std::string image;             ///< as asked for: a name or a recipe's path
+  std::string image_digest;      ///< of the image that the disk stands on; empty before `prepared`
   AcceleratorWish accelerator_wish = AcceleratorWish::automatic;
   std::string accelerator;         ///< in use: "kvm" or "tcg"; empty before `starting`
   std::string accelerator_reason;  ///< why not KVM; empty with KVM
   std::string libvirt_uri;         ///< resolved: where reconciling looks
   bool persist = true;
+  /// Made by `agentvm run` for one command, and removed with its end. A project's commands do not mean it, unless it is
+  /// the only one.
+  bool throw_away = false;
   std::string sync_mode;
   std::vector<std::string> egress_presets, egress_allow, egress_deny, egress_grants;
   /// Rules given to this sandbox alone, by `agentvm egress allow` and `deny`; no start changes them.

@@ -70,6 +70,9 @@ class Store {
   SandboxRecord get(const SandboxName& name) const;
   /// Those of the project whose top level this is, by name.
   std::vector<SandboxRecord> find_by_project(const std::filesystem::path& root) const;
+  /// Of those, what the project's commands mean without a name: the ones that were not made for one command
+  /// (`throw_away`); where all of them were, these.
+  std::vector<SandboxRecord> meant_by_project(const std::filesystem::path& root) const;
 
   /// Creates the folder (0700) with the record. When the name is taken (by anything), 4 hex digits are added until it
   /// is free. Returns the record as stored. On error nothing is left.

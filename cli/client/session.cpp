@@ -31,7 +31,7 @@ class Session {
       try {
         step();
       } catch (const ManagerLost&) {
-        if (!pump_) throw;
+        if (!begun_) throw;
         end_.lost = true;
       }
     }
@@ -69,6 +69,7 @@ class Session {
         break;
       case Kind::ended:
         end_.status = std::move(message.body);
+        finish_output();  // what follows is ours again: the terminal, too
         break;
       case Kind::result:
         end_.result = std::move(message.body);
@@ -82,8 +83,9 @@ class Session {
   }
 
   void begin(std::vector<UniqueFd> fds) {
-    if (pump_ || fds.empty() || fds.size() > 2)
+    if (begun_ || fds.empty() || fds.size() > 2)
       throw Error(ErrorCode::operation_failed, "the manager sent streams that were not asked for");
+    begun_ = true;
     output_.clear_progress();
     UniqueFd err = fds.size() == 2 ? std::move(fds[1]) : UniqueFd();
     if (terminal()) {
@@ -191,7 +193,7 @@ class Session {
   std::optional<RawTerminal> raw_;
   std::optional<Pump> pump_;
   SessionEnd end_;
-  bool answered_ = false, cancelling_ = false;
+  bool begun_ = false, answered_ = false, cancelling_ = false;
   int last_signal_ = 0, repeated_ = 0;
   SteadyTime last_signal_at_{};
 };

@@ -9,6 +9,7 @@ namespace agentvm::cli {
 CommandSpec start_command();
 CommandSpec attach_command();
 CommandSpec exec_command();
+CommandSpec run_command();
 CommandSpec ssh_command();
 CommandSpec ssh_config_command();
 CommandSpec sync_command();
@@ -26,6 +27,7 @@ CommandSpec destroy_command();
 CommandSpec logs_command();
 std::vector<CommandSpec> egress_commands();
 std::vector<CommandSpec> image_commands();
+CommandSpec agents_command();
 CommandSpec plan_command();
 std::vector<CommandSpec> config_commands();
 CommandSpec trust_command();
@@ -36,6 +38,8 @@ CommandSpec complete_command();
 CommandSpec help_command();
 CommandSpec version_command();
 
+/// `image build --agents`: layers instead of an image.
+int build_agents(Invocation& run);
 /// `sync --artifacts`: build products instead of commits.
 int bring_artifacts(Invocation& run);
 /// The manager's log, as `logs --manager` shows it. Shared by logs and manager.

@@ -1,67 +1,24 @@
-#include <cstdlib>
-
-#include <fmt/format.h>
-
 #include "cli/client/invocation.hpp"
 #include "cli/client/session.hpp"
-#include "cli/client/terminal.hpp"
 #include "cli/commands/commands.hpp"
+#include "cli/commands/process.hpp"
 #include "cli/render/table.hpp"
 
 namespace agentvm::cli {
 namespace {
 
-Json added_environment(const Arguments& arguments) {
-  Json env = Json::object();
-  for (const auto& entry : arguments.all("env")) {
-    const auto equals = entry.find('=');
-    if (equals == 0) throw Error(ErrorCode::usage, fmt::format("--env: '{}' has no name", entry), "agentvm help exec");
-    if (equals != std::string::npos) {
-      env[entry.substr(0, equals)] = entry.substr(equals + 1);
-    } else if (const char* value = std::getenv(entry.c_str())) {
-      env[entry] = value;
-    } else {
-      throw Error(ErrorCode::usage, fmt::format("--env: '{}' is not set here; write {}=VALUE", entry, entry),
-                  "agentvm help exec");
-    }
-  }
-  return env;
-}
-
-SessionOptions::Mode mode_of(Invocation& run) {
-  if (run.out.json()) {
-    if (run.args.given("tty") && run.args.enabled("tty"))
-      throw Error(ErrorCode::usage, "--tty and --json exclude each other", "agentvm help exec");
-    return SessionOptions::Mode::captured;
-  }
-  if (run.args.given("tty")) {
-    const bool wanted = run.args.enabled("tty");
-    return wanted ? SessionOptions::Mode::terminal : SessionOptions::Mode::plain;
-  }
-  return on_terminal() && !run.args.enabled("detach") ? SessionOptions::Mode::terminal : SessionOptions::Mode::plain;
-}
-
 Json exec_params(Invocation& run, SessionOptions::Mode mode) {
   auto params = run.params();
   params["argv"] = run.args.trailing;
-  params["guest_env"] = added_environment(run.args);
-  if (run.args.given("workdir")) params["workdir"] = run.args.text("workdir");
   if (run.args.given("worktree")) params["worktree"] = run.args.text("worktree");
   if (run.args.given("user")) params["user"] = run.args.text("user");
-  params["tty"] = mode == SessionOptions::Mode::terminal;
   params["detach"] = run.args.enabled("detach");
-  if (mode == SessionOptions::Mode::terminal) {
-    const auto size = terminal_size();
-    const char* term = std::getenv("TERM");
-    params["columns"] = size.columns;
-    params["rows"] = size.rows;
-    params["term"] = term && *term ? term : "xterm-256color";
-  }
+  add_process_params(run, mode, params);
   return params;
 }
 
 int exec(Invocation& run) {
-  const auto mode = mode_of(run);
+  const auto mode = process_mode(run);
   const auto params = exec_params(run, mode);
   for (int attempt = 1;; ++attempt) {
     auto connection = connect_manager(run.paths, Spawn::allowed);
@@ -110,11 +67,7 @@ CommandSpec exec_command() {
               "--json the output is collected into the object.",
           .arguments = {sandbox_argument()},
           .options = {{.name = "user", .value = "USER", .help = "Run as this guest user; default: agent"},
-                      {.name = "env",
-                       .letter = 'e',
-                       .value = "K=V",
-                       .help = "Set a variable; K alone passes ours on",
-                       .repeatable = true},
+                      env_option(),
                       {.name = "workdir", .letter = 'w', .value = "DIR", .help = "Folder in the guest"},
                       {.name = "worktree", .value = "BRANCH", .help = "In this branch's work tree"},
                       {.name = "tty", .letter = 't', .help = "Use a terminal in the guest", .negatable = true},

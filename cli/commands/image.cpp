@@ -11,6 +11,7 @@ namespace agentvm::cli {
 namespace {
 
 int build(Invocation& run) {
+  if (run.args.given("agents")) return build_agents(run);
   auto params = request_params();
   if (run.args.given("recipe"))
     params["recipe"] = std::filesystem::absolute(run.args.text("recipe")).lexically_normal().string();
@@ -80,6 +81,10 @@ std::vector<CommandSpec> image_commands() {
                                                          .value = "FILE",
                                                          .help = "A YAML recipe; default: the built-in one",
                                                          .complete = Complete::file});
+  build_spec.options.push_back(
+      {.name = "agents",
+       .value = "NAMES",
+       .help = "Install these agent programs instead (a,b): the layers that start --agent uses"});
   auto inspect_spec = make("inspect", "Show what is in an image", inspect);
   inspect_spec.arguments = {image_argument()};
   auto remove_spec = make("remove", "Remove an image that no sandbox uses", remove);

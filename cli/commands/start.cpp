@@ -10,6 +10,7 @@ int start(Invocation& run) {
   auto params = request_params();
   if (const auto path = run.args.positional(0)) params["path"] = *path;
   params["flags"] = given_config_flags(run.args);
+  params["task"] = run.args.trailing;
   params["fresh"] = run.args.enabled("fresh");
   params["timing"] = run.args.enabled("timing");
   const auto result = run.call("start", params);
@@ -45,21 +46,25 @@ CommandSpec start_command() {
   options.push_back({.name = "no-attach", .help = "Do not open a terminal in it afterwards"});
   options.push_back({.name = "timing", .help = "Print the phases beside this host's own median"});
   options.push_back(json_option());
-  return {.name = "start",
-          .group = "Everyday",
-          .summary = "Create or resume the sandbox of a project",
-          .description =
-              "Starts the machine that belongs to the project of PATH (the git repository around it), with a "
-              "clone of the repository at /workspace and the uncommitted work brought along as it is. On a "
-              "terminal it attaches afterwards. A sandbox that runs already is attached to; off a terminal that "
-              "is status 2.",
-          .arguments = {{.name = "PATH",
-                         .help = "A folder of the project; default: the working directory",
-                         .complete = Complete::directory}},
-          .options = std::move(options),
-          .examples = {{"agentvm start", "a sandbox for this project"},
-                       {"agentvm start --memory 4G --no-attach ~/src/app", "a smaller one, without a terminal"}},
-          .run = start};
+  return {
+      .name = "start",
+      .group = "Everyday",
+      .summary = "Create or resume the sandbox of a project",
+      .description =
+          "Starts the machine that belongs to the project of PATH (the git repository around it), with a "
+          "clone of the repository at /workspace and the uncommitted work brought along as it is. On a "
+          "terminal it attaches afterwards. A sandbox that runs already is attached to; off a terminal that "
+          "is status 2. With --agent the terminal session runs that program, which asks no permissions in there; the "
+          "words after -- are its first task.",
+      .arguments = {{.name = "PATH",
+                     .help = "A folder of the project; default: the working directory",
+                     .complete = Complete::directory}},
+      .options = std::move(options),
+      .trailing = {"TASK", false},
+      .examples = {{"agentvm start", "a sandbox for this project"},
+                   {"agentvm start --agent claude -- fix the failing test", "with an agent at work in it"},
+                   {"agentvm start --memory 4G --no-attach ~/src/app", "a smaller one, without a terminal"}},
+      .run = start};
 }
 
 }  // namespace agentvm::cli

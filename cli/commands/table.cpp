@@ -15,6 +15,7 @@ std::vector<CommandSpec> make_table() {
   add(start_command());
   add(attach_command());
   add(exec_command());
+  add(run_command());
   add(ssh_command());
   add(ssh_config_command());
   add(sync_command());
@@ -32,6 +33,7 @@ std::vector<CommandSpec> make_table() {
   add(destroy_command());
   add_all(egress_commands());
   add_all(image_commands());
+  add(agents_command());
   add(plan_command());
   add_all(config_commands());
   add(trust_command());

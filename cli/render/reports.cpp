@@ -132,6 +132,18 @@ std::string render_images(const Json& answer, const Style& style, unsigned width
   return table.text(style, width);
 }
 
+std::string render_agents(const Json& answer, const Style& style, unsigned width) {
+  Table table({"AGENT", "PROGRAM", "VERSION", "INSTALLED", "FROM"});
+  for (const auto& agent : list_at(answer, "agents"))
+    table.add({{text_at(agent, "name")},
+               {text_at(agent, "title")},
+               {text_at(agent, "version", "-")},
+               {!true_at(agent, "installed") ? "when first used" : size(number_at(agent, "size_bytes", -1)),
+                true_at(agent, "installed") ? Tone::plain : Tone::dim},
+               {text_at(agent, "origin"), Tone::dim}});
+  return table.text(style, width);
+}
+
 std::string render_image(const Json& image, const Style& style) {
   std::vector<std::pair<std::string, std::string>> rows;
   for (const auto& [key, value] : image.items()) {

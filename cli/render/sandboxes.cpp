@@ -37,6 +37,19 @@ std::string network_text(const Json& status) {
   return text;
 }
 
+/// "Claude Code 2.1.332, working"; empty without an agent.
+std::string agent_text(const Json& status) {
+  const auto& agent = object_at(status, "agent");
+  const auto name = text_at(agent, "name", "");
+  if (name.empty()) return "";
+  auto text = text_at(agent, "title", name);
+  if (const auto version = text_at(agent, "version", ""); !version.empty()) text += " " + version;
+  const auto state = text_at(agent, "state", "");
+  if (state == "ended") return text + fmt::format(", ended with status {}", number_at(agent, "exit_code"));
+  if (state == "waiting") return text + ", waiting for you";
+  return state.empty() ? text : text + ", " + state;
+}
+
 }  // namespace
 
 std::string render_status(const Json& status, const Style& style, bool verbose) {
@@ -57,6 +70,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
   add("Disk", size(number_at(status, "disk_bytes", -1)));
   if (status.is_object() && status.contains("nested")) add("Nested", true_at(status, "nested") ? "yes" : "no");
   add("Network", network_text(status));
+  add("Agent", agent_text(status));
   add("Workspace", text_at(status, "workspace_mode"));
   const auto& ssh = object_at(status, "ssh");
   if (number_at(ssh, "port") > 0)

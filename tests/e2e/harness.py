@@ -112,7 +112,7 @@ class Agentvm:
         return pexpect.spawn(argv[0], argv[1:], env=environment, cwd=str(cwd or self.home.folder), dimensions=size, timeout=timeout)
 
     def popen(self, *arguments, **options):
-        return subprocess.Popen(self.argv(*arguments), env=self.home.environment(), cwd=self.home.folder, **options)
+        return subprocess.Popen(self.argv(*arguments), **({"env": self.home.environment(), "cwd": self.home.folder} | options))
 
     def sandboxes(self):
         return [row["name"] for row in self.json("list")["sandboxes"]]

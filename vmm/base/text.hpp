@@ -14,4 +14,7 @@ enum class Newlines { keep, escape };
 std::string clean_guest_text(std::string_view text, Newlines newlines = Newlines::escape,
                              std::size_t limit_bytes = 4096);
 
+/// `text` for a POSIX shell: quoted when it needs to be.
+std::string shell_word(const std::string& text);
+
 }  // namespace agentvm

@@ -24,6 +24,8 @@ constexpr ConfigKey keys[] = {
      "Name of an image, or the path of a recipe (has a '/' or ends in .yaml)"},
     {"branch", branch, "", "--branch", "", harmless, "",
      "Branch checked out in the guest; unset: the project's current one"},
+    {"agent", name, "none", "--agent", "", harmless, "",
+     "Agent program that the sandbox's terminal session starts ('agentvm agents list'); none: a shell"},
     {"accelerator", choice, "auto", "--accel", "AGENTVM_ACCEL", harmless, "auto|kvm|tcg",
      "auto takes KVM only if a trial proves that it works; tcg is emulation"},
     {"libvirt.uri", choice, "auto", "", "AGENTVM_LIBVIRT_URI", host_executing, "auto|qemu:///session|qemu:///system",

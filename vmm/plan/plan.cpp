@@ -159,6 +159,7 @@ Plan resolve_plan(const PlanRequest& request) {
             .workspace = planned(config, "workspace.mode", workspace_mode_from(config.text("workspace.mode"))),
             .network = planned(config, "network", network_mode_from(config.text("network"))),
             .image = plan_image(request, config),
+            .agent = planned(config, "agent", config.text("agent")),
             .accelerator = planned(config, "accelerator", accelerator_wish_from(config.text("accelerator"))),
             .libvirt_uri = planned(config, "libvirt.uri", config.text("libvirt.uri")),
             .persist = planned(config, "persist", config.enabled("persist")),

@@ -21,6 +21,7 @@ Json Plan::to_json() const {
   json["vcpus"]["asked"] = vcpus_asked;
   json["nested"] = entry(nested.value, nested.origin);
   json["workspace_mode"] = entry(to_string(workspace.value), workspace.origin);
+  json["agent"] = entry(agent.value, agent.origin);
   json["network"] = entry(to_string(network.value), network.origin);
   json["image"] = entry(image.value.str(), image.origin);
   json["image"]["kind"] = image.value.recipe.empty() ? "name" : "recipe";

@@ -25,6 +25,7 @@ void take_changeable(SandboxRecord& record, const Plan& plan) {
   record.vcpus = plan.vcpus.value;
   record.nested = plan.nested.value;
   record.network = plan.network.value;
+  record.agent = plan.agent.value;
   record.accelerator_wish = plan.accelerator.value;
   record.persist = plan.persist.value;
   record.sync_mode = plan.sync_mode.value;
@@ -87,6 +88,8 @@ Json record_to_json(const SandboxRecord& record) {
   json["nested"] = record.nested;
   json["workspace_mode"] = to_string(record.workspace);
   json["network"] = to_string(record.network);
+  json["agent"] = record.agent;
+  json["layer"] = record.layer;
   json["image"] = record.image;
   json["image_digest"] = record.image_digest;
   json["accelerator_wish"] = to_string(record.accelerator_wish);
@@ -94,6 +97,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["accelerator_reason"] = record.accelerator_reason;
   json["libvirt_uri"] = record.libvirt_uri;
   json["persist"] = record.persist;
+  json["throw_away"] = record.throw_away;
   json["sync_mode"] = record.sync_mode;
   json["egress_presets"] = record.egress_presets;
   json["egress_allow"] = record.egress_allow;
@@ -177,6 +181,9 @@ void read_history(const Json& json, SandboxRecord& record) {
   if (const auto* commits = object_of(json, "base_commits"))
     for (const auto& [ref, commit] : commits->items()) record.base_commits[ref] = require<std::string>(*commits, ref);
   record.unsaved = value_or(json, "unsaved", false);
+  record.throw_away = value_or(json, "throw_away", false);
+  record.agent = value_or<std::string>(json, "agent", no_agent);
+  record.layer = value_or<std::string>(json, "layer", "");
   for (const auto& worktree : value_or(json, "worktrees", std::vector<Json>{}))
     record.worktrees.push_back({require<std::string>(worktree, "branch"), require<std::string>(worktree, "path")});
   record.teardown = value_or(json, "teardown", std::vector<std::string>{});

@@ -142,6 +142,13 @@ std::vector<SandboxRecord> Store::find_by_project(const fs::path& root) const {
   return records;
 }
 
+std::vector<SandboxRecord> Store::meant_by_project(const fs::path& root) const {
+  auto all = find_by_project(root);
+  const auto kept = [](const SandboxRecord& record) { return !record.throw_away; };
+  if (std::any_of(all.begin(), all.end(), kept)) std::erase_if(all, std::not_fn(kept));
+  return all;
+}
+
 SandboxRecord Store::create(SandboxRecord record) {
   ensure_private_dir(sandboxes_);
   const auto making = sandboxes_ / (std::string(new_prefix) + random_hex(6));
@@ -234,7 +241,7 @@ SandboxRecord resolve_sandbox(const Store& store, const std::optional<SandboxNam
     if (error.code() == ErrorCode::not_found) error.with_hint("agentvm list");
     throw;
   }
-  auto records = store.find_by_project(project.root);
+  auto records = store.meant_by_project(project.root);
   if (records.size() == 1) return std::move(records.front());
   if (records.empty()) {
     // A broken record may be this project's: saying "none" would lead to a second sandbox.

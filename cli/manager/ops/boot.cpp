@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "cli/manager/ops/agent_layers.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/running.hpp"
 #include "vmm/accelerator/accelerator.hpp"
@@ -61,6 +62,11 @@ MachineSpec machine_spec(const Core& core, const SandboxRecord& record, const fs
                         .backing = image.root,
                         .backing_format = DiskFormat::raw,
                         .serial = "agentvm-root"});
+  if (!record.layer.empty())
+    spec.disks.push_back({.path = layers_folder(core.paths()) / record.layer / layer_file,
+                          .format = DiskFormat::raw,
+                          .read_only = true,
+                          .serial = guest::layer_serial(record.layer)});
   if (record.workspace == WorkspaceMode::virtiofs)
     spec.shares.push_back({"workspace", sockets / socket_files::virtiofs});
   spec.serial_socket = sockets / socket_files::serial;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/agent_layers.hpp"
 #include "cli/manager/ops/requests.hpp"
 #include "guest/image/disk_reader.hpp"
 #include "vmm/base/files.hpp"
@@ -90,13 +91,22 @@ Json remove(Core& core, const Json& params) {
   return {{"schema", "agentvm.image-remove/1"}, {"digest", image.digest}, {"freed_bytes", image.size_bytes}};
 }
 
+/// Those of sandboxes, and what the next start with an agent wants.
+std::set<std::string> layers_in_use(Core& core) {
+  std::set<std::string> keys;
+  for (const auto& record : core.store().list().records) keys.insert(record.layer);
+  for (const auto& agent : guest::agent_definitions(own_agents(core.paths()))) keys.insert(guest::layer_key(agent));
+  return keys;
+}
+
 Json prune(Core& core) {
   std::set<std::string> in_use;
   for (const auto& [digest, names] : image_users(core)) in_use.insert(digest);
   // The newest default image is what the next start wants.
   if (const auto current = find_image(core.image_request(""))) in_use.insert(current->digest);
   const auto pruned = prune_images(core.paths().images(), core.paths().libexec, in_use);
-  const auto freed = pruned.freed_bytes + prune_appliances(core.appliances());
+  const auto freed =
+      pruned.freed_bytes + prune_appliances(core.appliances()) + prune_layers(core.paths(), layers_in_use(core));
   Json result{{"schema", "agentvm.image-prune/1"}, {"images", Json::array()}, {"freed_bytes", freed}};
   for (const auto& image : pruned.images) result["images"].push_back(image_json(image));
   return result;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/agent_layers.hpp"
+#include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/artifact_op.hpp"
 #include "cli/manager/ops/core.hpp"
 #include "cli/manager/ops/doctor.hpp"
@@ -9,125 +11,22 @@
 #include "cli/manager/ops/image_ops.hpp"
 #include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/requests.hpp"
-#include "cli/manager/ops/rescue.hpp"
+#include "cli/manager/ops/run_op.hpp"
 #include "cli/manager/ops/running.hpp"
-#include "cli/manager/ops/salvage.hpp"
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/start.hpp"
 #include "cli/manager/ops/status.hpp"
+#include "cli/manager/ops/stop_op.hpp"
 #include "cli/manager/ops/suspend.hpp"
 #include "cli/manager/ops/sync_op.hpp"
-#include "cli/manager/ops/teardown.hpp"
 #include "cli/manager/ops/trust.hpp"
 #include "cli/manager/ops/wip_ops.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "guest/ssh/ssh_config.hpp"
-#include "vmm/base/log.hpp"
-#include "vmm/base/text.hpp"
 #include "vmm/config.hpp"
 
 namespace agentvm::manager {
 namespace {
-
-constexpr milliseconds hold_limit{20'000};
-constexpr milliseconds teardown_limit{120'000};
-constexpr milliseconds rescue_limit{5 * 60'000};
-constexpr milliseconds force_limit{2'000};       // for a guest whose user has no patience with it
-constexpr milliseconds disk_limit{20 * 60'000};  // all of a workspace comes through an emulated machine
-
-Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
-  auto record = core.resolve(params);
-  const bool force = value_or<bool>(params, "force", false);
-  const milliseconds grace(1000 * value_or<long long>(params, "timeout_seconds", 30));
-  const SyncWatch::Quiet quiet(core.syncs(), record.name);
-  const auto hold = core.hold(record.name, Deadline::after(hold_limit));
-  record = core.store().get(record.name);
-  if (!force) record = wake(core, record);  // to be asked for its work, and to power off
-  const bool running = record.state == SandboxState::running;
-  std::vector<std::string> rescued;
-  if (running && value_or<bool>(params, "sync", false)) {
-    auto sync_params = params;
-    sync_params["name"] = record.name.str();
-    const auto outcome = sync_held(core, call, sync_params);
-    const auto result = require<std::string>(outcome, "result");
-    if (result != "updated" && result != "up-to-date")
-      call.warning("sync: " + result + "; the commits are in refs/agentvm/" + record.name.str());
-  }
-  if (running && !force) rescued = rescue(core, call, record, Rescue::best_effort);
-  core.apply(record.name, SandboxEvent::stop, "user");
-  report(call.progress_function(), "stop", "stopping " + record.name.str());
-  if (running && force) write_back(core, record.name, Deadline::after(force_limit));
-  try {
-    tear_down(core, record.name, force ? Shutdown::forced : Shutdown::graceful, grace,
-              Deadline::after(teardown_limit + grace));
-  } catch (const Error& error) {
-    core.apply(record.name, SandboxEvent::failed, "stop-failed", error.what());
-    throw;
-  }
-  record = core.apply(record.name, SandboxEvent::ended, "user");
-  auto status = sandbox_status(core, record, Detail::brief);
-  status["rescued"] = rescued;
-  if (!record.persist && record.unsaved && !force) {
-    call.warning(fmt::format("'{}' is not removed (persist: false), because its work could not be brought home",
-                             record.name.str()));
-  } else if (!record.persist) {
-    erase(core, record.name, Deadline::after(teardown_limit));
-    status["state"] = "destroyed";
-  }
-  return status;
-}
-
-/// Out of the sandbox's folder, with the name of what it stands on: a disk without its image is nothing.
-void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
-  const auto disk = core.store().folder(record.name) / sandbox_files::disk;
-  if (!fs::exists(disk)) return;
-  const auto kept = core.kept_disks() / (record.name.str() + "-" + record.id.substr(0, 8) + ".qcow2");
-  ensure_private_dir(kept.parent_path());
-  write_file_atomic(kept.string() + ".image", record.image_digest + "\n");
-  if (::rename(disk.c_str(), kept.c_str()) < 0) throw_errno("keeping the disk");
-  call.warning("the disk is kept as " + kept.string());
-}
-
-/// Of a guest that is gone: the last run did not end in order, and nobody is there to be asked.
-std::vector<std::string> salvage(Core& core, CallContext& call, const SandboxRecord& record) {
-  const auto progress = call.progress_function();
-  Rescued salvaged;
-  try {
-    salvaged = record.workspace == WorkspaceMode::virtiofs
-                   ? salvage_work(core, record, progress, Deadline::after(rescue_limit))
-                   : salvage_disk(core, record, progress, Deadline::after(disk_limit));
-  } catch (const Error& error) {
-    if (record.workspace == WorkspaceMode::virtiofs) throw;
-    const auto hint = error.hint().empty() ? "" : fmt::format("; `{}` helps", error.hint());
-    call.warning(fmt::format("its last run did not end in order, and the work on its disk could not be read ({}{})",
-                             clean_guest_text(error.what(), Newlines::escape, 700), hint));
-    keep_disk(core, call, record);
-    return {};
-  }
-  for (const auto& warning : salvaged.warnings) call.warning(warning);
-  return std::move(salvaged.refs);
-}
-
-Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
-  auto record = core.resolve(params);
-  const SyncWatch::Quiet quiet(core.syncs(), record.name);
-  const auto hold = core.hold(record.name, Deadline::after(hold_limit));
-  record = core.store().get(record.name);
-  std::vector<std::string> rescued;
-  record = wake(core, record);
-  const bool running = record.state == SandboxState::running;
-  if (running) rescued = rescue(core, call, record, Rescue::required);
-  core.apply(record.name, SandboxEvent::destroy, "user");
-  report(call.progress_function(), "destroy", "removing " + record.name.str());
-  tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
-  if (!running && record.unsaved) rescued = salvage(core, call, record);  // now that nothing writes there any more
-  if (value_or<bool>(params, "keep_disk", false)) keep_disk(core, call, record);
-  erase(core, record.name, Deadline::after(teardown_limit));
-  return {{"schema", "agentvm.destroy/1"},
-          {"name", record.name.str()},
-          {"rescued", rescued},
-          {"kept_wip", count_kept_wip(record)}};
-}
 
 Json ssh_config(Core& core, const Json& params) {
   const auto [record, live] = running_sandbox(core, params);
@@ -215,7 +114,7 @@ std::string lane_key(Core& core, const Json& params) {
     const auto setting = read_client_setting(params);
     if (const auto asked = setting.flags.find("name"); asked != setting.flags.end()) return asked->second;
     const auto root = find_project(setting.path).root;
-    const auto mine = core.store().find_by_project(root);
+    const auto mine = core.store().meant_by_project(root);
     return mine.size() == 1 ? mine.front().name.str() : root.string();
   } catch (const Error&) {
     return "";  // the operation itself says what is wrong
@@ -225,8 +124,11 @@ std::string lane_key(Core& core, const Json& params) {
 void add_quick(Service& service, const std::shared_ptr<Core>& core) {
   service.add("status", Lane::quick, [core](CallContext&, const Json& params) {
     const auto detail = value_or<bool>(params, "verbose", false) ? Detail::verbose : Detail::brief;
-    return value_or<bool>(params, "all", false) ? all_status(*core, detail)
-                                                : sandbox_status(*core, core->resolve(params), detail);
+    if (value_or<bool>(params, "all", false)) return all_status(*core, detail);
+    const auto record = core->resolve(params);
+    auto status = sandbox_status(*core, record, detail);
+    status["agent"] = agent_status(*core, record);  // asks the guest, where there is an agent
+    return status;
   });
   service.add("ports", Lane::quick, [core](CallContext&, const Json& params) {
     return list_ports(*core, running_sandbox(*core, params).first);
@@ -251,7 +153,9 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
 
 void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core) {
   service.add("start", Lane::sandbox, [core](CallContext& call, const Json& params) {
-    return start_sandbox(*core, call, read_client_setting(params), value_or<bool>(params, "fresh", false));
+    return start_sandbox(*core, call, read_client_setting(params),
+                         {.fresh = value_or<bool>(params, "fresh", false),
+                          .task = value_or<std::vector<std::string>>(params, "task", {})});
   });
   service.add("stop", Lane::sandbox,
               [core](CallContext& call, const Json& params) { return stop_sandbox(*core, call, params); });
@@ -282,6 +186,9 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
   service.add_async("exec", Lane::work, [core](const std::shared_ptr<Responder>& call, const Json& params) {
     exec_in_guest(*core, call, params);
   });
+  service.add_async("run", Lane::work, [core](const std::shared_ptr<Responder>& call, const Json& params) {
+    run_in_sandbox(*core, call, params);
+  });
   service.add_async("connect", Lane::quick, [core](const std::shared_ptr<Responder>& call, const Json& params) {
     connect_to_guest(*core, call, params);
   });
@@ -306,10 +213,12 @@ void register_operations(Service& service, const Paths& paths) {
   auto core = std::make_shared<Core>(paths);
   core->front().open();
   reconcile(*core);
+  end_left_runs(*core);
   add_quick(service, core);
   add_sandbox_operations(service, core);
   add_wip_operations(service, core);
   add_image_operations(service, core);
+  add_agent_operations(service, core);
   add_trust_operations(service, core);
   add_egress_operations(service, core);
   service.lane_key([core](const Json& params) { return lane_key(*core, params); });

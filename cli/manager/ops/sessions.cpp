@@ -39,35 +39,6 @@ void follow_messages(CallContext& call, const std::shared_ptr<guest::Exec>& proc
   });
 }
 
-/// Hands the process to the client and answers when it has ended; the process lives exactly as long as this call.
-void serve(Core& core, const SandboxName& name, const std::shared_ptr<Responder>& call,
-           std::shared_ptr<guest::Exec> process, bool terminal, Json result) {
-  follow_messages(*call, process);
-  std::vector<UniqueFd> streams;
-  streams.push_back(process->take_io());
-  if (!terminal) streams.push_back(process->take_err());
-  call->send_streams(std::move(streams));
-  struct Running {
-    std::shared_ptr<guest::Exec> process;  // reset by the janitor alone
-    std::optional<std::stop_callback<std::function<void()>>> on_cancel;
-  };
-  auto running = std::make_shared<Running>();
-  running->process = process;
-  // Hanging up may wait for the session's thread, so neither the server's thread nor the process's own callback does
-  // it.
-  const auto hang_up = [&core, lane = "hang up " + name.str(), weak = std::weak_ptr(running)] {
-    core.janitor().post(lane, [weak] {
-      if (const auto held = weak.lock()) held->process.reset();
-    });
-  };
-  running->on_cancel.emplace(call->cancelled(), hang_up);
-  process->on_end([call, running, hang_up, result = std::move(result)](const guest::GuestStatus& status) {
-    call->ended(to_json(status));
-    call->respond(result);
-    hang_up();
-  });
-}
-
 /// Its own session and no streams: it outlives this connection. setsid returns before it knows whether the program can
 /// be run, so that is asked first.
 void start_detached(guest::Streams& session, guest::ExecSpec spec, Deadline deadline) {
@@ -133,33 +104,81 @@ std::string session_name(const SandboxRecord& record) {
   return record.name.str() + "-" + branch_label(record.branch.empty() ? "detached" : record.branch);
 }
 
-void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
-  const auto [record, live] = running_sandbox(core, params);
+void serve_process(Core& core, const std::shared_ptr<Responder>& call, GuestProcess served,
+                   std::function<void(const guest::GuestStatus&)> finished) {
+  follow_messages(*call, served.process);
+  std::vector<UniqueFd> streams;
+  streams.push_back(served.process->take_io());
+  if (!served.terminal) streams.push_back(served.process->take_err());
+  call->send_streams(std::move(streams));
+  struct Running {
+    std::shared_ptr<guest::Exec> process;  // reset by the janitor alone
+    std::optional<std::stop_callback<std::function<void()>>> on_cancel;
+    std::once_flag over;
+    std::function<void(const guest::GuestStatus&)> finished;
+  };
+  auto running = std::make_shared<Running>();
+  running->process = served.process;
+  running->finished = [call, finished = std::move(finished)](const guest::GuestStatus& status) {
+    call->ended(to_json(status));
+    finished(status);
+  };
+  // Hanging up may wait for the session's thread, so neither the server's thread nor the process's own callback does
+  // it.
+  const auto hang_up = [&core, lane = "hang up " + served.sandbox, weak = std::weak_ptr(running)] {
+    core.janitor().post(lane, [weak] {
+      const auto held = weak.lock();
+      if (!held) return;
+      held->process.reset();
+      std::call_once(held->over, held->finished, guest::GuestStatus{});
+    });
+  };
+  running->on_cancel.emplace(call->cancelled(), hang_up);
+  served.process->on_end([running, hang_up](const guest::GuestStatus& status) {
+    std::call_once(running->over, running->finished, status);
+    hang_up();
+  });
+}
+
+namespace {
+
+guest::ExecSpec spec_of(Core& core, const SandboxRecord& record, LiveSandbox& live, const Json& params) {
   guest::ExecSpec spec;
   spec.argv = require<std::vector<std::string>>(params, "argv");
   if (spec.argv.empty()) throw Error(ErrorCode::usage, "no command to run", "agentvm exec -- CMD");
   spec.env = value_or<std::map<std::string, std::string>>(params, "guest_env", {});
   spec.user = text_or_empty(params, "user");
   const auto asked = text_or_empty(params, "workdir");
-  const auto mapped = base_folder(core, record, *live, params) +
+  const auto mapped = base_folder(core, record, live, params) +
                       guest_folder(record, text_or_empty(params, "cwd")).substr(std::string("/workspace").size());
   spec.workdir = asked.empty()            ? mapped
                  : asked.starts_with("/") ? asked
                                           : (fs::path(mapped) / asked).lexically_normal().string();
-  const bool terminal = value_or<bool>(params, "tty", false);
-  if (terminal) {
+  if (value_or<bool>(params, "tty", false)) {
     spec.pty = pty_size(params);
     spec.term = value_or<std::string>(params, "term", spec.term);
   }
+  return spec;
+}
+
+}  // namespace
+
+GuestProcess start_command(Core& core, const Json& params, Deadline deadline) {
+  const auto [record, live] = running_sandbox(core, params);
+  const auto spec = spec_of(core, record, *live, params);
+  return {record.name.str(), live->session(Session::control, deadline)->exec(spec, deadline), spec.pty.has_value()};
+}
+
+void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
   const auto deadline = Deadline::after(session_limit);
-  const auto session = live->session(Session::control, deadline);
   if (value_or<bool>(params, "detach", false)) {
-    start_detached(*session, spec, deadline);
-    call->respond({{"schema", "agentvm.exec/1"}, {"detached", true}});
-    return;
+    const auto [record, live] = running_sandbox(core, params);
+    start_detached(*live->session(Session::control, deadline), spec_of(core, record, *live, params), deadline);
+    return call->respond({{"schema", "agentvm.exec/1"}, {"detached", true}});
   }
-  serve(core, record.name, call, std::shared_ptr<guest::Exec>(session->exec(spec, deadline)), terminal,
-        {{"schema", "agentvm.exec/1"}});
+  serve_process(core, call, start_command(core, params, deadline), [call](const guest::GuestStatus&) {
+    call->respond({{"schema", "agentvm.exec/1"}});
+  });
 }
 
 void connect_to_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
@@ -193,11 +212,12 @@ void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const J
   spec.pty = pty_size(params);
   spec.term = value_or<std::string>(params, "term", spec.term);
   const auto deadline = Deadline::after(session_limit);
-  const auto session = live->session(Session::control, deadline);
-  serve(core, record.name, call, std::shared_ptr<guest::Exec>(session->exec(spec, deadline)), true,
-        {{"schema", "agentvm.attach/1"},
-         {"session", name},
-         {"message", fmt::format("detached from {}; it goes on", name)}});
+  GuestProcess terminal{record.name.str(), live->session(Session::control, deadline)->exec(spec, deadline), true};
+  serve_process(core, call, std::move(terminal), [call, name](const guest::GuestStatus&) {
+    call->respond({{"schema", "agentvm.attach/1"},
+                   {"session", name},
+                   {"message", fmt::format("detached from {}; it goes on", name)}});
+  });
 }
 
 }  // namespace agentvm::manager

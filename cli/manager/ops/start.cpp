@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/agent_layers.hpp"
+#include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/boot.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/pull.hpp"
@@ -37,8 +39,14 @@ constexpr const char* populated_marker = "workspace.populated";
 
 class StartFlow {
  public:
-  StartFlow(Core& core, CallContext& call, Plan plan)
-      : core_(core), call_(call), plan_(std::move(plan)), timeline_(system_clock()) {}
+  StartFlow(Core& core, CallContext& call, Plan plan, const StartOptions& options,
+            std::map<std::string, std::string> environment)
+      : core_(core),
+        call_(call),
+        plan_(std::move(plan)),
+        options_(options),
+        environment_(std::move(environment)),
+        timeline_(system_clock()) {}
 
   Json run(SandboxRecord record) {
     name_ = record.name.str();
@@ -50,6 +58,7 @@ class StartFlow {
       populate_disk();
       if (record.unsaved) keep_left_over();
       settle_trust();
+      start_agent();
       mark_unsaved(core_, record.name, true);
       record = core_.apply(record.name, SandboxEvent::ready, "user");
     } catch (Error& error) {
@@ -104,6 +113,7 @@ class StartFlow {
       throw;
     }
     timeline_.mark("image");
+    choose_agent(current);
     make_keys();
     if (!fs::exists(folder() / sandbox_files::disk)) {
       report(call_.progress_function(), "disk", "creating the disk");
@@ -134,6 +144,26 @@ class StartFlow {
     request.stop = call_.cancelled();
     ensure_private_dir(core_.paths().data);
     return ensure_image(request, call_.progress_function(), Deadline::after(image_limit));
+  }
+
+  /// The layer belongs to the machine: it is chosen anew at each start, and is built where there is none.
+  void choose_agent(const SandboxRecord& current) {
+    agent_ = agent_of(core_, current);
+    const bool has_layer = agent_ && agent_->has_layer();
+    if (has_layer) ensure_layer(core_, call_, *agent_, environment_);
+    core_.store().update(*record_name_,
+                         [&](SandboxRecord& r) { r.layer = has_layer ? guest::layer_key(*agent_) : ""; });
+    if (has_layer) timeline_.mark("layer");
+  }
+
+  void start_agent() {
+    if (!agent_) return;
+    report(call_.progress_function(), "agent", "setting up " + agent_->title);
+    const auto live = core_.live(*record_name_);
+    const auto deadline = Deadline::after(short_limit);
+    set_up_agent(*live, *agent_, deadline);
+    if (options_.session) begin_session(*live, record(), *agent_, options_.task, deadline);
+    timeline_.mark("agent");
   }
 
   void make_keys() {
@@ -261,6 +291,9 @@ class StartFlow {
   Core& core_;
   CallContext& call_;
   Plan plan_;
+  const StartOptions options_;
+  const std::map<std::string, std::string> environment_;  ///< the client's
+  std::optional<guest::AgentDefinition> agent_;
   Timeline timeline_;
   std::optional<SandboxName> record_name_;
   std::string name_;
@@ -268,9 +301,11 @@ class StartFlow {
 };
 
 /// The sandbox that the plan is about: the project's, or a new one.
-SandboxRecord find_or_create(Core& core, const Plan& plan) {
+SandboxRecord find_or_create(Core& core, const Plan& plan, Lifetime lifetime) {
   if (auto existing = core.store().find(plan.name.value)) return *existing;
-  return core.store().create(record_from_plan(plan, system_clock().unix_seconds()));
+  auto record = record_from_plan(plan, system_clock().unix_seconds());
+  record.throw_away = lifetime == Lifetime::one_command;
+  return core.store().create(std::move(record));
 }
 
 }  // namespace
@@ -287,39 +322,47 @@ Plan plan_request(Core& core, const ClientSetting& setting) {
   request.host = read_host_facts();
   request.head_branch = current_branch(request.project);
   request.trust = core.trust().lookup(request.project.root);
-  const auto mine = core.store().find_by_project(request.project.root);
+  auto mine = core.store().find_by_project(request.project.root);
+  std::erase_if(mine, [](const SandboxRecord& record) { return record.throw_away; });
   if (mine.size() == 1) request.existing = mine.front().name;
   request.taken = [&core, root = request.project.root](const SandboxName& name) {
     const auto other = core.store().find(name);
     return other && other->project != root;
   };
-  return resolve_plan(request);
+  auto plan = resolve_plan(request);
+  if (plan.agent.value != no_agent) guest::find_agent(own_agents(core.paths()), plan.agent.value);
+  return plan;
 }
 
-Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, bool fresh) {
+Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, const StartOptions& options) {
   auto plan = plan_request(core, setting);
   for (const auto& warning : plan.warnings) call.warning(warning);
-  auto record = find_or_create(core, plan);
+  auto record = find_or_create(core, plan, options.lifetime);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
-  if (record.state == SandboxState::paused && !fresh) {
+  if (record.state == SandboxState::paused && !options.fresh) {
     report(call.progress_function(), "resume", "resuming " + record.name.str());
     auto status = sandbox_status(core, wake(core, record), Detail::verbose);
     status["already_running"] = false;
     return status;
   }
   if (record.state == SandboxState::running || record.state == SandboxState::paused) {
+    if (!options.task.empty())
+      call.warning(fmt::format("'{}' runs already: its agent was not given the task", record.name.str()));
+    if (plan.agent.value != record.agent)
+      call.warning(fmt::format("'{}' goes on with agent {}; {} comes with its next start", record.name.str(),
+                               record.agent, plan.agent.value));
     auto status = sandbox_status(core, record, Detail::verbose);
     status["already_running"] = true;
     return status;
   }
   if (!record.teardown.empty())
     tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
-  if (fresh) {
-    if (record.unsaved) StartFlow(core, call, plan).save(record);
+  if (options.fresh) {
+    if (record.unsaved) StartFlow(core, call, plan, options, setting.environment).save(record);
     report(call.progress_function(), "fresh", "dropping the old state of " + record.name.str());
     erase(core, record.name, Deadline::after(seed_limit));
-    record = find_or_create(core, plan);
+    record = find_or_create(core, plan, options.lifetime);
   } else {
     const bool has_disk = fs::exists(core.store().folder(record.name) / sandbox_files::disk);
     record = core.store().update(record.name, [&](SandboxRecord& r) {
@@ -330,7 +373,7 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
     for (const auto& warning : record.warnings)
       if (std::find(plan.warnings.begin(), plan.warnings.end(), warning) == plan.warnings.end()) call.warning(warning);
   }
-  return StartFlow(core, call, std::move(plan)).run(record);
+  return StartFlow(core, call, std::move(plan), options, setting.environment).run(record);
 }
 
 }  // namespace agentvm::manager

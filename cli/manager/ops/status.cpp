@@ -69,6 +69,8 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
               {"egress", egress_status(core, record)},
               {"workspace_mode", to_string(record.workspace)},
               {"ssh", nullptr},
+              {"agent", record.agent == no_agent ? Json(nullptr) : Json{{"name", record.agent}}},
+              {"throw_away", record.throw_away},
               {"ports", core.front().ports(record.name)},
               {"worktrees", worktree_status(core, record)},
               {"unsaved", record.unsaved},

@@ -40,7 +40,7 @@ Place find_place(Core& core, const Json& params) {
     }
   }
   const auto root = find_project(text_or_empty(params, "cwd")).root;
-  const auto mine = core.store().find_by_project(root);
+  const auto mine = core.store().meant_by_project(root);
   if (mine.size() == 1) return {root, mine.front().name, mine.front()};
   return {root, std::nullopt, std::nullopt};
 }

@@ -102,7 +102,7 @@ Json to_json(const SandboxRecord& record, const sync::GuestWorktree& worktree) {
 [[noreturn]] void no_worktree(const SandboxRecord& record, const std::string& branch) {
   throw Error(ErrorCode::not_found,
               fmt::format("'{}' has no work tree of '{}'", record.name.str(), clean_guest_text(branch)),
-              fmt::format("agentvm worktree add {}", sync::shell_word(branch)));
+              fmt::format("agentvm worktree add {}", shell_word(branch)));
 }
 
 const sync::GuestWorktree& find(const SandboxRecord& record, const std::vector<sync::GuestWorktree>& seen,
@@ -114,7 +114,7 @@ const sync::GuestWorktree& find(const SandboxRecord& record, const std::vector<s
 
 void refuse_losses(const SandboxRecord& record, const sync::GuestWorktree& worktree) {
   if (worktree.pending == 0 && worktree.changed == 0) return;
-  const auto branch = sync::shell_word(worktree.branch), name = record.name.str();
+  const auto branch = shell_word(worktree.branch), name = record.name.str();
   std::string what;
   if (worktree.pending > 0)
     what = fmt::format("{} commit{} that your host does not have", worktree.pending, worktree.pending == 1 ? "" : "s");
@@ -191,7 +191,7 @@ Json add_worktree(Core& core, CallContext& call, const Json& params) {
   const auto words = clean_guest_text(answer.err, Newlines::escape, 300);
   if (answer.code == no_such_branch)
     throw Error(ErrorCode::not_found, fmt::format("the sandbox '{}' has no branch '{}'", record.name.str(), branch),
-                fmt::format("agentvm worktree add {} --create", sync::shell_word(branch)));
+                fmt::format("agentvm worktree add {} --create", shell_word(branch)));
   if (answer.code == in_use)
     throw Error(ErrorCode::wrong_state,
                 fmt::format("'{}' is checked out already{}", branch, words.empty() ? "" : ": " + words),
@@ -243,7 +243,7 @@ Json remove_worktree(Core& core, CallContext& call, const Json& params) {
     throw Error(force ? ErrorCode::operation_failed : ErrorCode::decision_needed,
                 fmt::format("the work tree of '{}' was not removed: {}", clean_guest_text(branch),
                             clean_guest_text(answer.err, Newlines::escape, 300)),
-                fmt::format("agentvm worktree remove {} --force", sync::shell_word(branch)));
+                fmt::format("agentvm worktree remove {} --force", shell_word(branch)));
   remember_worktrees(core, record, survey(record, *live, sync::Survey::commits, Deadline::after(guest_limit)));
   return {{"schema", "agentvm.worktree-remove/1"},
           {"name", record.name.str()},

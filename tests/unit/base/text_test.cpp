@@ -59,5 +59,13 @@ TEST(CleanGuestText, CutsBetweenCharactersAndSaysSo) {
   EXPECT_EQ(clean_guest_text("abcd", Newlines::escape, 3), "abc...");
 }
 
+TEST(ShellWord, QuotesWhatAShellWouldRead) {
+  EXPECT_EQ(shell_word("refs/agentvm/box/a-b.c"), "refs/agentvm/box/a-b.c");
+  EXPECT_EQ(shell_word("a;rm -rf"), "'a;rm -rf'");
+  EXPECT_EQ(shell_word("it's"), "'it'\\''s'");
+  EXPECT_EQ(shell_word("$(x)"), "'$(x)'");
+  EXPECT_EQ(shell_word(""), "''");
+}
+
 }  // namespace
 }  // namespace agentvm

@@ -203,6 +203,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"network", "nat"},
                                                        {"image", "./evil.yaml"},
                                                        {"branch", "dev"},
+                                                       {"agent", "claude"},
                                                        {"accelerator", "tcg"},
                                                        {"libvirt.uri", "qemu:///system"},
                                                        {"persist", "false"},

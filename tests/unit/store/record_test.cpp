@@ -26,6 +26,7 @@ TEST(Record, SurvivesTheFileWhole) {
   EXPECT_EQ(back.boot, record.boot);
   EXPECT_EQ(back.last_sync, record.last_sync);
   EXPECT_EQ(back.unsaved, record.unsaved);
+  EXPECT_EQ(back.throw_away, record.throw_away);
   EXPECT_EQ(back.worktrees, record.worktrees);
   EXPECT_EQ(back.base_commits, record.base_commits);
   EXPECT_EQ(back.teardown, record.teardown);

@@ -55,6 +55,16 @@ TEST_F(ResolveTest, SeveralAreListed) {
   EXPECT_THAT(error->message(), HasSubstr("one, two"));
 }
 
+TEST_F(ResolveTest, ASandboxForOneCommandIsMeantOnlyWhereItIsAlone) {
+  auto run = full_record("demo-run-1", source / "demo");
+  run.throw_away = true;
+  store.create(run);
+  EXPECT_EQ(resolve_sandbox(store, std::nullopt, source / "demo").id, run.id);
+  const auto kept = store.create(full_record("demo", source / "demo"));
+  EXPECT_EQ(resolve_sandbox(store, std::nullopt, source / "demo").id, kept.id);
+  EXPECT_EQ(resolve_sandbox(store, SandboxName::parse("demo-run-1"), "/").id, run.id);
+}
+
 TEST_F(ResolveTest, AnUnknownNameIsNotFound) {
   const auto error = error_of([&] { resolve_sandbox(store, SandboxName::parse("nobody"), source / "demo"); });
   ASSERT_TRUE(error);

@@ -137,14 +137,6 @@ TEST(Plan, UnbornHostBranchTakesEverything) {
   EXPECT_EQ(action(seen), Action::refuse_dirty);
 }
 
-TEST(ShellWord, QuotesWhatAShellWouldRead) {
-  EXPECT_EQ(shell_word("refs/agentvm/box/a-b.c"), "refs/agentvm/box/a-b.c");
-  EXPECT_EQ(shell_word("a;rm -rf"), "'a;rm -rf'");
-  EXPECT_EQ(shell_word("it's"), "'it'\\''s'");
-  EXPECT_EQ(shell_word("$(x)"), "'$(x)'");
-  EXPECT_EQ(shell_word(""), "''");
-}
-
 const auto always = [](const std::string&, const std::string&) { return true; };
 const auto never = [](const std::string&, const std::string&) { return false; };
 using Refs = std::map<std::string, std::string>;

@@ -1,0 +1,16 @@
+#pragma once
+// What exec and run share: how a guest process meets the words, streams and terminal of this one.
+
+#include "cli/client/invocation.hpp"
+#include "cli/client/session.hpp"
+#include "cli/commands/command.hpp"
+
+namespace agentvm::cli {
+
+/// Captured with --json; a terminal where both ends of ours are one, and as --tty and --no-tty say. Throws `usage`.
+SessionOptions::Mode process_mode(Invocation& run);
+/// Adds what --env, --workdir and the terminal say: guest_env, workdir, tty, columns, rows, term. Throws `usage`.
+void add_process_params(Invocation& run, SessionOptions::Mode mode, Json& params);
+OptionSpec env_option();
+
+}  // namespace agentvm::cli

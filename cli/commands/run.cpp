@@ -1,0 +1,185 @@
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "cli/commands/commands.hpp"
+#include "cli/commands/process.hpp"
+#include "cli/render/render.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/base/process.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+constexpr milliseconds clone_limit{60 * 60'000};
+
+/// "owner/name" is a repository of the best-known forge, unless a folder has that name; anything else is git's to read.
+std::string repository_url(const std::string& text) {
+  const auto slash = text.find('/');
+  const auto plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
+  };
+  const bool short_form = slash != std::string::npos && slash > 0 && text.find('/', slash + 1) == std::string::npos &&
+                          slash + 1 < text.size() && text[0] != '.' && text[0] != '-' &&
+                          std::all_of(text.begin(), text.end(), [&](char c) { return c == '/' || plain(c); });
+  std::error_code ignored;
+  if (short_form && !std::filesystem::exists(text, ignored)) return "https://github.com/" + text + ".git";
+  return text;
+}
+
+/// "web" of "https://host/team/web.git/".
+std::string repository_name(std::string url) {
+  while (url.ends_with('/')) url.pop_back();
+  if (url.ends_with(".git")) url.resize(url.size() - 4);
+  while (url.ends_with('/')) url.pop_back();
+  return url.substr(url.find_last_of("/:") + 1);
+}
+
+/// By the user's own git, with their credentials and, on a terminal, its questions. What git says is on standard error.
+std::filesystem::path clone_repository(Invocation& run, const std::string& asked) {
+  if (asked.empty() || asked.starts_with('-'))
+    throw Error(ErrorCode::usage, fmt::format("--repo: '{}' is no address of a repository", asked), "agentvm help run");
+  const auto url = repository_url(asked);
+  const auto name = repository_name(url);
+  if (name.empty() || name == "." || name == "..")
+    throw Error(ErrorCode::usage, fmt::format("--repo: '{}' names no repository", asked), "agentvm help run");
+  constexpr std::size_t bytes = 4;
+  const auto folder = run.paths.data / "runs" / random_hex(bytes);
+  ensure_private_dir(run.paths.data);
+  ensure_private_dir(folder.parent_path());
+  ensure_private_dir(folder);
+  ProcessSpec spec;
+  spec.argv = {"git", "clone"};
+  if (run.args.given("branch")) spec.argv.insert(spec.argv.end(), {"--branch", run.args.text("branch")});
+  spec.argv.insert(spec.argv.end(), {"--", url, (folder / name).string()});
+  spec.fds = {{STDIN_FILENO, STDIN_FILENO}, {STDOUT_FILENO, STDERR_FILENO}, {STDERR_FILENO, STDERR_FILENO}};
+  run.out.say("cloning " + url);
+  std::optional<ExitStatus> status;
+  try {
+    status = Process::spawn(spec).wait(Deadline::after(clone_limit));
+  } catch (...) {
+    remove_tree(folder);
+    throw;
+  }
+  if (status && status->ok()) return folder / name;
+  remove_tree(folder);
+  throw Error(status ? ErrorCode::operation_failed : ErrorCode::timed_out, fmt::format("git could not clone {}", url),
+              "git ls-remote " + url);
+}
+
+/// The words before `--`.
+std::string task_of(const Invocation& run) {
+  std::string task;
+  for (const auto& word : run.args.positionals) task += (task.empty() ? "" : " ") + word;
+  return task;
+}
+
+Json run_params(Invocation& run, SessionOptions::Mode mode) {
+  auto params = request_params();
+  params["flags"] = given_config_flags(run.args);
+  params["keep"] = run.args.enabled("keep");
+  params["argv"] = run.args.trailing;
+  params["task"] = task_of(run);
+  if (run.args.given("repo")) {
+    const auto clone = clone_repository(run, run.args.text("repo"));
+    params["path"] = clone.string();
+    params["cwd"] = clone.string();
+  }
+  add_process_params(run, mode, params);
+  return params;
+}
+
+/// What became of the work, for people. The guest's own output is on the same terminal: ours is on standard error.
+void tell(Invocation& run, const Json& result) {
+  const auto name = text_at(result, "name");
+  if (const auto found = result.find("sync"); found != result.end() && found->is_object()) {
+    const auto outcome = text_at(*found, "result");
+    if (outcome != "up-to-date") run.out.say("sync: " + render_sync(*found, Style{}));
+  }
+  for (const auto& ref : list_at(result, "rescued"))
+    if (ref.is_string() && ref.get<std::string>().find("/wip/") != std::string::npos)
+      run.out.say(fmt::format("uncommitted work is kept as {}; `agentvm wip list {}` shows it",
+                              clean(ref.get<std::string>()), name));
+  if (const auto clone = text_at(result, "clone", ""); !clone.empty())
+    run.out.say("the clone with its work is " + clone);
+  if (true_at(result, "kept")) run.out.say(fmt::format("'{}' runs on: `agentvm attach {}`", name, name));
+}
+
+int exit_status(Invocation& run, const SessionEnd& end) {
+  const int code = guest_exit_code(end.status);
+  int after = 0;
+  if (const auto found = end.result.find("problem"); found != end.result.end() && found->is_object()) {
+    const auto problem = wire::error_from(*found);
+    after = exit_code(problem.code());
+    run.out.warn(problem.what());
+    if (!problem.hint().empty()) run.out.say("try: " + problem.hint());
+  }
+  if (const auto found = end.result.find("sync"); after == 0 && found != end.result.end() && found->is_object()) {
+    const auto outcome = text_at(*found, "result");
+    if (outcome != "updated" && outcome != "up-to-date") after = exit_code(ErrorCode::decision_needed);
+  }
+  return code != 0 ? code : after;
+}
+
+int run_command_in_sandbox(Invocation& run) {
+  if (run.args.trailing.empty() == task_of(run).empty())
+    throw Error(ErrorCode::usage, "run needs either a command after -- or a task for an agent", "agentvm help run");
+  const auto mode = process_mode(run);
+  auto connection = connect_manager(run.paths, Spawn::allowed);
+  const auto end = run_session(connection, "run", run_params(run, mode), {mode}, run.out);
+  if (end.lost)
+    throw Error(ErrorCode::operation_failed,
+                "the manager was lost: the state of the guest process is unknown; its work is brought home and the "
+                "sandbox removed as soon as a manager runs again",
+                "agentvm list");
+  const int code = exit_status(run, end);
+  if (run.out.json()) {
+    auto result = end.result;
+    result["origin"] = text_at(end.status, "kind", "lost") == "lost" ? "agentvm" : "guest";
+    result["exit_code"] = code;
+    result["status"] = end.status;
+    result["stdout"] = end.out;
+    result["stderr"] = end.err;
+    result["truncated"] = end.cut;
+    run.out.print_json(result);
+    return code;
+  }
+  tell(run, end.result);
+  return code;
+}
+
+}  // namespace
+
+CommandSpec run_command() {
+  auto options = config_options();
+  options.push_back({.name = "repo",
+                     .value = "REPO",
+                     .help = "Clone this repository (URL, path or owner/name) instead of using the one here"});
+  options.push_back({.name = "keep", .help = "Leave the sandbox running afterwards; so does --name"});
+  options.push_back(env_option());
+  options.push_back({.name = "workdir", .letter = 'w', .value = "DIR", .help = "Folder in the guest"});
+  options.push_back({.name = "tty", .letter = 't', .help = "Use a terminal in the guest", .negatable = true});
+  options.push_back(json_option());
+  return {
+      .name = "run",
+      .group = "Everyday",
+      .summary = "Run one command, or an agent with one task, in a sandbox of its own",
+      .description =
+          "Makes a sandbox with a copy of the repository, runs the command there with your streams and terminal, "
+          "brings its commits home as sync does, keeps what is uncommitted as wip does, and removes the sandbox, "
+          "also when you interrupt it or it crashes. Runs do not see each other, nor the project's own sandbox. The "
+          "status is the command's; where that is 0, it is 6 when commits wait for a decision. With --repo the "
+          "clone is removed as well, unless there is something in it that its origin does not have.",
+      .arguments = {{.name = "TASK", .help = "What the agent (--agent) is to do", .repeatable = true}},
+      .options = std::move(options),
+      .trailing = {"CMD", false},
+      .examples = {{"agentvm run -- make test", "in a sandbox that is gone afterwards"},
+                   {"agentvm run --agent claude \"fix the failing test\"", "its commits come home"},
+                   {"agentvm run --repo owner/name --branch main -- ./ci.sh", "another repository"},
+                   {"agentvm run --name lab -- ./prepare.sh", "and the sandbox stays"}},
+      .failures = Failures::guest_status,
+      .run = run_command_in_sandbox};
+}
+
+}  // namespace agentvm::cli

@@ -1,0 +1,114 @@
+#include "cli/manager/ops/agent_session.hpp"
+
+#include <charconv>
+#include <sstream>
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/agent_layers.hpp"
+#include "cli/manager/ops/sessions.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds ask_limit{2'000};
+constexpr long quiet_seconds = 5;  // agents draw while they work: a spinner, a clock, what they write
+constexpr const char* columns = "160";
+constexpr const char* rows = "48";
+
+[[noreturn]] void refuse(const guest::AgentDefinition& agent, const std::string& why) {
+  throw Error(ErrorCode::operation_failed, fmt::format("{} could not be set up in the guest: {}", agent.title,
+                                                       clean_guest_text(why, Newlines::escape, 500)));
+}
+
+void run_script(guest::Control& control, const guest::AgentDefinition& agent, const std::string& script,
+                const std::string& user, Deadline deadline) {
+  // As input, because the words of a program have a limit that settings can pass.
+  const auto result = control.exec({.argv = {"sh", "-s"}, .user = user, .input = script}, deadline);
+  if (!result.ok()) refuse(agent, result.err);
+}
+
+/// "12345" at the front of `text`; 0 when there is none.
+long leading_number(std::string_view text) {
+  long value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+/// From the lines that `ask` had the guest print: the session's note, the last change of its terminal, the time.
+void read_state(const std::string& answer, Json& status) {
+  std::istringstream lines(answer);
+  std::string note, activity, now;
+  std::getline(lines, note);
+  std::getline(lines, activity);
+  std::getline(lines, now);
+  if (note.starts_with("ended ")) {
+    status["state"] = "ended";
+    status["exit_code"] = leading_number(std::string_view(note).substr(6)) & 0xFF;
+  } else if (activity.empty()) {
+    status["state"] = "gone";
+  } else {
+    status["state"] = leading_number(now) - leading_number(activity) <= quiet_seconds ? "working" : "waiting";
+  }
+}
+
+}  // namespace
+
+std::optional<guest::AgentDefinition> agent_of(Core& core, const SandboxRecord& record) {
+  if (record.agent == no_agent) return std::nullopt;
+  return guest::find_agent(own_agents(core.paths()), record.agent);
+}
+
+void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent, Deadline deadline) {
+  const auto control = live.control();
+  if (!control) refuse(agent, "the guest's agent port does not answer");
+  run_script(*control, agent, guest::system_script(agent), "", deadline);
+  run_script(*control, agent, guest::home_script(agent), "agent", deadline);
+}
+
+void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::AgentDefinition& agent,
+                   const std::vector<std::string>& task, Deadline deadline) {
+  guest::ExecSpec spec;
+  spec.workdir = "/workspace";
+  spec.argv = {"tmux", "-u",         "new-session", "-d",    "-s", session_name(record),
+               "-c",   "/workspace", "-x",          columns, "-y", rows};
+  for (auto& word : guest::session_command(agent, task)) spec.argv.push_back(std::move(word));
+  const auto process = live.session(Session::control, deadline)->exec(spec, deadline);
+  const auto status = process->wait(deadline);
+  if (status && status->shell_code() == 0) return;
+  char words[512];
+  const auto err = process->take_err();
+  const auto count = read_some(err.get(), words, sizeof words, deadline);
+  refuse(agent, std::string(words, count));
+}
+
+Json agent_status(Core& core, const SandboxRecord& record) {
+  if (record.agent == no_agent) return nullptr;
+  Json status{{"name", record.agent},
+              {"title", record.agent},
+              {"version", nullptr},
+              {"state", nullptr},
+              {"exit_code", nullptr}};
+  try {
+    const auto agent = agent_of(core, record);
+    status["title"] = agent->title;
+    if (!agent->version().empty() && record.layer == guest::layer_key(*agent)) status["version"] = agent->version();
+    const auto live = record.state == SandboxState::running ? core.live(record.name) : nullptr;
+    const auto control = live ? live->control() : nullptr;
+    if (!control) return status;
+    const auto script = fmt::format(
+        "cat .cache/agentvm-agent 2>/dev/null || echo; "
+        "tmux display-message -p -t ={} '#{{window_activity}}' 2>/dev/null || echo; date +%s",
+        shell_word(session_name(record) + ":"));
+    const auto answer =
+        control->exec({.argv = {"sh", "-c", script}, .user = "agent"}, Deadline::after(ask_limit), 4096);
+    if (answer.ok()) read_state(answer.out, status);
+  } catch (const Error& error) {
+    log::debug("agents", "{}: {}", record.name.str(), error.what());
+  }
+  return status;
+}
+
+}  // namespace agentvm::manager

@@ -1,0 +1,24 @@
+#pragma once
+// The agent program of a running sandbox: set up at the start, started in the terminal session, looked at for `status`.
+
+#include "cli/manager/ops/core.hpp"
+#include "guest/agents/agents.hpp"
+
+namespace agentvm::manager {
+
+/// What the sandbox's record names; nothing for `no_agent`. Throws as `guest::find_agent` does.
+std::optional<guest::AgentDefinition> agent_of(Core& core, const SandboxRecord& record);
+
+/// Shows the layer to the guest, and writes command and settings. Throws with the guest's words.
+void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent, Deadline deadline);
+
+/// Begins the sandbox's terminal session with the agent in it, unless there is one. Throws with the guest's words.
+void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::AgentDefinition& agent,
+                   const std::vector<std::string>& task, Deadline deadline);
+
+/// {name, title, version, state, exit_code}, null for `no_agent`. `state`: "working" (its terminal changed within the
+/// last seconds), "waiting" (it did not), "ended", "gone" (its session is), or null while nobody can be asked. Asks the
+/// guest, for two seconds at most; never throws.
+Json agent_status(Core& core, const SandboxRecord& record);
+
+}  // namespace agentvm::manager

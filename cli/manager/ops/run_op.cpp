@@ -1,0 +1,173 @@
+#include "cli/manager/ops/run_op.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/agent_layers.hpp"
+#include "cli/manager/ops/call_relay.hpp"
+#include "cli/manager/ops/sessions.hpp"
+#include "cli/manager/ops/start.hpp"
+#include "cli/manager/ops/stop_op.hpp"
+#include "cli/manager/ops/sync_op.hpp"
+#include "cli/wire/messages.hpp"
+#include "sync/forget.hpp"
+#include "sync/refs.hpp"
+#include "vmm/base/digest.hpp"
+#include "vmm/base/files.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/config.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds git_limit{60'000};
+constexpr milliseconds session_limit{30'000};
+
+/// What a client hears while its run is brought to an end: it cannot call that off, for the work would be lost with it.
+class Ending final : public CallRelay {
+ public:
+  using CallRelay::CallRelay;
+  void warning(std::string text) override {
+    if (!client_) log::warn("run", "{}", text);
+    CallRelay::warning(std::move(text));
+  }
+  std::stop_token cancelled() const override { return {}; }
+};
+
+/// A clone that was made for a run goes with it, unless there is something in it that is nowhere else.
+Json end_clone(Core& core, const fs::path& project) {
+  const auto clones = run_clones(core.paths());
+  if (project.parent_path().parent_path() != clones) return nullptr;
+  if (sync::has_work_of_its_own(project, Deadline::after(git_limit))) return project.string();
+  remove_tree(project.parent_path());
+  return nullptr;
+}
+
+/// The ways on that are left without the sandbox: its commits are in the repository.
+void name_commands_without_it(const SandboxName& name, Json& sync) {
+  const auto outcome = value_or<std::string>(sync, "result", "");
+  if (outcome.empty() || outcome == "updated" || outcome == "up-to-date") return;
+  const auto ref = shell_word(sync::mirror_ref(name.str(), value_or<std::string>(sync, "branch", "")));
+  sync["commands"] = Json::array({"git diff HEAD..." + ref, "git merge " + ref});
+}
+
+/// Takes a throw-away sandbox away, its work first. When that cannot be had, the sandbox stays, and is an ordinary one
+/// from then on.
+void remove_run(Core& core, CallContext& call, const SandboxRecord& record, Json& result) {
+  const auto& name = record.name;
+  try {
+    const auto gone = destroy_sandbox(core, call, {{"name", name.str()}});
+    result["rescued"] = gone["rescued"];
+  } catch (Error& error) {
+    if (!core.store().find(name)) throw;
+    core.store().update(name, [](SandboxRecord& r) { r.throw_away = false; });
+    result["kept"] = true;
+    error.while_doing(fmt::format("'{}' is kept, because its end failed", name.str()));
+    throw;
+  }
+  if (result["sync"].is_object()) name_commands_without_it(name, result["sync"]);
+  result["references"] = sync::forget_what_is_had(record.project, name.str(), Deadline::after(git_limit));
+  result["clone"] = end_clone(core, record.project);
+}
+
+/// Everything after the command: never throws, what fails is in the result.
+Json finish(Core& core, CallContext& call, const SandboxName& name, const Json& params) {
+  Json result{{"schema", "agentvm.run/1"}, {"name", name.str()},          {"kept", true},     {"sync", nullptr},
+              {"rescued", Json::array()},  {"references", Json::array()}, {"clone", nullptr}, {"problem", nullptr}};
+  const auto attempt = [&](const std::function<void()>& step) {
+    try {
+      step();
+    } catch (const Error& error) {
+      log::warn("run", "{}: {}", name.str(), error.what());
+      if (result["problem"].is_null()) result["problem"] = wire::to_json(error);
+    } catch (const std::exception& problem) {
+      log::error("run", "{}: {}", name.str(), problem.what());
+      if (result["problem"].is_null())
+        result["problem"] = wire::to_json(Error(ErrorCode::operation_failed, problem.what()));
+    }
+  };
+  Json wanted{{"name", name.str()}, {"cwd", value_or<std::string>(params, "cwd", "/")}};
+  if (params.contains("env")) wanted["env"] = params["env"];
+  attempt([&] { result["sync"] = sync_sandbox(core, call, wanted); });
+  attempt([&] {
+    const auto record = core.store().get(name);
+    if (!record.throw_away) return;
+    result["kept"] = false;
+    remove_run(core, call, record, result);
+  });
+  return result;
+}
+
+/// The name of a new run of the project: "web-run-3fa2".
+std::string run_name(const fs::path& path) {
+  constexpr std::size_t bytes = 2;
+  return SandboxName::derive(find_project(path).root.filename().string()).with_suffix("run-" + random_hex(bytes)).str();
+}
+
+/// The command itself, or what makes the plan's agent do the one task.
+std::vector<std::string> run_argv(Core& core, const Plan& plan, const Json& params) {
+  const auto task = text_or_empty(params, "task");
+  if (task.empty()) return require<std::vector<std::string>>(params, "argv");
+  if (plan.agent.value == no_agent)
+    throw Error(ErrorCode::usage, "a task needs an agent to give it to",
+                "agentvm run --agent NAME \"...\"; agentvm agents list");
+  return guest::run_command(guest::find_agent(own_agents(core.paths()), plan.agent.value), task);
+}
+
+/// A start or a command that failed leaves nothing of a throw-away sandbox.
+void undo(Core& core, const std::shared_ptr<CallContext>& client, const SandboxName& name) {
+  const auto record = core.store().find(name);
+  if (!record || !record->throw_away) return;
+  Ending ending(client);
+  Json ignored;
+  try {
+    remove_run(core, ending, *record, ignored);
+  } catch (const std::exception& problem) {
+    ending.warning(problem.what());
+  }
+}
+
+}  // namespace
+
+fs::path run_clones(const Paths& paths) {
+  return paths.data / "runs";
+}
+
+void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
+  auto setting = read_client_setting(params);
+  const bool stays = setting.flags.contains("name") || value_or<bool>(params, "keep", false);
+  if (!setting.flags.contains("name")) setting.flags["name"] = run_name(setting.path);
+  const auto name = SandboxName::parse(setting.flags["name"]);
+  const auto argv = run_argv(core, plan_request(core, setting), params);  // before anything is made
+  try {
+    start_sandbox(core, *call, setting,
+                  {.lifetime = stays ? Lifetime::until_destroyed : Lifetime::one_command, .session = false});
+    auto command = params;
+    command["name"] = name.str();
+    command["argv"] = argv;
+    auto process = start_command(core, command, Deadline::after(session_limit));
+    serve_process(core, call, std::move(process), [&core, call, name, params](const guest::GuestStatus&) {
+      // A lane for each: what one run's guest keeps waiting keeps no other.
+      core.janitor().post("end of run " + name.str(), [&core, call, name, params] {
+        Ending ending(call);
+        call->respond(finish(core, ending, name, params));
+      });
+    });
+  } catch (...) {
+    undo(core, call, name);
+    throw;
+  }
+}
+
+void end_left_runs(Core& core) {
+  for (const auto& record : core.store().list().records) {
+    if (!record.throw_away) continue;
+    log::info("run", "{}: its run is gone; ending it", record.name.str());
+    core.janitor().post("end of run " + record.name.str(), [&core, name = record.name] {
+      Ending ending(nullptr);
+      finish(core, ending, name, Json::object());
+    });
+  }
+}
+
+}  // namespace agentvm::manager

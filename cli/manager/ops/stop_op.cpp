@@ -1,0 +1,119 @@
+#include "cli/manager/ops/stop_op.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/manager/ops/rescue.hpp"
+#include "cli/manager/ops/salvage.hpp"
+#include "cli/manager/ops/status.hpp"
+#include "cli/manager/ops/suspend.hpp"
+#include "cli/manager/ops/sync_op.hpp"
+#include "cli/manager/ops/teardown.hpp"
+#include "cli/manager/ops/wip_ops.hpp"
+#include "vmm/base/text.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr milliseconds hold_limit{20'000};
+constexpr milliseconds teardown_limit{120'000};
+constexpr milliseconds rescue_limit{5 * 60'000};
+constexpr milliseconds force_limit{2'000};       // for a guest whose user has no patience with it
+constexpr milliseconds disk_limit{20 * 60'000};  // all of a workspace comes through an emulated machine
+
+/// Out of the sandbox's folder, with the name of what it stands on: a disk without its image is nothing.
+void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
+  const auto disk = core.store().folder(record.name) / sandbox_files::disk;
+  if (!fs::exists(disk)) return;
+  const auto kept = core.kept_disks() / (record.name.str() + "-" + record.id.substr(0, 8) + ".qcow2");
+  ensure_private_dir(kept.parent_path());
+  write_file_atomic(kept.string() + ".image", record.image_digest + "\n");
+  if (::rename(disk.c_str(), kept.c_str()) < 0) throw_errno("keeping the disk");
+  call.warning("the disk is kept as " + kept.string());
+}
+
+/// Of a guest that is gone: the last run did not end in order, and nobody is there to be asked.
+std::vector<std::string> salvage(Core& core, CallContext& call, const SandboxRecord& record) {
+  const auto progress = call.progress_function();
+  Rescued salvaged;
+  try {
+    salvaged = record.workspace == WorkspaceMode::virtiofs
+                   ? salvage_work(core, record, progress, Deadline::after(rescue_limit))
+                   : salvage_disk(core, record, progress, Deadline::after(disk_limit));
+  } catch (const Error& error) {
+    if (record.workspace == WorkspaceMode::virtiofs) throw;
+    const auto hint = error.hint().empty() ? "" : fmt::format("; `{}` helps", error.hint());
+    call.warning(fmt::format("its last run did not end in order, and the work on its disk could not be read ({}{})",
+                             clean_guest_text(error.what(), Newlines::escape, 700), hint));
+    keep_disk(core, call, record);
+    return {};
+  }
+  for (const auto& warning : salvaged.warnings) call.warning(warning);
+  return std::move(salvaged.refs);
+}
+
+}  // namespace
+
+Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
+  auto record = core.resolve(params);
+  const bool force = value_or<bool>(params, "force", false);
+  const milliseconds grace(1000 * value_or<long long>(params, "timeout_seconds", 30));
+  const SyncWatch::Quiet quiet(core.syncs(), record.name);
+  const auto hold = core.hold(record.name, Deadline::after(hold_limit));
+  record = core.store().get(record.name);
+  if (!force) record = wake(core, record);  // to be asked for its work, and to power off
+  const bool running = record.state == SandboxState::running;
+  std::vector<std::string> rescued;
+  if (running && value_or<bool>(params, "sync", false)) {
+    auto sync_params = params;
+    sync_params["name"] = record.name.str();
+    const auto outcome = sync_held(core, call, sync_params);
+    const auto result = require<std::string>(outcome, "result");
+    if (result != "updated" && result != "up-to-date")
+      call.warning("sync: " + result + "; the commits are in refs/agentvm/" + record.name.str());
+  }
+  if (running && !force) rescued = rescue(core, call, record, Rescue::best_effort);
+  core.apply(record.name, SandboxEvent::stop, "user");
+  report(call.progress_function(), "stop", "stopping " + record.name.str());
+  if (running && force) write_back(core, record.name, Deadline::after(force_limit));
+  try {
+    tear_down(core, record.name, force ? Shutdown::forced : Shutdown::graceful, grace,
+              Deadline::after(teardown_limit + grace));
+  } catch (const Error& error) {
+    core.apply(record.name, SandboxEvent::failed, "stop-failed", error.what());
+    throw;
+  }
+  record = core.apply(record.name, SandboxEvent::ended, "user");
+  auto status = sandbox_status(core, record, Detail::brief);
+  status["rescued"] = rescued;
+  if (!record.persist && record.unsaved && !force) {
+    call.warning(fmt::format("'{}' is not removed (persist: false), because its work could not be brought home",
+                             record.name.str()));
+  } else if (!record.persist) {
+    erase(core, record.name, Deadline::after(teardown_limit));
+    status["state"] = "destroyed";
+  }
+  return status;
+}
+
+Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
+  auto record = core.resolve(params);
+  const SyncWatch::Quiet quiet(core.syncs(), record.name);
+  const auto hold = core.hold(record.name, Deadline::after(hold_limit));
+  record = core.store().get(record.name);
+  std::vector<std::string> rescued;
+  record = wake(core, record);
+  const bool running = record.state == SandboxState::running;
+  if (running) rescued = rescue(core, call, record, Rescue::required);
+  core.apply(record.name, SandboxEvent::destroy, "user");
+  report(call.progress_function(), "destroy", "removing " + record.name.str());
+  tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
+  if (!running && record.unsaved) rescued = salvage(core, call, record);  // now that nothing writes there any more
+  if (value_or<bool>(params, "keep_disk", false)) keep_disk(core, call, record);
+  erase(core, record.name, Deadline::after(teardown_limit));
+  return {{"schema", "agentvm.destroy/1"},
+          {"name", record.name.str()},
+          {"rescued", rescued},
+          {"kept_wip", count_kept_wip(record)}};
+}
+
+}  // namespace agentvm::manager

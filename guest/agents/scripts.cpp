@@ -1,0 +1,128 @@
+#include <fmt/format.h>
+
+#include "guest/agents/agents.hpp"
+#include "vmm/base/text.hpp"
+
+namespace agentvm::guest {
+namespace {
+
+constexpr const char* session_program = "/usr/local/lib/agentvm/agent-session";
+
+/// Of a name that may have a scope: "codex" of "@openai/codex".
+std::string last_part(const std::string& name) {
+  return name.substr(name.rfind('/') + 1);
+}
+
+/// A word of the command, as it is in the guest.
+std::string placed(const AgentDefinition& agent, const std::string& word) {
+  return word.starts_with("./") ? layer_folder(agent.name) + word.substr(1) : word;
+}
+
+std::string fetch_lines(const AgentPackage& package, const std::string& registry) {
+  const auto url = fmt::format("{}/{}/-/{}-{}.tgz", registry, package.name, last_part(package.name), package.version);
+  const auto folder = "node_modules/" + package.name;
+  return fmt::format(
+      "curl -fsS --retry 3 --connect-timeout 20 -L -o \"$work/package.tgz\" {url}\n"
+      "echo '{digest}  '\"$work/package.tgz\" | sha512sum --check --status || {{ echo {what} 'is not what was pinned' "
+      ">&2; exit 1; }}\n"
+      "mkdir -p {folder}\n"
+      "tar -xzf \"$work/package.tgz\" --no-same-owner --strip-components=1 -C {folder}\n"
+      "rm \"$work/package.tgz\"\n",
+      fmt::arg("url", shell_word(url)), fmt::arg("digest", package.sha512),
+      fmt::arg("what", shell_word(package.name + " " + package.version)), fmt::arg("folder", shell_word(folder)));
+}
+
+/// A shell script that starts the program as `agent` is to be started.
+std::string wrapper(const AgentDefinition& agent) {
+  std::string text = "#!/bin/sh\n";
+  for (const auto& [name, value] : agent.environment) text += fmt::format("export {}={}\n", name, shell_word(value));
+  text += "exec";
+  for (const auto& word : agent.command) text += " " + shell_word(placed(agent, word));
+  for (const auto& word : agent.arguments) text += " " + shell_word(word);
+  return text + " \"$@\"\n";
+}
+
+/// Writes `content` to the file `path`, its folder made.
+std::string write_lines(const std::string& path, const std::string& content, const char* mode) {
+  const auto folder = path.substr(0, path.rfind('/'));
+  return fmt::format("mkdir -p {0}\nprintf %s {1} >{2}.new\nchmod {3} {2}.new\nmv {2}.new {2}\n", shell_word(folder),
+                     shell_word(content), shell_word(path), mode);
+}
+
+constexpr const char* session_text = R"(#!/bin/sh
+# Runs an agent program in this terminal; when it ends, a shell takes its place.
+state=$HOME/.cache/agentvm-agent
+mkdir -p "$HOME/.cache"
+echo running >"$state"
+"$@"
+code=$?
+echo "ended $code" >"$state"
+printf '\n%s ended with status %s; `%s` starts it again.\n' "$1" "$code" "$1"
+exec "${SHELL:-/bin/bash}" -l
+)";
+
+}  // namespace
+
+std::string install_script(const AgentDefinition& agent, const std::string& registry) {
+  auto base = registry;
+  while (base.ends_with('/')) base.pop_back();
+  // Root of the control port has no proxy variables of its own.
+  std::string text = fmt::format(
+      "set -eu\nset -a\n. /etc/environment\nset +a\numask 022\nwork=/var/tmp/agentvm-work\nmkdir -p \"$work\" {0}\ncd "
+      "{0}\n",
+      shell_word(layer_folder(agent.name)));
+  for (const auto& package : agent.packages) text += fetch_lines(package, base);
+  if (!agent.install.empty()) text += "sh -eu -c " + shell_word(agent.install) + "\n";
+  // Room for what an ext4 file system needs besides, counted in KiB.
+  text += fmt::format(
+      "size=$(( $(du -sk --apparent-size . | cut -f1) * 110 / 100 + 16384 ))\n"
+      "inodes=$(( $(find . | wc -l) + 64 ))\n"
+      "rm -f {0}\n"
+      "mke2fs -q -t ext4 -O ^has_journal,^resize_inode -m 0 -N \"$inodes\" -L agentvm-layer -d . {0} \"$size\"k\n"
+      "stat -c %s {0}\n",
+      layer_image);
+  return text;
+}
+
+std::string system_script(const AgentDefinition& agent) {
+  std::string text = "set -eu\n";
+  if (agent.has_layer())
+    text += fmt::format(
+        "device=\n"
+        "for disk in /sys/block/vd*; do\n"
+        "  if [ \"$(cat \"$disk/serial\" 2>/dev/null)\" = {serial} ]; then device=/dev/${{disk##*/}}; fi\n"
+        "done\n"
+        "if [ -z \"$device\" ]; then echo 'its disk is not there' >&2; exit 1; fi\n"
+        "mkdir -p {folder}\n"
+        "mountpoint -q {folder} || mount -t ext4 -o ro,nosuid,nodev \"$device\" {folder}\n",
+        fmt::arg("serial", layer_serial(layer_key(agent))), fmt::arg("folder", shell_word(layer_folder(agent.name))));
+  text += write_lines("/usr/local/bin/" + agent.name, wrapper(agent), "755");
+  return text + write_lines(session_program, session_text, "755");
+}
+
+std::string home_script(const AgentDefinition& agent) {
+  std::string text = "set -eu\numask 077\ncd\n";
+  for (const auto& file : agent.files)
+    text += fmt::format("if [ ! -e {0} ]; then\n{1}fi\n", shell_word(file.path),
+                        write_lines("./" + file.path, file.content, "600"));
+  return text;
+}
+
+std::vector<std::string> session_command(const AgentDefinition& agent, const std::vector<std::string>& task) {
+  std::vector<std::string> words = {session_program, agent.name};
+  if (task.empty()) return words;
+  words.insert(words.end(), agent.task.begin(), agent.task.end());
+  std::string joined;
+  for (const auto& word : task) joined += (joined.empty() ? "" : " ") + word;
+  words.push_back(std::move(joined));
+  return words;
+}
+
+std::vector<std::string> run_command(const AgentDefinition& agent, const std::string& task) {
+  std::vector<std::string> words = {agent.name};
+  words.insert(words.end(), agent.run.begin(), agent.run.end());
+  words.push_back(task);
+  return words;
+}
+
+}  // namespace agentvm::guest

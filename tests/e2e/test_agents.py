@@ -1,0 +1,126 @@
+"""An agent program in the terminal session: installed once, started without a question, told its task, and looked at. In order, on one guest."""
+
+import re
+import shutil
+
+import pytest
+
+import harness
+
+NAME = "studio"
+SMALL = ("--memory", "1G", "--vcpus", "1")
+# Stands for an agent program: it shows what it was given, works on the repository, waits for a line, and ends.
+PROGRAM = r"""#!/bin/sh
+echo "agent=$AGENT_SETTING arguments=$*"
+cat "$HOME/.scripted/settings"
+case "$1" in --yes) shift ;; *) exit 9 ;; esac
+[ "$1" != -p ] || { shift; once=1; }
+echo "$*" >task && git add task && git -c user.name=a -c user.email=a@example.invalid commit -q -m "$*"
+[ -z "$once" ] || exit 0
+printf 'your answer: '
+read -r answer
+echo "heard:$answer:"
+exit 3
+"""
+DEFINITION = f"""name: scripted
+title: Scripted Agent
+install: |
+  mkdir bin
+  cat >bin/scripted <<'END'
+{chr(10).join('  ' + line for line in PROGRAM.splitlines())}
+  END
+  chmod 755 bin/scripted
+command: [./bin/scripted]
+arguments: [--yes]
+run: [-p]
+environment:
+  AGENT_SETTING: "with a space"
+files:
+  - path: .scripted/settings
+    content: |
+      settings=of the catalogue
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(home):
+    folder = home.folder / "config" / "agentvm" / "agents"
+    folder.mkdir()
+    # A key of its own, so that the layer is built here and not found.
+    (folder / "scripted.yaml").write_text(DEFINITION.replace("mkdir bin", f"mkdir bin  # {home.folder.name}"))
+    before = layers(home)
+    yield harness.make_repository(home.folder / "project", {"README": "one\n"})
+    for key in set(layers(home)) - set(before):
+        shutil.rmtree(home.data / "agentvm" / "layers" / key)
+
+
+def state(agentvm):
+    return agentvm.json("status", NAME)["agent"]
+
+
+def layers(home):
+    return {path.parent.name: path.stat().st_ino for path in (home.data / "agentvm" / "layers").glob("*/layer.ext4")}
+
+
+def test_what_is_no_agent_is_refused_before_anything_is_made(agentvm, repository):
+    assert b"did you mean 'claude'" in agentvm.run("start", repository, "--agent", "claud", "--no-attach", code=1).stderr
+    assert b"--agent" in agentvm.run("run", "do it", cwd=repository, code=64).stderr
+    agentvm.run("run", "do it", "--", "true", cwd=repository, code=64)
+    assert agentvm.sandboxes() == []
+    names = [agent["name"] for agent in agentvm.json("agents", "list")["agents"]]
+    assert names == ["claude", "codex", "gemini", "opencode", "scripted"]
+
+
+def test_it_is_installed_and_at_work_in_the_session(agentvm, home, repository):
+    agentvm.run("start", repository, "--name", NAME, *SMALL, "--agent", "scripted", "--no-attach", "--", "fix", "the 'tests'", timeout=400)
+    assert agentvm.sandboxes() == [NAME], "the guest that built the layer is gone"
+    harness.eventually(lambda: state(agentvm)["state"] == "waiting", 60, "it waits for an answer")
+    assert state(agentvm)["title"] == "Scripted Agent"
+    terminal = agentvm.spawn("attach", NAME, size=(40, 120))
+    terminal.expect_exact("agent=with a space arguments=--yes fix the 'tests'")
+    terminal.expect_exact("settings=of the catalogue")
+    terminal.expect_exact("your answer: ")
+    terminal.sendline("yes, go on")
+    terminal.expect_exact("heard:yes, go on:")
+    terminal.expect_exact("scripted ended with status 3")
+    terminal.sendline("echo shell=$((6*7))")
+    terminal.expect_exact("shell=42")
+    terminal.send("\x02d")
+    assert harness.exit_status(terminal) == 0
+    assert (state(agentvm)["state"], state(agentvm)["exit_code"]) == ("ended", 3)
+    assert re.search(r"Agent: +Scripted Agent.*ended with status 3", agentvm.text("status", NAME))
+    agentvm.run("sync", NAME)
+    assert harness.git(repository, "show", "HEAD:task") == "fix the 'tests'"
+
+
+def test_the_layer_is_read_only_and_is_built_once(agentvm, home, repository):
+    mount = agentvm.exec(NAME, "findmnt", "-no", "OPTIONS", "/opt/agentvm/scripted")
+    assert {"ro", "nosuid", "nodev"} <= set(mount.strip().split(","))
+    agentvm.run("exec", NAME, "--", "sudo", "touch", "/opt/agentvm/scripted/x", code=1)
+    before = layers(home)
+    agentvm.exec(NAME, "sh", "-c", "echo my own >~/.scripted/settings")
+    agentvm.run("stop", NAME)
+    agentvm.run("start", repository, "--no-attach", timeout=300)  # --agent was for that start
+    assert state(agentvm) is None
+    agentvm.run("stop", NAME)
+    agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
+    assert layers(home) == before
+    assert agentvm.exec(NAME, "cat", "/home/agent/.scripted/settings") == "my own\n", "what is there is not written over"
+    harness.eventually(lambda: state(agentvm)["state"] == "waiting", 60, "it was started again, without a task")
+
+
+def test_run_gives_it_one_task(agentvm, repository):
+    done = agentvm.run("run", "--agent", "scripted", *SMALL, "one", "task", cwd=repository, timeout=400)
+    assert b"arguments=--yes -p one task" in done.stdout
+    assert harness.git(repository, "show", "HEAD:task") == "one task"
+    assert agentvm.sandboxes() == [NAME]
+
+
+def test_an_installation_that_fails_says_why_and_leaves_nothing(agentvm, home, repository):
+    folder = home.folder / "config" / "agentvm" / "agents"
+    (folder / "broken.yaml").write_text("name: broken\ncommand: [./x]\ninstall: echo no such thing >&2; exit 4\n")
+    before = layers(home)
+    failed = agentvm.run("image", "build", "--agents", "broken", code=3, timeout=400)
+    assert b"no such thing" in failed.stderr
+    assert layers(home) == before and agentvm.sandboxes() == [NAME]
+    assert not list((home.data / "agentvm" / "layers").glob(".new-*"))
