@@ -115,13 +115,15 @@ def test_a_large_stream_has_the_right_digest(agentvm, box):
 
 
 def test_exec_with_a_terminal_has_a_size_that_follows(agentvm, box):
-    terminal = agentvm.spawn("exec", "--tty", box, "--", "sh", "-c", "trap 'stty size' WINCH; tty; stty size; read x; read x", size=(33, 101))
+    # A signal between two commands of a shell waits until something ends: a shell that waits for a line would keep it.
+    script = "trap 'echo told; stty size' WINCH; tty; stty size; for i in $(seq 600); do sleep 0.1; [ ! -e /tmp/enough ] || exit 0; done; exit 1"
+    terminal = agentvm.spawn("exec", "--tty", box, "--", "sh", "-c", script, size=(33, 101))
     terminal.expect(r"/dev/pts/\d+")
     terminal.expect_exact("33 101")
     terminal.setwinsize(20, 60)
+    terminal.expect_exact("told")
     terminal.expect_exact("20 60")
-    terminal.sendline("")
-    terminal.sendline("")
+    agentvm.exec(box, "touch", "/tmp/enough")
     assert harness.exit_status(terminal) == 0
 
 
