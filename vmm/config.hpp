@@ -26,19 +26,21 @@ namespace agentvm {
 
 enum class KeyType {
   text,
-  name,     ///< a sandbox name
-  branch,   ///< a git branch
-  image,    ///< an image's name or the path of a recipe
-  size,     ///< bytes, written 8G
-  count,    ///< a whole number
-  boolean,  ///< true or false; its flag also exists as `--no-<flag>`
-  choice,   ///< one of `choices`
-  hosts,    ///< a list of host[:port] and *.domain[:port]
-  grants,   ///< a list of host:port
-  proxy,    ///< direct, environment or http://host:port
-  presets,  ///< a list of some of `choices`
-  globs,    ///< a list of path patterns, as in .gitignore
-  levels,   ///< log levels, `sync:debug,*:info`
+  name,         ///< a sandbox name
+  branch,       ///< a git branch
+  image,        ///< an image's name or the path of a recipe
+  size,         ///< bytes, written 8G
+  count,        ///< a whole number
+  boolean,      ///< true or false; its flag also exists as `--no-<flag>`
+  choice,       ///< one of `choices`
+  hosts,        ///< a list of host[:port] and *.domain[:port]
+  grants,       ///< a list of host:port
+  proxy,        ///< direct, environment or http://host:port
+  presets,      ///< a list of some of `choices`
+  globs,        ///< a list of path patterns, as in .gitignore
+  variables,    ///< a list of names of variables; a last * stands for any end
+  assignments,  ///< a list of NAME=VALUE
+  levels,       ///< log levels, `sync:debug,*:info`
 };
 
 /// What a key may do to the host when somebody else writes it.
@@ -48,7 +50,8 @@ enum class KeyClass {
   host_executing,  ///< runs something or picks who does: refused in the project's file
 };
 constexpr bool is_list(KeyType type) {
-  return type == KeyType::hosts || type == KeyType::grants || type == KeyType::presets || type == KeyType::globs;
+  return type == KeyType::hosts || type == KeyType::grants || type == KeyType::presets || type == KeyType::globs ||
+         type == KeyType::variables || type == KeyType::assignments;
 }
 std::string_view to_string(KeyType type);
 std::string_view to_string(KeyClass key_class);
@@ -146,6 +149,13 @@ std::vector<WideningValue> widening_values(const ConfigFile& project);
 std::optional<ConfigFile> read_config_file(const std::filesystem::path& path);
 /// The variables of the table (and AGENTVM_BACKEND) that are set in this process: what a client sends to its manager.
 std::map<std::string, std::string> config_environment();
+
+/// Whether one of `patterns` (of `KeyType::variables`) means the variable `name`.
+bool names_variable(std::span<const std::string> patterns, std::string_view name);
+/// What an agent program gets, from the keys env.pass, env.set and env.deny: of two values the one set counts, and what
+/// is denied nobody gets. `host`: variables of the client, whichever were sent.
+std::map<std::string, std::string> agent_environment(const Config& config,
+                                                     const std::map<std::string, std::string>& host);
 
 /// Whether an `image` is the path of a recipe (has a '/' or ends in .yaml or .yml) rather than a name.
 bool image_is_recipe(std::string_view text);

@@ -90,7 +90,8 @@ struct Plan {
   Planned<WorkspaceMode> workspace;
   Planned<NetworkMode> network;
   Planned<ImageRef> image;
-  Planned<std::string> agent;  ///< a name, or no_agent
+  Planned<std::vector<std::string>> env_pass, env_set, env_deny;  ///< see `agent_environment`
+  Planned<std::string> agent;                                     ///< a name, or no_agent
   Planned<AcceleratorWish> accelerator;
   Planned<std::string> libvirt_uri;
   Planned<bool> persist;

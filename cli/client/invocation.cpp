@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "vmm/config.hpp"
+
 namespace agentvm::cli {
 
 Json Invocation::params() const {
@@ -17,6 +19,21 @@ Json given_config_flags(const Arguments& arguments) {
   for (const auto& option : arguments.command->options)
     if (!option.key.empty() && arguments.given(option.name)) flags[option.key] = arguments.text(option.name);
   return flags;
+}
+
+Json agent_variables(Invocation& run, const Json& start_params) {
+  Json found = Json::object();
+  const auto answer = run.call("agents.variables", start_params);
+  const auto pass = value_or<std::vector<std::string>>(answer, "pass", {});
+  const auto deny = value_or<std::vector<std::string>>(answer, "deny", {});
+  for (char** entry = environ; !pass.empty() && *entry; ++entry) {
+    const std::string_view text = *entry;
+    const auto equals = text.find('=');
+    if (equals == text.npos || equals == 0) continue;
+    const auto name = text.substr(0, equals);
+    if (names_variable(pass, name) && !names_variable(deny, name)) found[std::string(name)] = text.substr(equals + 1);
+  }
+  return found;
 }
 
 bool ask(Output& output, const std::string& question) {

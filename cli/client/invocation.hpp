@@ -26,6 +26,8 @@ class Invocation {
 
 /// The configuration flags that were given: {"memory": "8G", "nested": "false"}.
 Json given_config_flags(const Arguments& arguments);
+/// Those of our variables that the agent of this start is to get: the manager names them, and gets no others.
+Json agent_variables(Invocation& run, const Json& start_params);
 /// Asks on standard error, reads a line of standard input; true for y or yes. Only where both are terminals.
 bool ask(Output& output, const std::string& question);
 

@@ -86,6 +86,7 @@ Json run_params(Invocation& run, SessionOptions::Mode mode) {
     params["path"] = clone.string();
     params["cwd"] = clone.string();
   }
+  params["variables"] = agent_variables(run, params);
   add_process_params(run, mode, params);
   return params;
 }

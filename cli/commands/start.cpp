@@ -13,6 +13,7 @@ int start(Invocation& run) {
   params["task"] = run.args.trailing;
   params["fresh"] = run.args.enabled("fresh");
   params["timing"] = run.args.enabled("timing");
+  params["variables"] = agent_variables(run, params);
   const auto result = run.call("start", params);
   const bool already = true_at(result, "already_running");
   const bool attaches = !run.args.enabled("no-attach") && !run.out.json() && on_terminal();

@@ -67,6 +67,8 @@ inline constexpr const char* layer_image = "/var/tmp/agentvm-layer.ext4";
 
 /// Run by root at each start: mounts the layer and writes the command.
 std::string system_script(const AgentDefinition& agent);
+/// Run by root at each start: writes `variables` where the command reads them, in memory, for the agent user alone.
+std::string variables_script(const std::map<std::string, std::string>& variables);
 /// Run by the agent user at each start: its settings.
 std::string home_script(const AgentDefinition& agent);
 

@@ -6,6 +6,7 @@
 namespace agentvm::guest {
 namespace {
 
+constexpr const char* variables_file = "/run/agentvm/agent.env";
 constexpr const char* session_program = "/usr/local/lib/agentvm/agent-session";
 
 /// Of a name that may have a scope: "codex" of "@openai/codex".
@@ -36,7 +37,7 @@ std::string fetch_lines(const AgentPackage& package, const std::string& registry
 std::string wrapper(const AgentDefinition& agent) {
   std::string text = "#!/bin/sh\n";
   for (const auto& [name, value] : agent.environment) text += fmt::format("export {}={}\n", name, shell_word(value));
-  text += "exec";
+  text += fmt::format("[ ! -r {0} ] || . {0}\nexec", variables_file);
   for (const auto& word : agent.command) text += " " + shell_word(placed(agent, word));
   for (const auto& word : agent.arguments) text += " " + shell_word(word);
   return text + " \"$@\"\n";
@@ -98,6 +99,15 @@ std::string system_script(const AgentDefinition& agent) {
         fmt::arg("serial", layer_serial(layer_key(agent))), fmt::arg("folder", shell_word(layer_folder(agent.name))));
   text += write_lines("/usr/local/bin/" + agent.name, wrapper(agent), "755");
   return text + write_lines(session_program, session_text, "755");
+}
+
+std::string variables_script(const std::map<std::string, std::string>& variables) {
+  std::string content;
+  for (const auto& [name, value] : variables) content += fmt::format("export {}={}\n", name, shell_word(value));
+  return fmt::format(
+      "set -eu\numask 077\nmkdir -p /run/agentvm\nchmod 755 /run/agentvm\nprintf %s {0} >{1}.new\n"
+      "chown agent:agent {1}.new\nmv {1}.new {1}\n",
+      shell_word(content), variables_file);
 }
 
 std::string home_script(const AgentDefinition& agent) {

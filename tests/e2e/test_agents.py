@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 
 import pytest
 
@@ -107,6 +108,33 @@ def test_the_layer_is_read_only_and_is_built_once(agentvm, home, repository):
     assert layers(home) == before
     assert agentvm.exec(NAME, "cat", "/home/agent/.scripted/settings") == "my own\n", "what is there is not written over"
     harness.eventually(lambda: state(agentvm)["state"] == "waiting", 60, "it was started again, without a task")
+
+
+def test_variables_reach_the_program_and_nothing_else(agentvm, home, repository):
+    config = home.folder / "config" / "agentvm" / "config.yaml"
+    before = config.read_text()
+    config.write_text(before + "env: {pass: [SCRIPTED_*, OTHER_KEY], deny: [SCRIPTED_DENIED]}\n")
+    canary = "canary-5f1c0b7e-and-more"
+    own = {"SCRIPTED_KEY": canary, "SCRIPTED_DENIED": canary + "-denied", "UNNAMED_KEY": canary + "-unnamed"}
+    try:
+        agentvm.run("stop", NAME)
+        agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300, env=own)
+        assert agentvm.json("status", NAME, "--verbose")["agent_variables"] == ["SCRIPTED_KEY"]
+        agentvm.exec(NAME, "sh", "-c", "printf '#!/bin/sh\\nenv\\n' >/tmp/show && chmod 755 /tmp/show && sudo umount -l /opt/agentvm/scripted && "
+                     "sudo mkdir -p /opt/agentvm/scripted/bin && sudo cp /tmp/show /opt/agentvm/scripted/bin/scripted")
+        seen = agentvm.exec(NAME, "scripted").splitlines()
+        assert f"SCRIPTED_KEY={canary}" in seen and not [line for line in seen if "denied" in line or "unnamed" in line]
+        assert canary not in agentvm.exec(NAME, "env")
+        assert agentvm.exec(NAME, "stat", "-c", "%U %a", "/run/agentvm/agent.env").split() == ["agent", "600"]
+        assert agentvm.exec(NAME, "findmnt", "-no", "FSTYPE", "-T", "/run/agentvm/agent.env").strip() == "tmpfs"
+        found = subprocess.run(["grep", "-rlaF", canary, str(home.state), str(home.folder / "run"), str(home.folder / "config")],
+                               stdout=subprocess.PIPE, check=False, text=True).stdout.split()
+        assert found == [], "records, logs, XML, keys, and the disk"
+        agentvm.run("stop", NAME)
+        agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
+        assert agentvm.exec(NAME, "cat", "/run/agentvm/agent.env") == ""
+    finally:
+        config.write_text(before)
 
 
 def test_run_gives_it_one_task(agentvm, repository):

@@ -216,6 +216,7 @@ def test_the_schema_and_the_program_agree(agentvm, home):
                "hosts": [["a.example"], "a.example", [1.5, {}]], "paths": [["docs/"], "docs/", [{}]], "image": ["default", ["x"]], "branch": ["main", {}],
                "host:port": [["a.example:22"], "a.example:22", [1.5, {}]], "presets": [["forges"], "forges", [{}]],
                "proxy": ["http://proxy.example:3128/", "environment", "https://proxy.example", "http://me:secret@proxy.example:1", ["x"]],
+               "variables": [["API_KEY", "API_*"], ["*"], ["1A"], "API_KEY", [{}]], "NAME=VALUE": [["A=b", "A="], ["A"], ["A B=c"], "A=b", [{}]],
                "levels": ["*:info", ["x"]], "text": ["x", ["x"]]}
     keys = agentvm.json("config", "show")["keys"]
     assert len(keys) > 20

@@ -26,6 +26,12 @@ constexpr ConfigKey keys[] = {
      "Branch checked out in the guest; unset: the project's current one"},
     {"agent", name, "none", "--agent", "", harmless, "",
      "Agent program that the sandbox's terminal session starts ('agentvm agents list'); none: a shell"},
+    {"env.pass", variables, "", "", "", widening, "",
+     "Variables of yours that the agent program gets: a key of its API; NAME* is every one that begins so", true},
+    {"env.set", assignments, "", "", "", harmless, "",
+     "NAME=VALUE of variables that the agent program gets; of two places that set one the stronger counts", true},
+    {"env.deny", variables, "", "", "", harmless, "",
+     "Variables that the agent program does not get, whatever else says so; NAME* as with env.pass", true},
     {"accelerator", choice, "auto", "--accel", "AGENTVM_ACCEL", harmless, "auto|kvm|tcg",
      "auto takes KVM only if a trial proves that it works; tcg is emulation"},
     {"libvirt.uri", choice, "auto", "", "AGENTVM_LIBVIRT_URI", host_executing, "auto|qemu:///session|qemu:///system",
@@ -133,6 +139,10 @@ std::string_view to_string(KeyType type) {
       return "presets";
     case globs:
       return "paths";
+    case variables:
+      return "variables";
+    case assignments:
+      return "NAME=VALUE";
     case levels:
       return "levels";
   }

@@ -92,6 +92,10 @@ std::string type_text(const ConfigKey& key) {
       return fmt::format("list of {}", choices_text(key));
     case KeyType::globs:
       return "list of path patterns";
+    case KeyType::variables:
+      return "list of names";
+    case KeyType::assignments:
+      return "list of `NAME=VALUE`";
     default:
       return std::string(to_string(key.type));
   }
@@ -158,6 +162,13 @@ Json key_schema(const ConfigKey& key) {
       schema["items"] = {{"enum", choices_json(key)}};
       break;
     case KeyType::hosts:
+    case KeyType::variables:
+    case KeyType::assignments:
+      schema["type"] = "array";
+      schema["items"] = {{"type", "string"},
+                         {"pattern", key.type == KeyType::variables ? "^[A-Za-z_][A-Za-z0-9_]*[*]?$"
+                                                                    : "^[A-Za-z_][A-Za-z0-9_]*=[^\\u0000]*$"}};
+      break;
     case KeyType::grants:
     case KeyType::globs:
       schema["type"] = "array";

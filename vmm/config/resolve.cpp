@@ -249,4 +249,26 @@ std::map<std::string, std::string> config_environment() {
   return result;
 }
 
+bool names_variable(std::span<const std::string> patterns, std::string_view name) {
+  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+    return pattern.ends_with('*') ? name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1))
+                                  : pattern == name;
+  });
+}
+
+std::map<std::string, std::string> agent_environment(const Config& config,
+                                                     const std::map<std::string, std::string>& host) {
+  std::map<std::string, std::string> environment;
+  const auto denied = config.list("env.deny"), passed = config.list("env.pass");
+  for (const auto& assignment : config.list("env.set")) {
+    const auto equals = assignment.find('=');
+    environment.insert_or_assign(assignment.substr(0, equals),
+                                 assignment.substr(equals + 1));  // the stronger place is last
+  }
+  for (const auto& [name, value] : host)
+    if (names_variable(passed, name)) environment.emplace(name, value);
+  std::erase_if(environment, [&](const auto& entry) { return names_variable(denied, entry.first); });
+  return environment;
+}
+
 }  // namespace agentvm

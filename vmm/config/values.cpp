@@ -156,6 +156,27 @@ std::string parse_glob(std::string_view text) {
   return std::string(text);
 }
 
+bool is_variable(std::string_view text) {
+  constexpr std::size_t limit = 256;
+  if (text.empty() || text.size() > limit || (text[0] >= '0' && text[0] <= '9')) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) { return is_alnum(c) || c == '_'; });
+}
+
+std::string parse_variable(std::string_view text) {
+  if (!is_variable(text.ends_with('*') ? text.substr(0, text.size() - 1) : text))
+    refuse(text, "the name of a variable, such as API_KEY or API_*");
+  return std::string(text);
+}
+
+std::string parse_assignment(std::string_view text) {
+  constexpr std::size_t limit = 64u << 10;
+  const auto equals = std::min(text.find('='), text.size());
+  if (equals == text.size() || !is_variable(text.substr(0, equals)) || text.size() > limit ||
+      text.find('\0') != text.npos)
+    refuse(text.substr(0, equals), "NAME=VALUE");  // the value may be nobody's business
+  return std::string(text);
+}
+
 std::string parse_grant(std::string_view text) {
   const std::string expected = "one host with its port, such as registry.internal:5000";
   if (text.starts_with("*")) refuse(text, expected);
@@ -170,6 +191,10 @@ Json parse_item(const ConfigKey& key, std::string_view text) {
       return parse_glob(text);
     case KeyType::grants:
       return parse_grant(text);
+    case KeyType::variables:
+      return parse_variable(text);
+    case KeyType::assignments:
+      return parse_assignment(text);
     case KeyType::presets:
       return parse_choice(key, text);
     default:
@@ -234,6 +259,8 @@ Json parse_config_text(const ConfigKey& key, std::string_view text) {
     case KeyType::hosts:
     case KeyType::grants:
     case KeyType::presets:
+    case KeyType::variables:
+    case KeyType::assignments:
     case KeyType::globs: {
       auto items = Json::array();
       for (const auto part : split(text, ", \t")) items.push_back(parse_item(key, part));

@@ -21,6 +21,9 @@ Json Plan::to_json() const {
   json["vcpus"]["asked"] = vcpus_asked;
   json["nested"] = entry(nested.value, nested.origin);
   json["workspace_mode"] = entry(to_string(workspace.value), workspace.origin);
+  json["env_pass"] = entry(env_pass.value, env_pass.origin);
+  json["env_set"] = entry(env_set.value, env_set.origin);
+  json["env_deny"] = entry(env_deny.value, env_deny.origin);
   json["agent"] = entry(agent.value, agent.origin);
   json["network"] = entry(to_string(network.value), network.origin);
   json["image"] = entry(image.value.str(), image.origin);

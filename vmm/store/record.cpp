@@ -90,6 +90,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["network"] = to_string(record.network);
   json["agent"] = record.agent;
   json["layer"] = record.layer;
+  json["agent_variables"] = record.agent_variables;
   json["image"] = record.image;
   json["image_digest"] = record.image_digest;
   json["accelerator_wish"] = to_string(record.accelerator_wish);
@@ -227,6 +228,7 @@ SandboxRecord record_from_json(const Json& json) {
   record.egress_allow = texts("egress_allow");
   record.egress_deny = texts("egress_deny");
   record.egress_grants = texts("egress_grants");
+  record.agent_variables = value_or<std::vector<std::string>>(json, "agent_variables", {});
   record.egress_own_allow = texts("egress_own_allow");
   record.egress_own_deny = texts("egress_own_deny");
   record.git_identity = value_or(json, "git_identity", true);

@@ -61,11 +61,13 @@ std::optional<guest::AgentDefinition> agent_of(Core& core, const SandboxRecord& 
   return guest::find_agent(own_agents(core.paths()), record.agent);
 }
 
-void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent, Deadline deadline) {
+void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent,
+                  const std::map<std::string, std::string>& variables, Deadline deadline) {
   const auto control = live.control();
   if (!control) refuse(agent, "the guest's agent port does not answer");
   run_script(*control, agent, guest::system_script(agent), "", deadline);
   run_script(*control, agent, guest::home_script(agent), "agent", deadline);
+  run_script(*control, agent, guest::variables_script(variables), "", deadline);
 }
 
 void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::AgentDefinition& agent,

@@ -9,8 +9,10 @@ namespace agentvm::manager {
 /// What the sandbox's record names; nothing for `no_agent`. Throws as `guest::find_agent` does.
 std::optional<guest::AgentDefinition> agent_of(Core& core, const SandboxRecord& record);
 
-/// Shows the layer to the guest, and writes command and settings. Throws with the guest's words.
-void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent, Deadline deadline);
+/// Shows the layer to the guest, and writes command and settings. `variables` go into a file in the guest's memory that
+/// the agent's command alone reads. Throws with the guest's words.
+void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent,
+                  const std::map<std::string, std::string>& variables, Deadline deadline);
 
 /// Begins the sandbox's terminal session with the agent in it, unless there is one. Throws with the guest's words.
 void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::AgentDefinition& agent,

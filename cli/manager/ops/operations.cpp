@@ -146,6 +146,14 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
     result["egress"] = egress_config(config);
     return result;
   });
+  // Asked before start and run: what the client is to send of its own environment. Nothing, where no agent gets it.
+  service.add("agents.variables", Lane::quick, [core](CallContext&, const Json& params) {
+    const auto plan = plan_request(*core, read_client_setting(params));
+    const bool wanted = plan.agent.value != no_agent;
+    return Json{{"schema", "agentvm.agents-variables/1"},
+                {"pass", wanted ? Json(plan.env_pass.value) : Json::array()},
+                {"deny", plan.env_deny.value}};
+  });
   service.add("config.validate", Lane::quick,
               [core](CallContext&, const Json& params) { return validate_config(*core, params); });
   service.add("doctor", Lane::work, [core](CallContext& call, const Json&) { return run_doctor(*core, call); });
@@ -155,7 +163,8 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
   service.add("start", Lane::sandbox, [core](CallContext& call, const Json& params) {
     return start_sandbox(*core, call, read_client_setting(params),
                          {.fresh = value_or<bool>(params, "fresh", false),
-                          .task = value_or<std::vector<std::string>>(params, "task", {})});
+                          .task = value_or<std::vector<std::string>>(params, "task", {}),
+                          .variables = value_or<std::map<std::string, std::string>>(params, "variables", {})});
   });
   service.add("stop", Lane::sandbox,
               [core](CallContext& call, const Json& params) { return stop_sandbox(*core, call, params); });

@@ -141,7 +141,9 @@ void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Js
   const auto argv = run_argv(core, plan_request(core, setting), params);  // before anything is made
   try {
     start_sandbox(core, *call, setting,
-                  {.lifetime = stays ? Lifetime::until_destroyed : Lifetime::one_command, .session = false});
+                  {.lifetime = stays ? Lifetime::until_destroyed : Lifetime::one_command,
+                   .variables = value_or<std::map<std::string, std::string>>(params, "variables", {}),
+                   .session = false});
     auto command = params;
     command["name"] = name.str();
     command["argv"] = argv;

@@ -161,7 +161,12 @@ class StartFlow {
     report(call_.progress_function(), "agent", "setting up " + agent_->title);
     const auto live = core_.live(*record_name_);
     const auto deadline = Deadline::after(short_limit);
-    set_up_agent(*live, *agent_, deadline);
+    const auto variables = agent_environment(core_.project_config(record().project, environment_), options_.variables);
+    set_up_agent(*live, *agent_, variables, deadline);
+    core_.store().update(*record_name_, [&](SandboxRecord& r) {
+      r.agent_variables.clear();
+      for (const auto& [variable, value] : variables) r.agent_variables.push_back(variable);
+    });
     if (options_.session) begin_session(*live, record(), *agent_, options_.task, deadline);
     timeline_.mark("agent");
   }

@@ -19,8 +19,9 @@ enum class Lifetime {
 struct StartOptions {
   bool fresh = false;  ///< drop the old guest state first; its work is rescued before
   Lifetime lifetime = Lifetime::until_destroyed;
-  std::vector<std::string> task = {};  ///< the first words of the agent's session
-  bool session = true;                 ///< start the agent in the terminal session
+  std::vector<std::string> task = {};                 ///< the first words of the agent's session
+  std::map<std::string, std::string> variables = {};  ///< of the client; env.pass says which count
+  bool session = true;                                ///< start the agent in the terminal session
 };
 
 /// Starts the sandbox of the plan (creating it when there is none) and answers the status object plus

@@ -123,6 +123,15 @@ TEST(Agents, SettingsAreWrittenWhereThereAreNone) {
   EXPECT_EQ(read_file(home.path() / ".own.json"), "{}") << "the program's own changes stay";
 }
 
+TEST(Agents, VariablesAreTheProgramsAlone) {
+  const auto script = variables_script({{"API_KEY", "it's $secret"}});
+  EXPECT_THAT(script, HasSubstr("umask 077"));
+  EXPECT_THAT(script, HasSubstr("/run/agentvm/agent.env")) << "a file system in memory";
+  const auto command = system_script(parse_agent(own, "own.yaml"));
+  EXPECT_THAT(command, HasSubstr(". /run/agentvm/agent.env"));
+  EXPECT_LT(command.find(". /run/agentvm/agent.env"), command.find("exec /opt/agentvm/own/bin/own"));
+}
+
 TEST(Agents, ATaskIsOneWordOfTheProgram) {
   auto agent = parse_agent("name: own\ncommand: [x]\ntask: [-i]\nrun: [-p]\n", "own.yaml");
   const auto session = session_command(agent, {"fix", "the", "tests; rm -rf /"});

@@ -193,6 +193,33 @@ TEST(ConfigResolve, EveryPlaceAddsToTheListsOfHosts) {
   EXPECT_THAT(config.warnings(), IsEmpty());
 }
 
+TEST(AgentEnvironment, WhatIsSetCountsBeforeWhatIsPassedAndWhatIsDeniedIsGone) {
+  const ConfigInput input{
+      .project =
+          ConfigFile{"/p/agentvm.yaml", "env: {set: [A=project, EMPTY=, WITH=a=b], pass: [STOLEN], deny: [HIDDEN]}"},
+      .user = ConfigFile{"/u/config.yaml",
+                         "env: {set: [A=user, B=set], pass: [API_*, B, HIDDEN, DENIED_BY_USER], deny: [DENIED_*]}"}};
+  const std::map<std::string, std::string> host{{"API_KEY", "k"},       {"API_", "e"},   {"B", "host"},
+                                                {"HIDDEN", "h"},        {"STOLEN", "s"}, {"OTHER", "o"},
+                                                {"DENIED_BY_USER", "d"}};
+  const auto environment = agent_environment(resolve_config(input), host);
+  const std::map<std::string, std::string> wanted{{"A", "project"}, {"B", "set"},     {"EMPTY", ""},
+                                                  {"WITH", "a=b"},  {"API_KEY", "k"}, {"API_", "e"}};
+  EXPECT_EQ(environment, wanted) << "and STOLEN is the project's wish alone, which nobody trusted";
+}
+
+TEST(AgentEnvironment, NamesAndAssignmentsAreChecked) {
+  const auto problem = [](const std::string& text) {
+    const auto error = test::error_of([&] { resolve_config({.user = ConfigFile{"/u/config.yaml", text}}); });
+    return error ? error->what() : std::string("accepted");
+  };
+  for (const char* name : {"A-B", "1A", "A B", "*A", "A*B", "A=", "*"})
+    EXPECT_THAT(problem(std::string("env: {pass: ['") + name + "']}"), HasSubstr("/u/config.yaml:1:")) << name;
+  EXPECT_EQ(problem("env: {pass: [_A1], deny: [A*]}"), "accepted");
+  EXPECT_THAT(problem("env: {set: [ABC]}"), HasSubstr("NAME=VALUE"));
+  EXPECT_THAT(problem("env: {set: ['A B=my-secret']}"), testing::Not(HasSubstr("my-secret"))) << "values are not shown";
+}
+
 // Row 16 of the threat model over the whole schema: what a guest could commit has no effect beyond the harmless.
 TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
   const std::map<std::string_view, std::string> values{{"name", "other"},
@@ -203,6 +230,9 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"network", "nat"},
                                                        {"image", "./evil.yaml"},
                                                        {"branch", "dev"},
+                                                       {"env.pass", "[API_KEY]"},
+                                                       {"env.set", "[A=b]"},
+                                                       {"env.deny", "[SECRET]"},
                                                        {"agent", "claude"},
                                                        {"accelerator", "tcg"},
                                                        {"libvirt.uri", "qemu:///system"},

@@ -30,6 +30,8 @@ std::pair<std::string, std::string> two_values(const ConfigKey& key) {
       return {"[one.example]", "[one.example, two.example:8443]"};
     case KeyType::grants:
       return {"['one.example:22']", "['one.example:22', 'localhost:5432']"};
+    case KeyType::variables:
+      return {"[API_KEY]", "[API_KEY, OTHER_*]"};
     case KeyType::presets:
       return {"[forges]", "[forges, model-apis]"};
     case KeyType::globs:
