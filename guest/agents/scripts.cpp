@@ -74,6 +74,10 @@ std::string install_script(const AgentDefinition& agent, const std::string& regi
       shell_word(layer_folder(agent.name)));
   for (const auto& package : agent.packages) text += fetch_lines(package, base);
   if (!agent.install.empty()) text += "sh -eu -c " + shell_word(agent.install) + "\n";
+  for (const auto& word : agent.command)
+    if (word.starts_with("./"))
+      text += fmt::format("[ -e {0} ] || {{ echo {0} 'is not among what was installed' >&2; exit 1; }}\n",
+                          shell_word(word));
   // Room for what an ext4 file system needs besides, counted in KiB.
   text += fmt::format(
       "size=$(( $(du -sk --apparent-size . | cut -f1) * 110 / 100 + 16384 ))\n"

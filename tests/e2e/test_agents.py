@@ -150,5 +150,8 @@ def test_an_installation_that_fails_says_why_and_leaves_nothing(agentvm, home, r
     before = layers(home)
     failed = agentvm.run("image", "build", "--agents", "broken", code=3, timeout=400)
     assert b"no such thing" in failed.stderr
+    (folder / "broken.yaml").write_text("name: broken\ncommand: [./x]\ninstall: touch y\n")
+    failed = agentvm.run("image", "build", "--agents", "broken", code=3, timeout=400)
+    assert b"./x is not among what was installed" in failed.stderr
     assert layers(home) == before and agentvm.sandboxes() == [NAME]
     assert not list((home.data / "agentvm" / "layers").glob(".new-*"))

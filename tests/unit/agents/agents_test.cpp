@@ -101,6 +101,7 @@ TEST(Agents, APackageIsComparedBeforeItIsUnpackedAndNothingOfItRuns) {
   EXPECT_LT(script.find("sha512sum --check"), script.find("tar -x"));
   EXPECT_LT(script.find(digest), script.find("sha512sum --check"));
   EXPECT_THAT(script, Not(HasSubstr("npm ")));
+  EXPECT_GT(script.find("[ -e ./bin/own ]"), script.find("tar -x")) << "a wrong path is found when it is installed";
 }
 
 /// Runs `script` with HOME in a folder that goes with the test.
