@@ -157,6 +157,9 @@ void add_operations(manager::Service& service, const fs::path& home) {
     return status;
   });
   // Works until it is cancelled, telling how far it is.
+  service.add("agents.variables", Lane::quick, [](CallContext&, const Json&) {
+    return Json{{"schema", "agentvm.agents-variables/1"}, {"pass", Json::array()}, {"deny", Json::array()}};
+  });
   service.add("start", Lane::sandbox, [](CallContext& call, const Json& params) -> Json {
     const auto path = value_or<std::string>(params, "path", "");
     if (path == "running") {
