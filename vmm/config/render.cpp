@@ -161,7 +161,6 @@ Json key_schema(const ConfigKey& key) {
       schema["type"] = "array";
       schema["items"] = {{"enum", choices_json(key)}};
       break;
-    case KeyType::hosts:
     case KeyType::variables:
     case KeyType::assignments:
       schema["type"] = "array";
@@ -169,6 +168,7 @@ Json key_schema(const ConfigKey& key) {
                          {"pattern", key.type == KeyType::variables ? "^[A-Za-z_][A-Za-z0-9_]*[*]?$"
                                                                     : "^[A-Za-z_][A-Za-z0-9_]*=[^\\u0000]*$"}};
       break;
+    case KeyType::hosts:
     case KeyType::grants:
     case KeyType::globs:
       schema["type"] = "array";
