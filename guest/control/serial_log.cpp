@@ -81,13 +81,13 @@ void SerialLogs::poke() {
 void SerialLogs::add(const std::string& name, const fs::path& socket, const fs::path& folder) {
   auto fd = connect_unix(socket, Deadline::after(connect_limit));
   set_nonblocking(fd.get(), true);
-  Source source{std::move(fd), SerialFile(folder), folder, double{serial_rate_bytes}, std::chrono::steady_clock::now()};
+  Source source{std::move(fd), SerialFile(folder), double{serial_rate_bytes}, std::chrono::steady_clock::now()};
   {
     const std::lock_guard lock(mutex_);
     sources_.insert_or_assign(name, std::move(source));
-    if (folders_.size() >= remembered_folders)
-      std::erase_if(folders_, [this](const auto& entry) { return !sources_.contains(entry.first); });
-    folders_[name] = folder;
+    if (kept_.size() >= remembered_folders)
+      std::erase_if(kept_, [this](const auto& entry) { return !sources_.contains(entry.first); });
+    kept_[name] = {folder};
   }
   poke();
 }
@@ -95,19 +95,19 @@ void SerialLogs::add(const std::string& name, const fs::path& socket, const fs::
 void SerialLogs::remove(const std::string& name) {
   const std::lock_guard lock(mutex_);
   sources_.erase(name);
-  folders_.erase(name);
+  kept_.erase(name);
   poke();
 }
 
 std::string SerialLogs::tail(const std::string& name, std::size_t limit_bytes) const {
-  fs::path folder;
+  Kept kept;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = folders_.find(name);
-    if (found == folders_.end()) return {};
-    folder = found->second;
+    const auto found = kept_.find(name);
+    if (found == kept_.end()) return {};
+    kept = found->second;
   }
-  return SerialFile::tail(folder, limit_bytes);
+  return SerialFile::tail(kept.folder, std::min(limit_bytes, kept.bytes));
 }
 
 void SerialLogs::run() {
@@ -153,6 +153,7 @@ int SerialLogs::drain(const std::map<std::string, short>& ready) {
         source.tokens -= static_cast<double>(count);
         try {
           source.file.append({buffer, static_cast<std::size_t>(count)});
+          kept_[name].bytes += static_cast<std::size_t>(count);
         } catch (const Error& error) {
           log::warn("serial", "{}: {}", name, error.what());  // a full disk loses console text, not the guest
         }

@@ -44,16 +44,20 @@ class SerialLogs {
   /// one of that name. Throws `not_found` when nobody listens.
   void add(const std::string& name, const fs::path& socket, const fs::path& folder);
   void remove(const std::string& name);
-  /// What was logged last for `name`, also after its machine ended; raw guest bytes. Empty for an unknown name.
+  /// What came last from `name` since it was added, also after its machine ended; raw guest bytes. Empty for an unknown
+  /// name.
   std::string tail(const std::string& name, std::size_t limit_bytes) const;
 
  private:
   struct Source {
     UniqueFd fd;
     SerialFile file;
-    fs::path folder;
     double tokens;
     SteadyTime refilled;
+  };
+  struct Kept {
+    fs::path folder;
+    std::size_t bytes = 0;  ///< since `add`
   };
   void run();
   /// Milliseconds until the next source may be read again; -1: none waits.
@@ -62,7 +66,7 @@ class SerialLogs {
 
   mutable std::mutex mutex_;  // guards what follows but wake_ and thread_
   std::map<std::string, Source> sources_;
-  std::map<std::string, fs::path> folders_;
+  std::map<std::string, Kept> kept_;
   bool stopping_ = false;
   UniqueFd wake_;
   std::thread thread_;

@@ -106,6 +106,30 @@ def test_manager_killed_during_start(agentvm, home, repository):
     assert len(harness.processes(home, "qemu-system")) == 1
 
 
+HANG = """[Unit]
+DefaultDependencies=no
+After=systemd-remount-fs.service
+Before=ssh.service sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c '[ -e /hung ] || { touch /hung; sync; for s in 26 52; do echo "BUG: soft lockup - CPU#0 stuck for $${s}s! [sh:1]" >/dev/ttyS0; done; sleep 600; }'
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+def test_an_emulated_machine_that_hangs_while_it_boots_is_started_again(agentvm, home, box, repository):
+    if agentvm.json("status", NAME)["accelerator"] != "tcg":
+        pytest.skip("guests of this host are not emulated (usable /dev/kvm)")
+    agentvm.exec(NAME, "sudo", "sh", "-c", "cat >/etc/systemd/system/hang.service && systemctl enable hang.service && sync", stdin=HANG)
+    agentvm.run("stop", NAME)
+    started = agentvm.run("start", repository, "--name", NAME, "--no-attach", timeout=harness.START_SECONDS)
+    assert started.stderr.count(b"CPUs hung while it booted") == 1, "of the first machine, not of what it left in the log"
+    assert agentvm.exec(NAME, "cat", "/hung", "/workspace/README") == "one\n"
+    agentvm.exec(NAME, "sudo", "systemctl", "disable", "hang.service")
+    assert len(harness.processes(home, "qemu-system")) == 1
+
+
 def test_client_killed_during_exec(agentvm, box):
     running = agentvm.popen("exec", NAME, "--", "sleep", "601", stdout=subprocess.DEVNULL)
     harness.eventually(lambda: "sleep 601" in agentvm.exec(NAME, "ps", "-ef"), 60, "the command runs")

@@ -25,6 +25,8 @@ struct Paths {
   std::filesystem::path host_facts() const { return state / "host"; }
   // Data folder
   std::filesystem::path images() const { return data / "images"; }
+  std::filesystem::path layers() const { return data / "layers"; }  ///< a folder per layer, named by its key
+  std::filesystem::path runs() const { return data / "runs"; }      ///< clones that `run --repo` made: runs/*/NAME
   // Runtime folder
   std::filesystem::path manager_socket() const;
 };

@@ -185,17 +185,13 @@ Json build_agents(Core& core, CallContext& call, const Json& params) {
 
 }  // namespace
 
-fs::path layers_folder(const Paths& paths) {
-  return paths.data / "layers";
-}
-
 fs::path own_agents(const Paths& paths) {
   return paths.config_file.parent_path() / "agents";
 }
 
 std::optional<fs::path> find_layer(const Paths& paths, const guest::AgentDefinition& agent) {
   if (!agent.has_layer()) return std::nullopt;
-  const auto file = layers_folder(paths) / guest::layer_key(agent) / layer_file;
+  const auto file = paths.layers() / guest::layer_key(agent) / layer_file;
   std::error_code ignored;
   return fs::is_regular_file(file, ignored) ? std::optional(file) : std::nullopt;
 }
@@ -203,7 +199,7 @@ std::optional<fs::path> find_layer(const Paths& paths, const guest::AgentDefinit
 fs::path ensure_layer(Core& core, CallContext& call, const guest::AgentDefinition& agent,
                       const std::map<std::string, std::string>& environment) {
   if (const auto found = find_layer(core.paths(), agent)) return *found;
-  const auto folder = layers_folder(core.paths());
+  const auto folder = core.paths().layers();
   ensure_private_dir(core.paths().data);
   ensure_private_dir(folder);
   const auto lock = FileLock::acquire(folder / "lock", Deadline::after(lock_limit));
@@ -229,7 +225,7 @@ fs::path ensure_layer(Core& core, CallContext& call, const guest::AgentDefinitio
 }
 
 std::uint64_t prune_layers(const Paths& paths, const std::set<std::string>& in_use) {
-  const auto folder = layers_folder(paths);
+  const auto folder = paths.layers();
   if (!fs::exists(folder)) return 0;
   const auto lock = FileLock::try_acquire(folder / "lock");
   if (!lock) throw Error(ErrorCode::wrong_state, "a layer is being built", "agentvm list");

@@ -13,9 +13,6 @@ namespace agentvm::manager {
 
 inline constexpr const char* layer_file = "layer.ext4";
 
-/// A folder per layer, named by its key.
-fs::path layers_folder(const Paths& paths);
-
 /// The folder of the user's own definitions, beside the configuration file.
 fs::path own_agents(const Paths& paths);
 

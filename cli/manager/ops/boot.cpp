@@ -10,7 +10,9 @@
 
 #include "cli/manager/ops/agent_layers.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
+#include "cli/manager/ops/hang_watch.hpp"
 #include "cli/manager/ops/running.hpp"
+#include "cli/manager/ops/teardown.hpp"
 #include "vmm/accelerator/accelerator.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/libvirt/libvirt_hypervisor.hpp"
@@ -24,6 +26,7 @@ constexpr milliseconds libvirt_limit{
 constexpr milliseconds trial_limit{45'000};
 constexpr milliseconds machine_limit{60'000};
 constexpr int port_attempts = 5;
+constexpr int hang_attempts = 3;
 
 /// A port that is free now. Somebody may take it before QEMU binds it: the caller tries again.
 std::uint16_t free_port() {
@@ -63,7 +66,7 @@ MachineSpec machine_spec(const Core& core, const SandboxRecord& record, const fs
                         .backing_format = DiskFormat::raw,
                         .serial = "agentvm-root"});
   if (!record.layer.empty())
-    spec.disks.push_back({.path = layers_folder(core.paths()) / record.layer / layer_file,
+    spec.disks.push_back({.path = core.paths().layers() / record.layer / layer_file,
                           .format = DiskFormat::raw,
                           .read_only = true,
                           .serial = guest::layer_serial(record.layer)});
@@ -140,6 +143,56 @@ void explain_dead_machine(Core& core, const SandboxRecord& record, Error& error)
   }
 }
 
+/// Share and machine, until every readiness step has passed.
+void boot_once(Core& core, CallContext& call, SandboxRecord record, const Image& image, Hypervisor& hypervisor,
+               Timeline& timeline) {
+  const auto sockets = core.paths().sockets(record.name.str());
+  core.serial().remove(record.name.str());  // what an earlier machine said is not this one's
+  remove_tree(sockets);
+  ensure_private_dir(sockets);
+  report(call.progress_function(), "machine",
+         fmt::format("starting the machine ({}, {} vCPUs, {})", record.memory.str(), record.vcpus, record.accelerator));
+  if (record.workspace == WorkspaceMode::virtiofs) start_share(core, record);
+  timeline.mark("share");
+  record = start_machine(core, record, image, hypervisor);
+  timeline.mark("machine");
+
+  // Slower machines get more time: emulation is 5 to 20 times slower, and several guests may share few cores.
+  const milliseconds patience = record.accelerator == "kvm" ? milliseconds(60'000) : milliseconds(240'000);
+  const auto hint = "agentvm logs " + record.name.str() + " --boot";
+  const auto& name = record.name;
+  std::shared_ptr<LiveSandbox> live;
+  const std::vector<ReadinessStep> steps = {
+      {"the guest's kernel and agent answer",
+       [&](Deadline deadline) {
+         core.serial().add(name.str(), sockets / socket_files::serial, core.store().folder(name));
+         live = connect_running(core, record, deadline, [&] { hypervisor.resume(record.domain, deadline); });
+       },
+       hint, patience},
+      {"the guest has its identity",
+       [&](Deadline deadline) { live->control()->identify(guest_identity(core, record, image), deadline); }, hint,
+       patience},
+      {"the guest's sshd listens", [&](Deadline deadline) { live->control()->wait_until("ssh", deadline); }, hint,
+       patience},
+      {"ssh lets us in",
+       [&](Deadline deadline) {
+         auto data = std::async(std::launch::async, [&] { live->session(Session::data, deadline); });
+         live->session(Session::control, deadline);
+         data.get();
+       },
+       hint, patience},
+  };
+  wait_until_ready(steps, call.progress_function(), [&](const std::string& what) {
+    timeline.mark(what);
+    call.check_cancelled();
+  });
+  if (record.workspace == WorkspaceMode::virtiofs)
+    wait_until_ready(
+        {{"/workspace is mounted", [&](Deadline deadline) { live->control()->wait_until("workspace", deadline); },
+          "agentvm logs " + name.str(), patience}},
+        call.progress_function(), [&](const std::string& what) { timeline.mark(what); });
+}
+
 }  // namespace
 
 void wait_until_ready(const std::vector<ReadinessStep>& steps, const Progress& progress,
@@ -161,60 +214,29 @@ void boot_machine(Core& core, CallContext& call, const SandboxRecord& prepared, 
                   Timeline& timeline) {
   auto record = choose_accelerator(core, call, prepared, image);
   timeline.mark("accelerator");
-  call.check_cancelled();
-  const auto sockets = core.paths().sockets(record.name.str());
-  remove_tree(sockets);
-  ensure_private_dir(sockets);
-  report(call.progress_function(), "machine",
-         fmt::format("starting the machine ({}, {} vCPUs, {})", record.memory.str(), record.vcpus, record.accelerator));
   const auto hypervisor = core.hypervisor(record.libvirt_uri, Deadline::after(libvirt_limit));
   record = core.store().update(record.name, [&](SandboxRecord& r) { r.libvirt_uri = hypervisor->uri(); });
   if (::geteuid() == 0 && hypervisor->uri() == "qemu:///system")
     call.warning(
         "the system's libvirtd leaves root's capabilities to root's emulators; libvirt.uri: auto takes them away");
-  if (record.workspace == WorkspaceMode::virtiofs) start_share(core, record);
-  timeline.mark("share");
-  record = start_machine(core, record, image, *hypervisor);
-  timeline.mark("machine");
-
-  // Slower machines get more time: emulation is 5 to 20 times slower, and several guests may share few cores.
-  const milliseconds patience = record.accelerator == "kvm" ? milliseconds(60'000) : milliseconds(240'000);
-  const auto hint = "agentvm logs " + record.name.str() + " --boot";
-  const auto& name = record.name;
-  std::shared_ptr<LiveSandbox> live;
-  const std::vector<ReadinessStep> steps = {
-      {"the guest's kernel and agent answer",
-       [&](Deadline deadline) {
-         core.serial().add(name.str(), sockets / socket_files::serial, core.store().folder(name));
-         live = connect_running(core, record, deadline, [&] { hypervisor->resume(record.domain, deadline); });
-       },
-       hint, patience},
-      {"the guest has its identity",
-       [&](Deadline deadline) { live->control()->identify(guest_identity(core, record, image), deadline); }, hint,
-       patience},
-      {"the guest's sshd listens", [&](Deadline deadline) { live->control()->wait_until("ssh", deadline); }, hint,
-       patience},
-      {"ssh lets us in",
-       [&](Deadline deadline) {
-         auto data = std::async(std::launch::async, [&] { live->session(Session::data, deadline); });
-         live->session(Session::control, deadline);
-         data.get();
-       },
-       hint, patience},
-  };
-  try {
-    wait_until_ready(steps, call.progress_function(), [&](const std::string& what) {
-      timeline.mark(what);
-      call.check_cancelled();
-    });
-    if (record.workspace == WorkspaceMode::virtiofs)
-      wait_until_ready(
-          {{"/workspace is mounted", [&](Deadline deadline) { live->control()->wait_until("workspace", deadline); },
-            "agentvm logs " + name.str(), patience}},
-          call.progress_function(), [&](const std::string& what) { timeline.mark(what); });
-  } catch (Error& error) {
-    explain_dead_machine(core, record, error);
-    throw;
+  for (int attempt = 1;; ++attempt) {
+    call.check_cancelled();
+    HangWatch hang(core, record, hypervisor);
+    std::optional<Error> problem;
+    try {
+      boot_once(core, call, record, image, *hypervisor, timeline);
+    } catch (const Error& error) {
+      problem = error;
+    }
+    const bool hung = hang.end();
+    if (!hung && !problem) return;
+    if (!hung || attempt == hang_attempts || call.cancelled().stop_requested()) {
+      if (!problem) problem = Error(ErrorCode::operation_failed, "the machine's CPUs hung");
+      explain_dead_machine(core, record, *problem);
+      throw *problem;
+    }
+    call.warning("the emulated machine's CPUs hung while it booted: starting it once more");
+    tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(machine_limit));
   }
 }
 

@@ -85,6 +85,21 @@ TEST(SerialLogs, KeepsManyConsolesApartAndSurvivesTheirEnd) {
   EXPECT_TRUE(error_of([&] { logs.add("none", folder / "nobody.sock", folder / "box0"); }));
 }
 
+TEST(SerialLogs, ANewMachineBeginsWithAnEmptyTail) {
+  test::TemporaryFolder folder;
+  SerialLogs logs;
+  for (const std::string run : {"first", "second"}) {
+    Console console(folder / (run + ".sock"));
+    logs.add("box", folder / (run + ".sock"), folder.path());
+    EXPECT_EQ(logs.tail("box", 4096), "");
+    console.accept();
+    write_all(console.line.get(), run + "\n", soon());
+    wait_for_tail(logs, "box", run + "\n");
+    EXPECT_EQ(logs.tail("box", 4096), run + "\n");
+  }
+  EXPECT_EQ(SerialFile::tail(folder.path(), 4096), "first\nsecond\n") << "the files keep both";
+}
+
 TEST(SerialLogs, AFloodIsReadAtItsRateAndOthersAreHeard) {
   test::TemporaryFolder folder;
   SerialLogs logs;
