@@ -1,17 +1,12 @@
 # Writes OUTPUT, a C++ file that defines NAMESPACE::FUNCTION(), a span of {name, text} with every file that GLOB names.
-# Raw string literals end at a marker; text that holds the marker, or that is longer than compilers must accept, is refused.
+include(${CMAKE_CURRENT_LIST_DIR}/quote_text.cmake)
 file(GLOB files ${GLOB})
 list(SORT files)
 set(entries "")
 foreach(file ${files})
-  file(READ ${file} text)
-  string(LENGTH "${text}" length)
-  string(FIND "${text}" ")agentvm\"" marker)
-  if(NOT marker EQUAL -1 OR length GREATER 60000)
-    message(FATAL_ERROR "${file} cannot be embedded")
-  endif()
+  quote_file(${file} text)
   get_filename_component(name ${file} NAME)
-  string(APPEND entries "    {\"${name}\", R\"agentvm(${text})agentvm\"},\n")
+  string(APPEND entries "    {\"${name}\", ${text}},\n")
 endforeach()
 file(WRITE ${OUTPUT} "#include \"${HEADER}\"\n\nnamespace ${NAMESPACE} {\nnamespace {\nconstexpr EmbeddedText texts[] = {\n${entries}};\n}  // namespace\n
 std::span<const EmbeddedText> ${FUNCTION}() {\n  return texts;\n}\n}  // namespace ${NAMESPACE}\n")

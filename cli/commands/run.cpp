@@ -45,7 +45,7 @@ std::filesystem::path clone_repository(Invocation& run, const std::string& asked
   if (name.empty() || name == "." || name == "..")
     throw Error(ErrorCode::usage, fmt::format("--repo: '{}' names no repository", asked), "agentvm help run");
   constexpr std::size_t bytes = 4;
-  const auto folder = run.paths.data / "runs" / random_hex(bytes);
+  const auto folder = run.paths.runs() / random_hex(bytes);
   ensure_private_dir(run.paths.data);
   ensure_private_dir(folder.parent_path());
   ensure_private_dir(folder);
@@ -81,13 +81,20 @@ Json run_params(Invocation& run, SessionOptions::Mode mode) {
   params["keep"] = run.args.enabled("keep");
   params["argv"] = run.args.trailing;
   params["task"] = task_of(run);
+  std::filesystem::path clone;
   if (run.args.given("repo")) {
-    const auto clone = clone_repository(run, run.args.text("repo"));
+    clone = clone_repository(run, run.args.text("repo"));
     params["path"] = clone.string();
     params["cwd"] = clone.string();
   }
-  params["variables"] = agent_variables(run, params);
-  add_process_params(run, mode, params);
+  try {
+    params["variables"] = agent_variables(run, params);
+    add_process_params(run, mode, params);
+  } catch (...) {
+    if (!clone.empty())
+      remove_tree(clone.parent_path());  // the manager, which removes it otherwise, knows nothing of it
+    throw;
+  }
   return params;
 }
 
@@ -96,7 +103,9 @@ void tell(Invocation& run, const Json& result) {
   const auto name = text_at(result, "name");
   if (const auto found = result.find("sync"); found != result.end() && found->is_object()) {
     const auto outcome = text_at(*found, "result");
-    if (outcome != "up-to-date") run.out.say("sync: " + render_sync(*found, Style{}));
+    auto text = render_sync(*found, Style{});
+    while (text.ends_with('\n')) text.pop_back();
+    if (outcome != "up-to-date") run.out.say("sync: " + text);
   }
   for (const auto& ref : list_at(result, "rescued"))
     if (ref.is_string() && ref.get<std::string>().find("/wip/") != std::string::npos)
@@ -104,11 +113,15 @@ void tell(Invocation& run, const Json& result) {
                               clean(ref.get<std::string>()), name));
   if (const auto clone = text_at(result, "clone", ""); !clone.empty())
     run.out.say("the clone with its work is " + clone);
-  if (true_at(result, "kept")) run.out.say(fmt::format("'{}' runs on: `agentvm attach {}`", name, name));
+  // With a problem it is not known whether it does: that was told already.
+  if (true_at(result, "kept") && !object_at(result, "problem").is_object())
+    run.out.say(fmt::format("'{}' runs on: `agentvm attach {}`", name, name));
 }
 
 int exit_status(Invocation& run, const SessionEnd& end) {
   const int code = guest_exit_code(end.status);
+  if (text_at(end.status, "kind", "lost") == "lost")
+    run.out.warn("the connection to the guest was lost: how the command ended is unknown");
   int after = 0;
   if (const auto found = end.result.find("problem"); found != end.result.end() && found->is_object()) {
     const auto problem = wire::error_from(*found);
@@ -127,8 +140,9 @@ int run_command_in_sandbox(Invocation& run) {
   if (run.args.trailing.empty() == task_of(run).empty())
     throw Error(ErrorCode::usage, "run needs either a command after -- or a task for an agent", "agentvm help run");
   const auto mode = process_mode(run);
+  const auto params = run_params(run, mode);  // a clone may take its time: the manager is not kept waiting meanwhile
   auto connection = connect_manager(run.paths, Spawn::allowed);
-  const auto end = run_session(connection, "run", run_params(run, mode), {mode}, run.out);
+  const auto end = run_session(connection, "run", params, {mode}, run.out);
   if (end.lost)
     throw Error(ErrorCode::operation_failed,
                 "the manager was lost: the state of the guest process is unknown; its work is brought home and the "

@@ -72,6 +72,15 @@ std::string variables_script(const std::map<std::string, std::string>& variables
 /// Run by the agent user at each start: its settings.
 std::string home_script(const AgentDefinition& agent);
 
+struct AgentState {
+  std::string word;              ///< "working", "waiting", "ended" or "gone"
+  std::optional<int> exit_code;  ///< with "ended"; 0 to 255
+};
+/// Run by the agent user: prints how the session's program is, for `read_state`.
+std::string state_script(const std::string& session);
+/// Of any text: a guest may print what it likes, and nothing of it is kept but a word and a number.
+AgentState read_state(std::string_view answer);
+
 /// What a session runs: the program, then a shell in its place, with how the program ended.
 std::vector<std::string> session_command(const AgentDefinition& agent, const std::vector<std::string>& task);
 /// The one task of `agentvm run`.

@@ -88,8 +88,9 @@ def test_it_is_installed_and_at_work_in_the_session(agentvm, home, repository):
     terminal.expect_exact("shell=42")
     terminal.send("\x02d")
     assert harness.exit_status(terminal) == 0
-    assert (state(agentvm)["state"], state(agentvm)["exit_code"]) == ("ended", 3)
-    assert re.search(r"Agent: +Scripted Agent.*ended with status 3", agentvm.text("status", NAME))
+    harness.eventually(lambda: (state(agentvm)["state"], state(agentvm)["exit_code"]) == ("ended", 3), 60, "it is told how it ended")
+    shown = r"Agent: +Scripted Agent.*ended with status 3"
+    harness.eventually(lambda: re.search(shown, agentvm.text("status", NAME)), 60, "people are told, too")
     agentvm.run("sync", NAME)
     assert harness.git(repository, "show", "HEAD:task") == "fix the 'tests'"
 

@@ -95,6 +95,21 @@ def test_interrupted_and_killed_clients_leave_nothing_but_the_work(agentvm, home
         harness.git(repository, "update-ref", "-d", ref)
 
 
+def test_a_machine_that_ends_gives_up_its_work(agentvm, home, repository):
+    client = agentvm.popen("run", *SMALL, "--", "sh", "-c", "echo five >five; echo there; sleep 600", cwd=repository,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert client.stdout.readline().strip() == b"there"
+    (machine,) = harness.processes(home, "qemu-system")
+    os.kill(machine, signal.SIGKILL)
+    words = client.communicate(timeout=120)[1].decode()
+    assert client.returncode == 125
+    assert "how the command ended is unknown" in words and "runs on" not in words
+    assert nothing_left(agentvm, home)
+    (ref,) = own_references(repository)
+    assert harness.git(repository, "show", ref + ":five") == "five"
+    harness.git(repository, "update-ref", "-d", ref)
+
+
 def test_a_killed_manager_is_followed_by_one_that_ends_the_run(agentvm, home, repository):
     client = run_in_background(agentvm, repository, f"echo three >three && {COMMIT} >/dev/null; echo there; sleep 600")
     os.kill(agentvm.manager_pid(), signal.SIGKILL)
@@ -114,16 +129,23 @@ def test_a_start_that_fails_leaves_nothing(agentvm, home, repository):
 
 def test_a_clone_goes_unless_it_holds_work(agentvm, home, repository):
     url = "file://" + str(repository)
-    clones = home.data / "agentvm" / "runs"
+    before = set((home.data / "agentvm" / "runs").glob("*/*"))  # of a run that was killed, maybe
+
+    def clones():
+        return set((home.data / "agentvm" / "runs").glob("*/*")) - before
+
     agentvm.run("run", "--repo", url, *SMALL, "--", "test", "-f", "README", timeout=300)
-    assert not list(clones.glob("*"))
+    assert not clones()
     done = agentvm.run("run", "--repo", url, *SMALL, "--", "sh", "-c", f"echo four >four && {COMMIT}", timeout=300)
-    (clone,) = clones.glob("*/*")
+    (clone,) = clones()
     assert str(clone).encode() in done.stderr
     assert harness.git(clone, "rev-parse", "HEAD") == done.stdout.decode().strip()
     subprocess.run(["rm", "-rf", str(clone.parent)], check=True)
+    agentvm.run("run", "--repo", url, "--image", "nosuch", "--", "true", code=125)
+    agentvm.run("run", "--repo", url, "--name", "No_Name", "--", "true", code=64)
+    assert not clones(), "what could not begin needs no clone"
     refused = agentvm.run("run", "--repo", url + "-nosuch", "--", "true", code=125)
-    assert b"could not clone" in refused.stderr and not list(clones.glob("*"))
+    assert b"could not clone" in refused.stderr and not clones()
 
 
 def test_with_a_name_it_stays(agentvm, home, repository):

@@ -24,7 +24,7 @@ constexpr ConfigKey keys[] = {
      "Name of an image, or the path of a recipe (has a '/' or ends in .yaml)"},
     {"branch", branch, "", "--branch", "", harmless, "",
      "Branch checked out in the guest; unset: the project's current one"},
-    {"agent", name, "none", "--agent", "", harmless, "",
+    {"agent", name, "none", "--agent", "", widening, "",
      "Agent program that the sandbox's terminal session starts ('agentvm agents list'); none: a shell"},
     {"env.pass", variables, "", "", "", widening, "",
      "Variables of yours that the agent program gets: a key of its API; NAME* is every one that begins so", true},

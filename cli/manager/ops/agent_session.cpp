@@ -1,8 +1,5 @@
 #include "cli/manager/ops/agent_session.hpp"
 
-#include <charconv>
-#include <sstream>
-
 #include <fmt/format.h>
 
 #include "cli/manager/ops/agent_layers.hpp"
@@ -13,8 +10,7 @@
 namespace agentvm::manager {
 namespace {
 
-constexpr milliseconds ask_limit{2'000};
-constexpr long quiet_seconds = 5;  // agents draw while they work: a spinner, a clock, what they write
+constexpr milliseconds ask_limit{1'000};  // `status` has a thread of the quick lane
 constexpr const char* columns = "160";
 constexpr const char* rows = "48";
 
@@ -28,30 +24,6 @@ void run_script(guest::Control& control, const guest::AgentDefinition& agent, co
   // As input, because the words of a program have a limit that settings can pass.
   const auto result = control.exec({.argv = {"sh", "-s"}, .user = user, .input = script}, deadline);
   if (!result.ok()) refuse(agent, result.err);
-}
-
-/// "12345" at the front of `text`; 0 when there is none.
-long leading_number(std::string_view text) {
-  long value = 0;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
-}
-
-/// From the lines that `ask` had the guest print: the session's note, the last change of its terminal, the time.
-void read_state(const std::string& answer, Json& status) {
-  std::istringstream lines(answer);
-  std::string note, activity, now;
-  std::getline(lines, note);
-  std::getline(lines, activity);
-  std::getline(lines, now);
-  if (note.starts_with("ended ")) {
-    status["state"] = "ended";
-    status["exit_code"] = leading_number(std::string_view(note).substr(6)) & 0xFF;
-  } else if (activity.empty()) {
-    status["state"] = "gone";
-  } else {
-    status["state"] = leading_number(now) - leading_number(activity) <= quiet_seconds ? "working" : "waiting";
-  }
 }
 
 }  // namespace
@@ -100,13 +72,13 @@ Json agent_status(Core& core, const SandboxRecord& record) {
     const auto live = record.state == SandboxState::running ? core.live(record.name) : nullptr;
     const auto control = live ? live->control() : nullptr;
     if (!control) return status;
-    const auto script = fmt::format(
-        "cat .cache/agentvm-agent 2>/dev/null || echo; "
-        "tmux display-message -p -t ={} '#{{window_activity}}' 2>/dev/null || echo; date +%s",
-        shell_word(session_name(record) + ":"));
     const auto answer =
-        control->exec({.argv = {"sh", "-c", script}, .user = "agent"}, Deadline::after(ask_limit), 4096);
-    if (answer.ok()) read_state(answer.out, status);
+        control->exec({.argv = {"sh", "-c", guest::state_script(session_name(record))}, .user = "agent"},
+                      Deadline::after(ask_limit), 4096);
+    if (!answer.ok()) return status;
+    const auto state = guest::read_state(answer.out);
+    status["state"] = state.word;
+    if (state.exit_code) status["exit_code"] = *state.exit_code;
   } catch (const Error& error) {
     log::debug("agents", "{}: {}", record.name.str(), error.what());
   }

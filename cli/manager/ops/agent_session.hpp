@@ -20,7 +20,7 @@ void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::
 
 /// {name, title, version, state, exit_code}, null for `no_agent`. `state`: "working" (its terminal changed within the
 /// last seconds), "waiting" (it did not), "ended", "gone" (its session is), or null while nobody can be asked. Asks the
-/// guest, for two seconds at most; never throws.
+/// guest, for one second at most; never throws.
 Json agent_status(Core& core, const SandboxRecord& record);
 
 }  // namespace agentvm::manager

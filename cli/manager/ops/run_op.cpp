@@ -22,6 +22,9 @@ namespace {
 
 constexpr milliseconds git_limit{60'000};
 constexpr milliseconds session_limit{30'000};
+constexpr milliseconds answer_limit{5'000};
+constexpr milliseconds crash_limit{20'000};
+constexpr milliseconds crash_turn{200};
 
 /// What a client hears while its run is brought to an end: it cannot call that off, for the work would be lost with it.
 class Ending final : public CallRelay {
@@ -36,8 +39,7 @@ class Ending final : public CallRelay {
 
 /// A clone that was made for a run goes with it, unless there is something in it that is nowhere else.
 Json end_clone(Core& core, const fs::path& project) {
-  const auto clones = run_clones(core.paths());
-  if (project.parent_path().parent_path() != clones) return nullptr;
+  if (project.parent_path().parent_path() != core.paths().runs()) return nullptr;
   if (sync::has_work_of_its_own(project, Deadline::after(git_limit))) return project.string();
   remove_tree(project.parent_path());
   return nullptr;
@@ -70,6 +72,28 @@ void remove_run(Core& core, CallContext& call, const SandboxRecord& record, Json
   result["clone"] = end_clone(core, record.project);
 }
 
+bool guest_answers(Core& core, const SandboxName& name) {
+  const auto live = core.live(name);
+  try {
+    if (live) live->session(Session::control, Deadline::after(answer_limit));
+    return live != nullptr;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+/// The command may have ended because its machine did, which others are just about to find out: until they have,
+/// nothing here could tell a crash from a guest that is to be asked for its work.
+SandboxRecord after_the_command(Core& core, const SandboxName& name) {
+  const auto deadline = Deadline::after(crash_limit);
+  auto record = core.store().get(name);
+  while (record.state == SandboxState::running && !guest_answers(core, name) && !deadline.expired()) {
+    system_clock().sleep(crash_turn);
+    record = core.store().get(name);
+  }
+  return record;
+}
+
 /// Everything after the command: never throws, what fails is in the result.
 Json finish(Core& core, CallContext& call, const SandboxName& name, const Json& params) {
   Json result{{"schema", "agentvm.run/1"}, {"name", name.str()},          {"kept", true},     {"sync", nullptr},
@@ -88,7 +112,14 @@ Json finish(Core& core, CallContext& call, const SandboxName& name, const Json& 
   };
   Json wanted{{"name", name.str()}, {"cwd", value_or<std::string>(params, "cwd", "/")}};
   if (params.contains("env")) wanted["env"] = params["env"];
-  attempt([&] { result["sync"] = sync_sandbox(core, call, wanted); });
+  attempt([&] {
+    const auto record = after_the_command(core, name);
+    if (record.state !=
+        SandboxState::running)  // what it left is read from its files below, where they are to be removed
+      throw Error(ErrorCode::operation_failed, fmt::format("'{}' is {}: {}", name.str(), to_string(record.state),
+                                                           record.message.empty() ? record.reason : record.message));
+    result["sync"] = sync_sandbox(core, call, wanted);
+  });
   attempt([&] {
     const auto record = core.store().get(name);
     if (!record.throw_away) return;
@@ -98,10 +129,12 @@ Json finish(Core& core, CallContext& call, const SandboxName& name, const Json& 
   return result;
 }
 
-/// The name of a new run of the project: "web-run-3fa2".
-std::string run_name(const fs::path& path) {
+/// The name of a new run of the project, which no sandbox has: "web-run-3fa2".
+SandboxName run_name(Core& core, const fs::path& path) {
   constexpr std::size_t bytes = 2;
-  return SandboxName::derive(find_project(path).root.filename().string()).with_suffix("run-" + random_hex(bytes)).str();
+  const auto base = SandboxName::derive(find_project(path).root.filename().string());
+  for (;;)
+    if (auto name = base.with_suffix("run-" + random_hex(bytes)); !core.store().find(name)) return name;
 }
 
 /// The command itself, or what makes the plan's agent do the one task.
@@ -114,14 +147,17 @@ std::vector<std::string> run_argv(Core& core, const Plan& plan, const Json& para
   return guest::run_command(guest::find_agent(own_agents(core.paths()), plan.agent.value), task);
 }
 
-/// A start or a command that failed leaves nothing of a throw-away sandbox.
-void undo(Core& core, const std::shared_ptr<CallContext>& client, const SandboxName& name) {
-  const auto record = core.store().find(name);
-  if (!record || !record->throw_away) return;
+/// A start or a command that failed leaves nothing of a throw-away sandbox, nor of the clone made for it.
+void undo(Core& core, const std::shared_ptr<CallContext>& client, const std::optional<SandboxName>& name,
+          const fs::path& path) {
   Ending ending(client);
   Json ignored;
   try {
-    remove_run(core, ending, *record, ignored);
+    const auto record = name ? core.store().find(*name) : std::nullopt;
+    if (record && record->throw_away)
+      remove_run(core, ending, *record, ignored);
+    else if (!record)
+      end_clone(core, path);
   } catch (const std::exception& problem) {
     ending.warning(problem.what());
   }
@@ -129,26 +165,24 @@ void undo(Core& core, const std::shared_ptr<CallContext>& client, const SandboxN
 
 }  // namespace
 
-fs::path run_clones(const Paths& paths) {
-  return paths.data / "runs";
-}
-
 void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
   auto setting = read_client_setting(params);
-  const bool stays = setting.flags.contains("name") || value_or<bool>(params, "keep", false);
-  if (!setting.flags.contains("name")) setting.flags["name"] = run_name(setting.path);
-  const auto name = SandboxName::parse(setting.flags["name"]);
-  const auto argv = run_argv(core, plan_request(core, setting), params);  // before anything is made
+  std::optional<SandboxName> name;
   try {
+    const auto asked = setting.flags.find("name");
+    const bool stays = asked != setting.flags.end() || value_or<bool>(params, "keep", false);
+    name = asked != setting.flags.end() ? SandboxName::parse(asked->second) : run_name(core, setting.path);
+    setting.flags["name"] = name->str();
+    const auto argv = run_argv(core, plan_request(core, setting), params);  // before anything is made
     start_sandbox(core, *call, setting,
                   {.lifetime = stays ? Lifetime::until_destroyed : Lifetime::one_command,
                    .variables = value_or<std::map<std::string, std::string>>(params, "variables", {}),
                    .session = false});
     auto command = params;
-    command["name"] = name.str();
+    command["name"] = name->str();
     command["argv"] = argv;
     auto process = start_command(core, command, Deadline::after(session_limit));
-    serve_process(core, call, std::move(process), [&core, call, name, params](const guest::GuestStatus&) {
+    serve_process(core, call, std::move(process), [&core, call, name = *name, params](const guest::GuestStatus&) {
       // A lane for each: what one run's guest keeps waiting keeps no other.
       core.janitor().post("end of run " + name.str(), [&core, call, name, params] {
         Ending ending(call);
@@ -156,7 +190,7 @@ void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Js
       });
     });
   } catch (...) {
-    undo(core, call, name);
+    undo(core, call, name, setting.path);
     throw;
   }
 }

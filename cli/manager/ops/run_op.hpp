@@ -20,7 +20,4 @@ void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Js
 /// Ends what runs of an earlier manager left; returns at once. Call when reconciling is done.
 void end_left_runs(Core& core);
 
-/// Where `run --repo` has its clones.
-fs::path run_clones(const Paths& paths);
-
 }  // namespace agentvm::manager

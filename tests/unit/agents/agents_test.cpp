@@ -141,6 +141,23 @@ TEST(Agents, ATaskIsOneWordOfTheProgram) {
   EXPECT_THAT(run_command(agent, "fix the tests"), ElementsAre("own", "-p", "fix the tests"));
 }
 
+TEST(Agents, TheStateIsAWordWhateverTheGuestPrints) {
+  EXPECT_EQ(read_state("running\n1000\n1005\n").word, "working");
+  EXPECT_EQ(read_state("running\n1000\n1006\n").word, "waiting");
+  EXPECT_EQ(read_state("running\n1006\n1000\n").word, "working") << "a clock that was set back";
+  EXPECT_EQ(read_state("running\n\n1000\n").word, "gone");
+  EXPECT_EQ(read_state("ended 3\n1000\n1000\n").exit_code, 3);
+  for (const std::string& text :
+       {std::string(), std::string("\n"), std::string("ended "), std::string("ended 99999999999999999999999\n"),
+        std::string("ended -1\n"), std::string("x\n-9223372036854775808\n9223372036854775807\n"),
+        std::string("x\n18446744073709551615\n0"), std::string("\x1b[2J\n\x1b]0;x\a\n"), std::string(5000, 'e'),
+        std::string("ended \0 3\n", 11)}) {
+    const auto state = read_state(text);
+    EXPECT_THAT(state.word, testing::AnyOf("working", "waiting", "ended", "gone")) << text;
+    EXPECT_THAT(state.exit_code.value_or(0), testing::AllOf(testing::Ge(0), testing::Le(255))) << text;
+  }
+}
+
 TEST(Agents, TheCommandIsWrittenWithItsSettings) {
   auto agent = parse_agent(own, "own.yaml");
   agent.environment["A"] = "b c";
