@@ -14,7 +14,14 @@ namespace {
 int attach(Invocation& run) {
   if (!on_terminal())
     throw Error(ErrorCode::usage, "attach needs a terminal on standard input and output", "agentvm exec -- CMD");
+  const bool next = run.args.enabled("next");
+  if (next && (run.args.positional(0) || run.args.given("worktree")))
+    throw Error(ErrorCode::usage, "--next chooses the sandbox itself", "agentvm help attach");
   auto params = run.params();
+  if (next) {
+    params["name"] = require<std::string>(run.call("agents.next", request_params()), "name");
+    run.out.say("attaching to " + text_at(params, "name"));
+  }
   if (run.args.given("worktree")) params["worktree"] = run.args.text("worktree");
   params["read_only"] = run.args.enabled("read-only");
   return attach_terminal(run, std::move(params));
@@ -55,8 +62,10 @@ CommandSpec attach_command() {
               "and when the manager ends.",
           .arguments = {sandbox_argument()},
           .options = {{.name = "worktree", .value = "BRANCH", .help = "The session of this branch's work tree"},
-                      {.name = "read-only", .help = "Look on without typing"}},
-          .examples = {{"agentvm attach", "the session of this project's sandbox"}},
+                      {.name = "read-only", .help = "Look on without typing"},
+                      {.name = "next", .help = "The agent that has waited longest for you"}},
+          .examples = {{"agentvm attach", "the session of this project's sandbox"},
+                       {"agentvm attach --next", "whoever waits for you"}},
           .run = attach};
 }
 

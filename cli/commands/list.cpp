@@ -1,13 +1,90 @@
+#include <algorithm>
+#include <csignal>
+
+#include <poll.h>
+
 #include "cli/client/invocation.hpp"
+#include "cli/client/signals.hpp"
+#include "cli/client/terminal.hpp"
 #include "cli/commands/commands.hpp"
 #include "cli/render/render.hpp"
 
 namespace agentvm::cli {
 namespace {
 
+constexpr int turn_milliseconds = 1'000;
+constexpr int signal_exit_base = 128;
+
+/// The terminal's other screen while it lives: what was there before comes back.
+class Screen {
+ public:
+  Screen(Output& out, bool on) : out_(out), on_(on) {
+    if (on_) out_.print("\x1b[?1049h\x1b[?25l");
+  }
+  ~Screen() {
+    try {
+      if (on_) out_.print("\x1b[?25h\x1b[?1049l");
+    } catch (const Error&) {  // nobody reads it any more
+    }
+  }
+  Screen(const Screen&) = delete;
+  Screen& operator=(const Screen&) = delete;
+
+  /// Draws over what is there: a cleared screen would flicker.
+  void show(const std::string& text) {
+    const auto rows = terminal_size().rows;
+    std::string drawn = "\x1b[H";
+    std::size_t begin = 0;
+    for (unsigned row = 0; row + 1 < rows && begin < text.size(); ++row) {
+      const auto end = std::min(text.find('\n', begin), text.size());
+      drawn += text.substr(begin, end - begin) + "\x1b[K\r\n";
+      begin = end + 1;
+    }
+    out_.print(drawn + "\x1b[J");
+  }
+
+ private:
+  Output& out_;
+  const bool on_;
+};
+
+/// What is worth a new line: not the passing of time.
+Json without_clocks(Json result) {
+  for (auto& sandbox : result["sandboxes"]) {
+    sandbox.erase("uptime_seconds");
+    if (sandbox["agent"].is_object()) sandbox["agent"].erase("since_seconds");
+  }
+  return result;
+}
+
+/// Shows the list and whatever changes in it, until a signal comes; looks once a second.
+int watch(Invocation& run, const Json& params) {
+  SignalWatch signals(SignalWatch::Window::watch);
+  const bool live = run.out.out_is_terminal() && !run.out.json();
+  Screen screen(run.out, live);
+  Json shown;
+  for (;;) {
+    const auto result = run.call("list", params);
+    auto text = render_list(result, run.out.out_style(), run.out.width());
+    if (text.empty()) text = "no sandbox\n";
+    if (live) {
+      screen.show(text);
+    } else if (auto now = without_clocks(result); now != shown) {
+      // One object a line: whoever reads them need not guess where one ends.
+      run.out.print(run.out.json() ? dump_json(result) + "\n" : (shown.is_null() ? "" : "\n") + text);
+      shown = std::move(now);
+    }
+    pollfd entry{signals.fd(), POLLIN, 0};
+    ::poll(&entry, 1, turn_milliseconds);
+    while (const auto number = signals.take())
+      if (*number != SIGWINCH && *number != SIGCONT) return signal_exit_base + *number;
+  }
+}
+
 int list(Invocation& run) {
   auto params = request_params();
   if (run.args.given("state")) params["state"] = run.args.text("state");
+  if (run.args.enabled("watch")) return watch(run, params);
   const auto result = run.call("list", params);
   run.show(result, render_list(result, run.out.out_style(), run.out.width()));
   if (!run.out.json() && list_at(result, "sandboxes").empty())
@@ -23,12 +100,17 @@ CommandSpec list_command() {
           .aliases = {"ls", "ps"},
           .group = "Everyday",
           .summary = "List the sandboxes",
+          .description =
+              "Every sandbox with its state, and what waits for you: whether its agent works, waits or has ended and "
+              "since when, and how many commits are not on the host yet.",
           .options = {{.name = "state",
                        .value = "STATE",
                        .help = "Only those in this state",
                        .choices = {"defined", "preparing", "starting", "running", "paused", "saved", "stopping",
                                    "stopped", "failed", "destroying"}},
+                      {.name = "watch", .letter = 'w', .help = "Go on showing what changes, until it is interrupted"},
                       json_option()},
+          .examples = {{"agentvm list --watch", "who works, who waits for you, who is done"}},
           .run = list};
 }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <set>
 
 #include <fmt/format.h>
@@ -46,8 +47,22 @@ std::string agent_text(const Json& status) {
   if (const auto version = text_at(agent, "version", ""); !version.empty()) text += " " + version;
   const auto state = text_at(agent, "state", "");
   if (state == "ended") return text + fmt::format(", ended with status {}", number_at(agent, "exit_code"));
-  if (state == "waiting") return text + ", waiting for you";
-  return state.empty() ? text : text + ", " + state;
+  if (state.empty()) return text;
+  text += state == "waiting" ? ", waiting for you" : ", " + state;
+  const auto since = number_at(agent, "since_seconds");
+  return since > 0 ? text + " (" + duration(since) + ")" : text;
+}
+
+/// "claude waiting 3m": who, what it does, since when.
+Table::Cell agent_cell(const Json& agent) {
+  const auto name = text_at(agent, "name", "");
+  if (name.empty()) return {"-"};
+  const auto state = text_at(agent, "state", "");
+  if (state.empty()) return {name};
+  auto text = name + " " + state;
+  if (state == "ended") text += fmt::format(" ({})", number_at(agent, "exit_code"));
+  text += " " + duration(number_at(agent, "since_seconds"));
+  return {text, state == "waiting" || state == "gone" ? Tone::warning : state == "working" ? Tone::good : Tone::strong};
 }
 
 }  // namespace
@@ -89,7 +104,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
         "schema",  "name",           "state",           "reason", "project",    "uptime_seconds",
         "backend", "accelerator",    "memory_bytes",    "vcpus",  "disk_bytes", "nested",
         "network", "workspace_mode", "ports",           "ssh",    "sync",       "worktrees",
-        "message", "branch",         "already_running", "timing"};
+        "message", "branch",         "already_running", "timing", "agent"};
     for (const auto& [key, value] : status.items())
       if (!shown.contains(key) && !value.is_null() && !(value.is_structured() && value.empty()))
         rows.emplace_back(clean(key), text_at(status, key));
@@ -109,20 +124,32 @@ std::string render_list(const Json& answer, const Style& style, unsigned width) 
   const auto& sandboxes = list_at(answer, "sandboxes");
   const auto& broken = list_at(answer, "broken");
   if (sandboxes.empty() && broken.empty()) return "";
-  Table table({"SANDBOX", "STATE", "BACKEND", "UPTIME", "PROJECT"});
+  const auto any = [&](auto has) { return std::any_of(sandboxes.begin(), sandboxes.end(), has); };
+  const bool agents = any([](const Json& sandbox) { return !object_at(sandbox, "agent").empty(); });
+  const bool commits = any([](const Json& sandbox) { return number_at(sandbox, "pending_commits") > 0; });
+  std::vector<std::string> headings{"SANDBOX", "STATE"};
+  if (agents) headings.emplace_back("AGENT");
+  if (commits) headings.emplace_back("COMMITS");
+  headings.insert(headings.end(), {"BACKEND", "UPTIME", "PROJECT"});
+  const auto add = [&](std::vector<Table::Cell> row, const Table::Cell& agent, const std::string& pending,
+                       const std::vector<Table::Cell>& rest, Table& table) {
+    if (agents) row.push_back(agent);
+    if (commits) row.push_back({pending});
+    row.insert(row.end(), rest.begin(), rest.end());
+    table.add(std::move(row));
+  };
+  Table table(std::move(headings));
   for (const auto& sandbox : sandboxes) {
     const auto state = text_at(sandbox, "state");
     const auto uptime = number_at(sandbox, "uptime_seconds");
-    auto project = text_at(sandbox, "project");
-    if (const auto waits = text_at(sandbox, "waiting", ""); !waits.empty()) project += "  (" + waits + ")";
-    table.add({{text_at(sandbox, "name")},
-               {state, state_tone(state)},
-               {text_at(sandbox, "backend")},
-               {uptime > 0 ? duration(uptime) : "-"},
-               {project}});
+    const auto pending = number_at(sandbox, "pending_commits");
+    add({{text_at(sandbox, "name")}, {state, state_tone(state)}}, agent_cell(object_at(sandbox, "agent")),
+        pending > 0 ? std::to_string(pending) : "-",
+        {{text_at(sandbox, "backend")}, {uptime > 0 ? duration(uptime) : "-"}, {text_at(sandbox, "project")}}, table);
   }
   for (const auto& record : broken)
-    table.add({{text_at(record, "name")}, {"unreadable", Tone::bad}, {"-"}, {"-"}, {text_at(record, "error")}});
+    add({{text_at(record, "name")}, {"unreadable", Tone::bad}}, {"-"}, "-", {{"-"}, {"-"}, {text_at(record, "error")}},
+        table);
   return table.text(style, width);
 }
 

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "guest/agent/token.hpp"
 #include "guest/protocol/frame.hpp"
 #include "vmm/base/fd.hpp"
 #include "vmm/base/files.hpp"
@@ -202,10 +203,7 @@ void PortWatch::update() {
     ports_.push_back(
         {{"port", socket.port}, {"address", socket.address}, {"process", owner.process}, {"folder", owner.folder}});
   }
-  // FNV-1a: a token is compared, never trusted.
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const unsigned char c : dump_json(ports_)) hash = (hash ^ c) * 0x100000001b3u;
-  token_ = fmt::format("{:016x}", hash);
+  token_ = token_of(ports_);
 }
 
 }  // namespace agentvm::guest::agent

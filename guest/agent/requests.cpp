@@ -76,8 +76,12 @@ void Server::dispatch(std::uint32_t id, const std::string& op, const Json& reque
     waiters_.push_back({id, what, Deadline::after(timeout)});
     return check_waiters();
   }
-  if (op == "ports") return ports(id, request);
-  if (op == "refs") return refs(id, request);
+  if (op == "ports" || op == "refs" || op == "sessions") {
+    if (options_.stage == Stage::init)
+      throw Error(ErrorCode::wrong_state, op + ": the guest's userspace is not there yet");
+    if (op == "ports") return ports(id, request);
+    return op == "refs" ? refs(id, request) : sessions(id, request);
+  }
   if (op == "sync") {
     ::sync();
     return answer(id, Json::object());
@@ -142,8 +146,7 @@ void Server::handle_input(const Frame& frame) {
 void Server::cancel(std::uint32_t id) {
   jobs_.remove_if([id](const ExecJob& job) { return job.id() == id; });
   std::erase_if(waiters_, [id](const Waiter& waiter) { return waiter.id == id; });
-  for (auto* waiters : {&port_waiters_, &ref_waiters_})
-    std::erase_if(*waiters, [id](const TokenWaiter& waiter) { return waiter.id == id; });
+  for (auto* waiters : {&port_waiters_, &ref_waiters_, &session_waiters_}) waiters->cancel(id);
 }
 
 ExecJob* Server::find_job(std::uint32_t id) {

@@ -58,6 +58,7 @@ int Server::poll_timeout(Deadline deadline) const {
   if (!waiters_.empty()) timeout = least(timeout, waiter_pause);
   if (!port_waiters_.empty()) timeout = least(timeout, port_patience());
   if (!ref_waiters_.empty()) timeout = least(timeout, ref_patience());
+  if (!session_waiters_.empty()) timeout = least(timeout, session_patience());
   for (const auto& job : jobs_)
     if (const auto grace = job.grace()) timeout = least(timeout, grace->remaining());
   return timeout;
@@ -96,6 +97,7 @@ void Server::step(Deadline deadline) {
   check_waiters();
   check_ports();
   check_refs();
+  check_sessions();
   const short events = ready > 0 ? entries[0].revents : short{0};
   if (events & (POLLIN | POLLHUP | POLLERR)) read_port();
   if (connected_ && !ended_ && !outgoing_.empty()) write_port();
@@ -146,6 +148,7 @@ void Server::forget_session() {
   waiters_.clear();
   port_waiters_.clear();
   ref_waiters_.clear();
+  session_waiters_.clear();
   outgoing_.clear();
   nonce_.clear();
 }

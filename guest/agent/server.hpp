@@ -16,6 +16,8 @@
 #include "guest/agent/exec_job.hpp"
 #include "guest/agent/port_watch.hpp"
 #include "guest/agent/ref_watch.hpp"
+#include "guest/agent/session_watch.hpp"
+#include "guest/agent/token_waiters.hpp"
 #include "guest/protocol/identity.hpp"
 
 struct pollfd;
@@ -65,12 +67,6 @@ class Server {
     std::string what;
     Deadline deadline;
   };
-  /// A host that waits until the listening ports, or the references, differ from what it knows.
-  struct TokenWaiter {
-    std::uint32_t id;
-    std::string known;
-    Deadline deadline;
-  };
   enum class Slot { port, input, output, error, exit, probe, refs };
 
   void step(Deadline deadline);
@@ -101,6 +97,9 @@ class Server {
   void refs(std::uint32_t id, const Json& request);
   void check_refs();
   milliseconds ref_patience() const;
+  void sessions(std::uint32_t id, const Json& request);
+  void check_sessions();
+  milliseconds session_patience() const;
   void answer(std::uint32_t id, Json body);
   void refuse(std::uint32_t id, const Error& error);
   void send(FrameType type, std::uint32_t id, std::string payload);
@@ -116,11 +115,11 @@ class Server {
   UniqueFd host_watch_;  // edge-triggered epoll on the port: the only way to sleep until the host connects
   std::list<ExecJob> jobs_;
   std::deque<Waiter> waiters_;
-  std::optional<PortWatch> ports_;  // from the first request on
-  std::deque<TokenWaiter> port_waiters_;
-  SteadyTime next_port_look_{};
-  std::optional<RefWatch> refs_;  // from the first request on
-  std::deque<TokenWaiter> ref_waiters_;
+  std::optional<PortWatch> ports_;  // these three from the first request on
+  std::optional<RefWatch> refs_;
+  std::optional<SessionWatch> sessions_;
+  TokenWaiters port_waiters_{"ports"}, ref_waiters_{"refs"}, session_waiters_{"sessions"};
+  SteadyTime next_port_look_{}, next_session_look_{};
   WorkspaceKind workspace_ = WorkspaceKind::none;
   std::optional<Process> probe_;
   bool userspace_ = false;

@@ -72,17 +72,9 @@ std::string variables_script(const std::map<std::string, std::string>& variables
 /// Run by the agent user at each start: its settings.
 std::string home_script(const AgentDefinition& agent);
 
-struct AgentState {
-  std::string word;              ///< "working", "waiting", "ended" or "gone"
-  std::optional<int> exit_code;  ///< with "ended"; 0 to 255
-};
-/// Run by the agent user: prints how the session's program is, for `read_state`.
-std::string state_script(const std::string& session);
-/// Of any text: a guest may print what it likes, and nothing of it is kept but a word and a number.
-AgentState read_state(std::string_view answer);
-
-/// What a session runs: the program, then a shell in its place, with how the program ended.
-std::vector<std::string> session_command(const AgentDefinition& agent, const std::vector<std::string>& task);
+/// What a session runs: the program, noted for the guest's agent (`session_notes_folder`), then a shell in its place.
+std::vector<std::string> session_command(const AgentDefinition& agent, const std::string& session,
+                                         const std::vector<std::string>& task);
 /// The one task of `agentvm run`.
 std::vector<std::string> run_command(const AgentDefinition& agent, const std::string& task);
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "guest/agents/agents.hpp"
+#include "guest/protocol/frame.hpp"
 #include "vmm/base/text.hpp"
 
 namespace agentvm::guest {
@@ -50,17 +51,21 @@ std::string write_lines(const std::string& path, const std::string& content, con
                      shell_word(content), shell_word(path), mode);
 }
 
-constexpr const char* session_text = R"(#!/bin/sh
-# Runs an agent program in this terminal; when it ends, a shell takes its place.
-state=$HOME/.cache/agentvm-agent
-mkdir -p "$HOME/.cache"
-echo running >"$state"
+/// Runs an agent program in this terminal, and notes how it is; when it ends, a shell takes its place.
+std::string session_text() {
+  return fmt::format(R"(#!/bin/sh
+note=/{}/$1
+shift
+tell() {{ echo "$1" >"$note.new" && mv "$note.new" "$note"; }}
+tell "running $$"
 "$@"
 code=$?
-echo "ended $code" >"$state"
+tell "ended $code"
 printf '\n%s ended with status %s; `%s` starts it again.\n' "$1" "$code" "$1"
-exec "${SHELL:-/bin/bash}" -l
-)";
+exec "${{SHELL:-/bin/bash}}" -l
+)",
+                     session_notes_folder);
+}
 
 }  // namespace
 
@@ -102,7 +107,8 @@ std::string system_script(const AgentDefinition& agent) {
         "mountpoint -q {folder} || mount -t ext4 -o ro,nosuid,nodev \"$device\" {folder}\n",
         fmt::arg("serial", layer_serial(layer_key(agent))), fmt::arg("folder", shell_word(layer_folder(agent.name))));
   text += write_lines("/usr/local/bin/" + agent.name, wrapper(agent), "755");
-  return text + write_lines(session_program, session_text, "755");
+  text += fmt::format("mkdir -p /{0}\nchown agent:agent /{0}\n", session_notes_folder);
+  return text + write_lines(session_program, session_text(), "755");
 }
 
 std::string variables_script(const std::map<std::string, std::string>& variables) {
@@ -122,8 +128,9 @@ std::string home_script(const AgentDefinition& agent) {
   return text;
 }
 
-std::vector<std::string> session_command(const AgentDefinition& agent, const std::vector<std::string>& task) {
-  std::vector<std::string> words = {session_program, agent.name};
+std::vector<std::string> session_command(const AgentDefinition& agent, const std::string& session,
+                                         const std::vector<std::string>& task) {
+  std::vector<std::string> words = {session_program, session, agent.name};
   if (task.empty()) return words;
   words.insert(words.end(), agent.task.begin(), agent.task.end());
   std::string joined;

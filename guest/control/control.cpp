@@ -15,6 +15,7 @@
 #include "guest/control/ports.hpp"
 #include "guest/control/refs.hpp"
 #include "guest/control/session.hpp"
+#include "guest/control/sessions.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/text.hpp"
@@ -239,6 +240,15 @@ GuestRefs Control::refs(const std::string& known, milliseconds patience, std::st
                               ->call({{"op", "refs"}, {"known", known}, {"timeout_ms", patience.count()}}, deadline,
                                      "watching references", 0, nullptr, std::move(stop))
                               .body);
+}
+
+GuestSessions Control::sessions(const std::string& known, milliseconds patience, std::stop_token stop,
+                                Deadline deadline) {
+  patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
+  return parse_guest_sessions(state_
+                                  ->call({{"op", "sessions"}, {"known", known}, {"timeout_ms", patience.count()}},
+                                         deadline, "watching sessions", 0, nullptr, std::move(stop))
+                                  .body);
 }
 
 std::int64_t Control::time(Deadline deadline) {

@@ -57,6 +57,18 @@ struct GuestRefs {
   bool whole = false;  ///< whether it stands for every reference: only then an equal token says that nothing changed
 };
 
+/// What the program of a terminal session does, as far as its terminal tells. Checked and cleaned.
+inline constexpr const char* session_states[] = {"working", "waiting", "ended", "gone"};
+struct GuestSession {
+  std::string name;
+  std::string state;  ///< one of `session_states`
+  int code = 0;       ///< of "ended"; 0 to 255
+};
+struct GuestSessions {
+  std::string token;  ///< for the next call
+  std::vector<GuestSession> sessions;
+};
+
 /// A connection to the agent of one guest. Thread-safe; no call outlasts its deadline. Nothing that the guest does
 /// makes it use unbounded memory: a guest that breaks the protocol loses the connection with a reason. Once lost it
 /// stays lost: connect anew.
@@ -95,6 +107,8 @@ class Control {
   /// A token of the references in /workspace, as soon as it differs from `known`, and in any case after `patience`.
   /// Throws `cancelled` when stopped, `usage` when the guest's agent is older than this operation.
   GuestRefs refs(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline);
+  /// What terminal sessions do, as soon as it differs from `known`, and in any case after `patience`. Throws as `refs`.
+  GuestSessions sessions(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline);
   bool alive() const;
   std::string lost_reason() const;
   /// Called once, on the reader thread; at once, on this thread, when it is lost already. Must not block. One callback:

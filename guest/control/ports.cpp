@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 
+#include "guest/control/token.hpp"
 #include "guest/protocol/frame.hpp"
 #include "vmm/base/text.hpp"
 
@@ -28,11 +29,7 @@ std::string checked_address(const std::string& text) {
 }  // namespace
 
 GuestPorts parse_guest_ports(const Json& body) {
-  GuestPorts result;
-  result.token = require<std::string>(body, "token");
-  if (result.token.empty() || result.token.size() > 64 ||
-      result.token.find_first_not_of("0123456789abcdef") != std::string::npos)
-    refuse("a malformed token");
+  GuestPorts result{checked_token(body, "ports"), {}};
   const auto list = require<Json>(body, "ports");
   if (!list.is_array() || list.size() > listening_port_limit) refuse("too long a list");
   for (const auto& entry : list) {

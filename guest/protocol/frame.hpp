@@ -34,9 +34,14 @@ inline constexpr std::uint32_t output_window_bytes = 256u << 10;
 inline constexpr std::size_t exec_input_limit_bytes = 1u << 20;
 inline constexpr std::size_t exec_limit = 32;
 inline constexpr std::size_t waiter_limit = 16;
-inline constexpr std::size_t port_waiter_limit = 8, ref_waiter_limit = 8;
+/// Hosts that wait for news of one kind.
+inline constexpr std::size_t token_waiter_limit = 8;
 /// Listening sockets in one answer.
 inline constexpr std::size_t listening_port_limit = 256;
+/// Terminal sessions in one answer.
+inline constexpr std::size_t session_limit = 64;
+/// Below the guest's root: what runs in each of them, noted by itself. In memory, and the agent user's.
+inline constexpr const char* session_notes_folder = "run/agentvm/sessions";
 inline constexpr int protocol_version = 1;
 
 struct Frame {

@@ -1,7 +1,9 @@
 """An agent program in the terminal session: installed once, started without a question, told its task, and looked at. In order, on one guest."""
 
+import json
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -93,6 +95,43 @@ def test_it_is_installed_and_at_work_in_the_session(agentvm, home, repository):
     harness.eventually(lambda: re.search(shown, agentvm.text("status", NAME)), 60, "people are told, too")
     agentvm.run("sync", NAME)
     assert harness.git(repository, "show", "HEAD:task") == "fix the 'tests'"
+
+
+def test_who_waits_is_listed_told_and_next(agentvm, home, repository):
+    config = home.folder / "config" / "agentvm" / "config.yaml"
+    before = config.read_text()
+    told = home.folder / "told"
+    config.write_text(before + f"notify: 'echo \"$AGENTVM_EVENT $AGENTVM_SANDBOX $AGENTVM_PROJECT $AGENTVM_EXIT_CODE: $AGENTVM_MESSAGE\" >>{told}'\n")
+    stream = None
+    try:
+        agentvm.run("stop", NAME)
+        agentvm.run("attach", "--next", code=64)  # no terminal
+        assert b"no agent waits" in agentvm.spawn("attach", "--next").read()
+        stream = agentvm.popen("list", "--watch", "--json", stdout=subprocess.PIPE)
+        agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
+        harness.eventually(told.exists, 60, "the user's command was run")
+        assert told.read_text() == f"waiting {NAME} {repository} : scripted waits for you in '{NAME}'\n"
+        assert re.search(rf"{NAME} +running +scripted waiting \d+s ", agentvm.text("list"))
+        terminal = agentvm.spawn("attach", "--next", size=(40, 120))
+        terminal.expect_exact(f"attaching to {NAME}")
+        terminal.expect_exact("your answer: ")
+        screen = agentvm.spawn("list", "--watch", size=(10, 100))
+        screen.expect_exact("scripted")
+        terminal.send("\x02d")
+        assert harness.exit_status(terminal) == 0
+        agentvm.exec(NAME, "tmux", "send-keys", "an answer", "Enter")
+        screen.expect_exact("ended (3)")
+        harness.eventually(lambda: told.read_text().endswith(f"ended {NAME} {repository} 3: scripted ended with status 3 in '{NAME}'\n"), 60, "and told that it ended")
+        screen.send("\x03")
+        assert harness.exit_status(screen) == 130
+        stream.send_signal(signal.SIGTERM)
+        lines = [json.loads(line) for line in stream.communicate(timeout=30)[0].splitlines()]
+        seen = [line["sandboxes"][0]["agent"]["state"] for line in lines if line["sandboxes"][0]["agent"]]
+        assert seen[-1] == "ended" and "waiting" in seen and len(seen) < 20, "a line for a change, none for the time that passes"
+    finally:
+        config.write_text(before)
+        if stream:
+            stream.kill()
 
 
 def test_the_layer_is_read_only_and_is_built_once(agentvm, home, repository):

@@ -78,6 +78,8 @@ constexpr ConfigKey keys[] = {
      "Port of http://NAME.localhost:PORT/; 0 takes any that is free; read like proxy.enable"},
     {"git_identity", boolean, "true", "", "", harmless, "",
      "Use your git user.name and user.email for commits made in the guest"},
+    {"notify", text, "", "", "", host_executing, "",
+     "Your own command, run by sh on this host when an agent waits for you or has ended; AGENTVM_MESSAGE says so"},
     {"log.levels", levels, "", "", "AGENTVM_LOG", harmless, "",
      "Log levels per area, as in sync:debug,*:info; unset: warnings, and info in the manager's log"},
 };

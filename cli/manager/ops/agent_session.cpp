@@ -10,7 +10,6 @@
 namespace agentvm::manager {
 namespace {
 
-constexpr milliseconds ask_limit{1'000};  // `status` has a thread of the quick lane
 constexpr const char* columns = "160";
 constexpr const char* rows = "48";
 
@@ -48,7 +47,7 @@ void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::
   spec.workdir = "/workspace";
   spec.argv = {"tmux", "-u",         "new-session", "-d",    "-s", session_name(record),
                "-c",   "/workspace", "-x",          columns, "-y", rows};
-  for (auto& word : guest::session_command(agent, task)) spec.argv.push_back(std::move(word));
+  for (auto& word : guest::session_command(agent, session_name(record), task)) spec.argv.push_back(std::move(word));
   const auto process = live.session(Session::control, deadline)->exec(spec, deadline);
   const auto status = process->wait(deadline);
   if (status && status->shell_code() == 0) return;
@@ -60,28 +59,21 @@ void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::
 
 Json agent_status(Core& core, const SandboxRecord& record) {
   if (record.agent == no_agent) return nullptr;
-  Json status{{"name", record.agent},
-              {"title", record.agent},
-              {"version", nullptr},
-              {"state", nullptr},
-              {"exit_code", nullptr}};
+  Json status{{"name", record.agent}, {"title", record.agent}, {"version", nullptr},      {"state", nullptr},
+              {"exit_code", nullptr}, {"since", nullptr},      {"since_seconds", nullptr}};
   try {
     const auto agent = agent_of(core, record);
     status["title"] = agent->title;
     if (!agent->version().empty() && record.layer == guest::layer_key(*agent)) status["version"] = agent->version();
-    const auto live = record.state == SandboxState::running ? core.live(record.name) : nullptr;
-    const auto control = live ? live->control() : nullptr;
-    if (!control) return status;
-    const auto answer =
-        control->exec({.argv = {"sh", "-c", guest::state_script(session_name(record))}, .user = "agent"},
-                      Deadline::after(ask_limit), 4096);
-    if (!answer.ok()) return status;
-    const auto state = guest::read_state(answer.out);
-    status["state"] = state.word;
-    if (state.exit_code) status["exit_code"] = *state.exit_code;
-  } catch (const Error& error) {
-    log::debug("agents", "{}: {}", record.name.str(), error.what());
+  } catch (const Error&) {
+    // Its definition is gone; what was started from it goes on.
   }
+  const auto session = core.agents().session(record.name);
+  if (record.state != SandboxState::running || session.state.empty()) return status;
+  status["state"] = session.state;
+  if (session.state == "ended") status["exit_code"] = session.code;
+  status["since"] = format_time(session.since);
+  status["since_seconds"] = std::max<std::int64_t>(0, system_clock().unix_seconds() - session.since);
   return status;
 }
 

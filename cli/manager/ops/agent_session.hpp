@@ -18,9 +18,9 @@ void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent,
 void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::AgentDefinition& agent,
                    const std::vector<std::string>& task, Deadline deadline);
 
-/// {name, title, version, state, exit_code}, null for `no_agent`. `state`: "working" (its terminal changed within the
-/// last seconds), "waiting" (it did not), "ended", "gone" (its session is), or null while nobody can be asked. Asks the
-/// guest, for one second at most; never throws.
+/// {name, title, version, state, exit_code, since, since_seconds}, null for `no_agent`. `state`: "working" (its
+/// terminal changed within the last seconds), "waiting" (it did not), "ended", "gone" (its session is), or null while
+/// that is not known. Asks nobody; never throws.
 Json agent_status(Core& core, const SandboxRecord& record);
 
 }  // namespace agentvm::manager

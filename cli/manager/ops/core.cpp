@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/notify.hpp"
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/running.hpp"
+#include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/sync_op.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/libvirt/libvirt_hypervisor.hpp"
@@ -32,6 +34,8 @@ Core::Core(Paths paths)
       egress_(std::make_unique<egress::Egress>(egress_options(journal_))) {
   front_ = std::make_unique<Front>(
       paths_, [this](const SandboxName& name) { return live(name); }, janitor_);
+  agents_ = std::make_unique<AgentWatch>(
+      [this](const SandboxName& name, const AgentWatch::Session& session) { notify_user(*this, name, session); });
   syncs_ = std::make_unique<SyncWatch>(sync_hooks(*this));
   try {
     store_.sweep();
@@ -125,11 +129,14 @@ void Core::follow_guest(const SandboxName& name) {
   const auto control = here ? here->control() : nullptr;
   front_->watch(name, control);
   syncs_->watch(name, sync_watch_settings(*this, name), control);
+  const auto record = store_.find(name);
+  if (record && record->agent != no_agent) agents_->watch(name, session_name(*record), control);
 }
 
 void Core::leave_guest(const SandboxName& name) {
   front_->unwatch(name);
   syncs_->unwatch(name);
+  agents_->unwatch(name);
 }
 
 void Core::drop_live(const SandboxName& name) {
@@ -192,6 +199,7 @@ Config Core::project_config(const fs::path& project, const std::map<std::string,
 
 void Core::shut_down() {
   syncs_->stop();
+  agents_->stop();
   front_->stop();
   janitor_.stop();
   if (wip_timer_) wip_timer_->begin_stop();

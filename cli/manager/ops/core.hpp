@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "cli/manager/ops/agent_watch.hpp"
 #include "cli/manager/ops/front.hpp"
 #include "cli/manager/ops/janitor.hpp"
 #include "cli/manager/ops/live.hpp"
@@ -54,6 +55,7 @@ class Core {
   Front& front() { return *front_; }
   WipTimer& wip_timer() { return *wip_timer_; }
   SyncWatch& syncs() { return *syncs_; }
+  AgentWatch& agents() { return *agents_; }
 
   /// Opened when first asked for, then kept: an embedded driver cannot be closed again. `uri` as in the record or the
   /// configuration.
@@ -122,6 +124,7 @@ class Core {
   Janitor janitor_;                      // its tasks use everything above
   std::unique_ptr<Front> front_;         // it dials through what is above
   std::unique_ptr<WipTimer> wip_timer_;  // its thread uses everything above
+  std::unique_ptr<AgentWatch> agents_;   // it calls back into what is above
   std::unique_ptr<SyncWatch> syncs_;     // last: its syncs use everything
 };
 

@@ -1,9 +1,8 @@
 #include "cli/manager/ops/front.hpp"
 
-#include <condition_variable>
-
 #include <fmt/format.h>
 
+#include "cli/manager/ops/guest_news.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/text.hpp"
 #include "vmm/config.hpp"
@@ -15,7 +14,6 @@ using State = proxy::SandboxRoute::State;
 
 constexpr milliseconds ports_patience{60'000};
 constexpr milliseconds answer_limit{70'000};
-constexpr milliseconds retry_pause{5'000};
 constexpr milliseconds stop_limit{2'000};
 
 State state_of(const SandboxRecord& record) {
@@ -149,23 +147,11 @@ void Front::unwatch(const SandboxName& name) {
 
 void Front::follow(std::stop_token stop, const SandboxName& name, guest::Control& control) {
   std::string token;
-  std::mutex mutex;
-  std::condition_variable_any pause;
-  while (!stop.stop_requested()) {
-    try {
-      auto ports = control.ports(token, ports_patience, stop, Deadline::after(answer_limit));
-      if (ports.token != token) set_ports(name, ports.ports);
-      token = std::move(ports.token);
-    } catch (const Error& error) {
-      if (stop.stop_requested()) return;
-      if (!control.alive()) break;
-      // "wrong_state" while the guest still boots; an image from before this operation has no ports for ever.
-      log::debug("proxy", "{}: its ports: {}", name.str(), error.what());
-      std::unique_lock lock(mutex);
-      pause.wait_for(lock, stop, error.code() == ErrorCode::wrong_state ? milliseconds(500) : retry_pause,
-                     [] { return false; });
-    }
-  }
+  follow_news(stop, control, "ports of " + name.str(), [&] {
+    auto ports = control.ports(token, ports_patience, stop, Deadline::after(answer_limit));
+    if (ports.token != token) set_ports(name, ports.ports);
+    token = std::move(ports.token);
+  });
   set_ports(name, {});
 }
 

@@ -126,12 +126,15 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
     const auto detail = value_or<bool>(params, "verbose", false) ? Detail::verbose : Detail::brief;
     if (value_or<bool>(params, "all", false)) return all_status(*core, detail);
     const auto record = core->resolve(params);
-    auto status = sandbox_status(*core, record, detail);
-    status["agent"] = agent_status(*core, record);  // asks the guest, where there is an agent
-    return status;
+    return sandbox_status(*core, record, detail);
   });
   service.add("ports", Lane::quick, [core](CallContext&, const Json& params) {
     return list_ports(*core, running_sandbox(*core, params).first);
+  });
+  service.add("agents.next", Lane::quick, [core](CallContext&, const Json&) {
+    const auto name = core->agents().next();
+    if (!name) throw Error(ErrorCode::not_found, "no agent waits for you", "agentvm list");
+    return Json{{"name", name->str()}};
   });
   service.add("list", Lane::quick, [core](CallContext&, const Json& params) {
     return list_sandboxes(*core, text_or_empty(params, "state"));

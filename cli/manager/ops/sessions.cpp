@@ -213,7 +213,10 @@ void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const J
   spec.term = value_or<std::string>(params, "term", spec.term);
   const auto deadline = Deadline::after(session_limit);
   GuestProcess terminal{record.name.str(), live->session(Session::control, deadline)->exec(spec, deadline), true};
-  serve_process(core, call, std::move(terminal), [call, name](const guest::GuestStatus&) {
+  std::shared_ptr<void> looking;
+  if (!branch) looking = core.agents().look(record.name);  // where its agent is
+  serve_process(core, call, std::move(terminal), [call, name, looking](const guest::GuestStatus&) mutable {
+    looking.reset();
     call->respond({{"schema", "agentvm.attach/1"},
                    {"session", name},
                    {"message", fmt::format("detached from {}; it goes on", name)}});

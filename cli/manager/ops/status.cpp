@@ -1,5 +1,6 @@
 #include "cli/manager/ops/status.hpp"
 
+#include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/egress_ops.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/text.hpp"
@@ -70,7 +71,7 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
               {"egress", egress_status(core, record)},
               {"workspace_mode", to_string(record.workspace)},
               {"ssh", nullptr},
-              {"agent", record.agent == no_agent ? Json(nullptr) : Json{{"name", record.agent}}},
+              {"agent", agent_status(core, record)},
               {"throw_away", record.throw_away},
               {"ports", core.front().ports(record.name)},
               {"worktrees", worktree_status(core, record)},
@@ -119,7 +120,9 @@ Json list_sandboxes(Core& core, const std::string& state) {
                                    {"reason", record.reason},
                                    {"backend", "libvirt"},
                                    {"uptime_seconds", uptime_seconds(record)},
-                                   {"project", record.project.string()}});
+                                   {"project", record.project.string()},
+                                   {"agent", agent_status(core, record)},
+                                   {"pending_commits", core.syncs().status(record.name)["pending_commits"]}});
   }
   for (const auto& broken : listing.broken)
     result["broken"].push_back({{"name", broken.name}, {"error", broken.error.what()}});

@@ -1,10 +1,12 @@
-// libFuzzer entry for the answers of a guest's agent that the host reads closely: ports and references, from any text.
+// libFuzzer entry for the answers of a guest's agent that the host reads closely: ports, references and sessions, from
+// any text.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
 #include "guest/control/ports.hpp"
 #include "guest/control/refs.hpp"
+#include "guest/control/sessions.hpp"
 #include "guest/protocol/frame.hpp"
 
 namespace {
@@ -36,6 +38,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   try {
     demand_token(parse_guest_refs(body).token);
+  } catch (const Error&) {
+  }
+  try {
+    const auto sessions = parse_guest_sessions(body);
+    demand_token(sessions.token);
+    demand(sessions.sessions.size() <= session_limit);
+    for (const auto& session : sessions.sessions) {
+      demand_shown(session.name);
+      demand(session.code >= 0 && session.code <= 255);
+    }
   } catch (const Error&) {
   }
   try {

@@ -135,27 +135,11 @@ TEST(Agents, VariablesAreTheProgramsAlone) {
 
 TEST(Agents, ATaskIsOneWordOfTheProgram) {
   auto agent = parse_agent("name: own\ncommand: [x]\ntask: [-i]\nrun: [-p]\n", "own.yaml");
-  const auto session = session_command(agent, {"fix", "the", "tests; rm -rf /"});
-  EXPECT_THAT(std::vector(session.begin() + 1, session.end()), ElementsAre("own", "-i", "fix the tests; rm -rf /"));
-  EXPECT_EQ(session_command(agent, {}).size(), 2u);
+  const auto session = session_command(agent, "web-main", {"fix", "the", "tests; rm -rf /"});
+  EXPECT_THAT(std::vector(session.begin() + 1, session.end()),
+              ElementsAre("web-main", "own", "-i", "fix the tests; rm -rf /"));
+  EXPECT_EQ(session_command(agent, "web-main", {}).size(), 3u);
   EXPECT_THAT(run_command(agent, "fix the tests"), ElementsAre("own", "-p", "fix the tests"));
-}
-
-TEST(Agents, TheStateIsAWordWhateverTheGuestPrints) {
-  EXPECT_EQ(read_state("running\n1000\n1005\n").word, "working");
-  EXPECT_EQ(read_state("running\n1000\n1006\n").word, "waiting");
-  EXPECT_EQ(read_state("running\n1006\n1000\n").word, "working") << "a clock that was set back";
-  EXPECT_EQ(read_state("running\n\n1000\n").word, "gone");
-  EXPECT_EQ(read_state("ended 3\n1000\n1000\n").exit_code, 3);
-  for (const std::string& text :
-       {std::string(), std::string("\n"), std::string("ended "), std::string("ended 99999999999999999999999\n"),
-        std::string("ended -1\n"), std::string("x\n-9223372036854775808\n9223372036854775807\n"),
-        std::string("x\n18446744073709551615\n0"), std::string("\x1b[2J\n\x1b]0;x\a\n"), std::string(5000, 'e'),
-        std::string("ended \0 3\n", 11)}) {
-    const auto state = read_state(text);
-    EXPECT_THAT(state.word, testing::AnyOf("working", "waiting", "ended", "gone")) << text;
-    EXPECT_THAT(state.exit_code.value_or(0), testing::AllOf(testing::Ge(0), testing::Le(255))) << text;
-  }
 }
 
 TEST(Agents, TheCommandIsWrittenWithItsSettings) {

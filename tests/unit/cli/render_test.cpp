@@ -121,6 +121,25 @@ TEST(Render, List) {
   EXPECT_EQ(render_list(Json::parse(R"({"sandboxes":[]})"), plain, 0), "");
 }
 
+TEST(Render, TheListIsAnInboxWhereThereIsSomethingInIt) {
+  const auto answer = Json::parse(R"({"sandboxes":[
+    {"name":"web","state":"running","backend":"libvirt","uptime_seconds":90,"project":"/src/web","pending_commits":2,
+     "agent":{"name":"claude","state":"waiting","since_seconds":61}},
+    {"name":"api","state":"running","backend":"libvirt","uptime_seconds":90,"project":"/src/api","pending_commits":null,
+     "agent":{"name":"codex","state":"ended","exit_code":3,"since_seconds":5}},
+    {"name":"ui","state":"running","backend":"libvirt","uptime_seconds":9,"project":"/src/ui","pending_commits":0,"agent":null},
+    {"name":"new","state":"stopped","backend":"libvirt","uptime_seconds":0,"project":"/src/new",
+     "agent":{"name":"claude","state":null}}],
+    "broken":[{"name":"odd","error":"unreadable"}]})");
+  EXPECT_EQ(render_list(answer, plain, 0),
+            "SANDBOX  STATE       AGENT                 COMMITS  BACKEND  UPTIME  PROJECT\n"
+            "web      running     claude waiting 1m 1s  2        libvirt  1m 30s  /src/web\n"
+            "api      running     codex ended (3) 5s    -        libvirt  1m 30s  /src/api\n"
+            "ui       running     -                     -        libvirt  9s      /src/ui\n"
+            "new      stopped     claude                -        libvirt  -       /src/new\n"
+            "odd      unreadable  -                     -        -        -       unreadable\n");
+}
+
 TEST(Render, TableCutsItsLastColumnAndCountsCharacters) {
   Table table({"A", "B"});
   table.add({{"\xC3\xBC"}, {"0123456789abcdef"}});

@@ -258,6 +258,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"proxy.enable", "false"},
                                                        {"proxy.port", "80"},
                                                        {"git_identity", "false"},
+                                                       {"notify", "touch /tmp/x"},
                                                        {"log.levels", "debug"}};
   for (const auto& key : config_keys()) {
     ASSERT_TRUE(values.contains(key.name)) << "a new key needs a row here: " << key.name;

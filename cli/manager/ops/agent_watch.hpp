@@ -1,0 +1,63 @@
+#pragma once
+// Who of the agents works, who waits for a human, and who is done.
+//
+// Job: one thread per running sandbox with an agent hears from the guest what the agent's terminal session does, keeps
+// it with the time since when, and calls back when a human is wanted. Not its job: telling the human (notify.hpp). What
+// a guest says is a hint: a word of four and a number. Threads: thread-safe; the callback runs on the sandbox's thread.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "guest/control/control.hpp"
+#include "vmm/base/json.hpp"
+#include "vmm/base/names.hpp"
+
+namespace agentvm::manager {
+
+class AgentWatch {
+ public:
+  struct Session {
+    std::string state;        ///< as `guest::GuestSession::state`; empty: not known
+    int code = 0;             ///< of "ended"
+    std::int64_t since = 0;   ///< seconds since 1970, of the host
+    std::int64_t seen = 0;    ///< when somebody last looked; 0: never
+    unsigned spectators = 0;  ///< who look now
+    /// Whether there is something for a human to do.
+    bool wants_human() const { return state == "waiting" || state == "ended"; }
+  };
+  /// An agent wants a human, newly, and nobody looks.
+  using Wanted = std::function<void(const SandboxName&, const Session&)>;
+
+  explicit AgentWatch(Wanted wanted) : wanted_(std::move(wanted)) {}
+  ~AgentWatch();
+
+  /// Follows the terminal session `session` until `unwatch`, in place of what was followed under this name.
+  void watch(const SandboxName& name, const std::string& session, std::shared_ptr<guest::Control> control);
+  /// What was known is forgotten, but when somebody looked.
+  void unwatch(const SandboxName& name);
+  Session session(const SandboxName& name) const;
+  /// Somebody looks at the session for as long as the result lives.
+  std::shared_ptr<void> look(const SandboxName& name);
+  /// The sandbox whose agent has waited longest for somebody to look, then the one that was looked at longest ago;
+  /// nothing when none waits that nobody looks at now.
+  std::optional<SandboxName> next() const;
+  void stop();
+
+ private:
+  void follow(const std::stop_token& stop, const SandboxName& name, const std::string& session,
+              guest::Control& control);
+  void set(const SandboxName& name, const guest::GuestSession& told, bool news);
+
+  const Wanted wanted_;
+  mutable std::mutex mutex_;  // guards the members below
+  std::map<std::string, Session> sessions_;
+  std::map<std::string, std::jthread> watches_;
+  bool stopped_ = false;
+};
+
+}  // namespace agentvm::manager

@@ -1,0 +1,117 @@
+// Who waits for a human, between a real agent (over a socketpair) and a callback that is only counted.
+#include "cli/manager/ops/agent_watch.hpp"
+
+#include <atomic>
+#include <fstream>
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include "guest/agent/server.hpp"
+#include "tests/support/temporary_folder.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+const SandboxName box = SandboxName::parse("box"), other = SandboxName::parse("other");
+
+/// A guest whose one session has a program without a terminal: it is "gone" while its note says that it runs.
+struct Guest {
+  Guest() {
+    fs::create_directories(root / "run/agentvm/sessions");
+    auto pair = make_socketpair();
+    end = std::move(pair.second);
+    guest::agent::ServerOptions options;
+    options.stage = guest::agent::Stage::running;
+    options.root = root.path();
+    server = std::make_unique<guest::agent::Server>(end.get(), std::move(options));
+    thread = std::thread([this] { server->run(Deadline::after(milliseconds(60'000))); });
+    control = std::make_shared<guest::Control>(std::move(pair.first));
+    control->hello(Deadline::after(milliseconds(10'000)));
+  }
+  ~Guest() {
+    ::shutdown(end.get(), SHUT_RDWR);
+    thread.join();
+  }
+  void note(const std::string& text) {
+    std::ofstream(root / "run/agentvm/sessions/new.tmp") << text;
+    fs::rename(root / "run/agentvm/sessions/new.tmp", root / "run/agentvm/sessions/main");
+  }
+  const test::TemporaryFolder root;
+  UniqueFd end;
+  std::unique_ptr<guest::agent::Server> server;
+  std::thread thread;
+  std::shared_ptr<guest::Control> control;
+};
+
+class AgentWatchTest : public testing::Test {
+ protected:
+  ~AgentWatchTest() override { watch.stop(); }
+  bool reaches(const SandboxName& name, const std::string& state, int code = 0) {
+    const auto deadline = Deadline::after(milliseconds(10'000));
+    const auto there = [&] {
+      const auto session = watch.session(name);
+      return session.state == state && session.code == code;
+    };
+    while (!there() && !deadline.expired()) system_clock().sleep(milliseconds(5));
+    return there();
+  }
+  Guest one, two;
+  std::atomic<int> wanted = 0;
+  AgentWatch watch{[this](const SandboxName&, const AgentWatch::Session&) { ++wanted; }};
+};
+
+TEST_F(AgentWatchTest, WhatIsSoWhenItBeginsIsNoNews) {
+  one.note("ended 3\n");
+  watch.watch(box, "main", one.control);
+  EXPECT_TRUE(reaches(box, "ended", 3));
+  EXPECT_EQ(wanted, 0);
+  EXPECT_EQ(watch.next(), box) << "but it waits";
+  one.note("ended 4\n");
+  EXPECT_TRUE(reaches(box, "ended", 4));
+  EXPECT_EQ(wanted, 1);
+  one.note("running 1\n");
+  EXPECT_TRUE(reaches(box, "gone"));
+  EXPECT_EQ(wanted, 1);
+  EXPECT_EQ(watch.next(), std::nullopt);
+}
+
+TEST_F(AgentWatchTest, WhoeverLooksIsNotTold) {
+  watch.watch(box, "main", one.control);
+  one.note("running 1\n");
+  ASSERT_TRUE(reaches(box, "gone"));
+  auto looking = watch.look(box);
+  one.note("ended 0\n");
+  ASSERT_TRUE(reaches(box, "ended"));
+  EXPECT_EQ(wanted, 0);
+  EXPECT_EQ(watch.next(), std::nullopt);
+  looking.reset();
+  EXPECT_EQ(watch.next(), box) << "seen, and nothing else waits";
+}
+
+TEST_F(AgentWatchTest, WhatNobodyHasSeenComesFirst) {
+  one.note("ended 0\n");
+  two.note("ended 0\n");
+  watch.watch(box, "main", one.control);
+  watch.watch(other, "main", two.control);
+  ASSERT_TRUE(reaches(box, "ended") && reaches(other, "ended"));
+  const auto first = watch.next();
+  ASSERT_TRUE(first);
+  watch.look(*first).reset();
+  EXPECT_NE(watch.next(), first);
+}
+
+TEST_F(AgentWatchTest, AnotherSessionIsNotTheAgents) {
+  one.note("ended 0\n");
+  watch.watch(box, "elsewhere", one.control);
+  system_clock().sleep(milliseconds(300));
+  EXPECT_EQ(watch.session(box).state, "");
+  watch.watch(box, "main", one.control);
+  EXPECT_TRUE(reaches(box, "ended"));
+  watch.unwatch(box);
+  EXPECT_EQ(watch.session(box).state, "") << "of a guest that is gone nothing is known";
+  EXPECT_EQ(watch.next(), std::nullopt);
+}
+
+}  // namespace
+}  // namespace agentvm::manager
