@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "guest/streams.hpp"
@@ -27,8 +28,9 @@ struct SshOptions {
 };
 
 /// Connects, compares the host key, only then authenticates, and starts the thread that owns the session.
-/// Throws `operation_failed` (refused, wrong key, not let in), `timed_out`. Thread-safe; blocks at most until
-/// `deadline`.
-std::unique_ptr<Streams> connect_ssh(const SshEndpoint& endpoint, Deadline deadline, const SshOptions& options = {});
+/// Throws `operation_failed` (refused, wrong key, not let in), `timed_out`, `cancelled` (soon after `stop`).
+/// Thread-safe; blocks at most until `deadline`.
+std::unique_ptr<Streams> connect_ssh(const SshEndpoint& endpoint, Deadline deadline, const SshOptions& options = {},
+                                     const std::stop_token& stop = {});
 
 }  // namespace agentvm::guest

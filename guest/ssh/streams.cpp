@@ -150,11 +150,12 @@ class SshStreams final : public Streams {
 
 }  // namespace
 
-std::unique_ptr<Streams> connect_ssh(const SshEndpoint& endpoint, Deadline deadline, const SshOptions& options) {
+std::unique_ptr<Streams> connect_ssh(const SshEndpoint& endpoint, Deadline deadline, const SshOptions& options,
+                                     const std::stop_token& stop) {
   if (options.keepalive_timeout < milliseconds(300))
     throw Error(ErrorCode::usage, "an ssh keepalive below 300 ms would end working connections");
   auto loop = std::make_shared<Loop>(endpoint, options);
-  loop->start(deadline);
+  loop->start(deadline, stop);
   return std::make_unique<SshStreams>(std::move(loop), endpoint.user);
 }
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -104,6 +105,19 @@ def test_manager_killed_during_start(agentvm, home, repository):
                 timeout=harness.START_SECONDS)
     assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n"
     assert len(harness.processes(home, "qemu-system")) == 1
+
+
+def test_a_guest_whose_sshd_hangs_does_not_hold_up_the_managers_end(agentvm, home, box):
+    log = home.state / "manager.log"
+    before = len(log.read_text())
+    agentvm.exec(NAME, "sudo", "systemd-run", "--on-active=1", "pkill", "-STOP", "-x", "sshd")
+    harness.eventually(lambda: "connection lost" in log.read_text()[before:], 90, "the silence is noticed")
+    time.sleep(2)  # it is dialled again meanwhile
+    began = time.monotonic()
+    agentvm.run("manager", "stop")
+    assert time.monotonic() - began < 20, "a dial lasts for a minute"
+    stopped = agentvm.run("stop", NAME)
+    assert b"could not be copied to the host" in stopped.stderr and b"it stays in the sandbox" in stopped.stderr
 
 
 HANG = """[Unit]

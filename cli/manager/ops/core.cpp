@@ -201,6 +201,11 @@ void Core::shut_down() {
   syncs_->stop();
   agents_->stop();
   front_->stop();
+  {
+    // A guest whose sshd hangs would keep a task of the janitor waiting for a minute.
+    const std::lock_guard lock(mutex_);
+    for (const auto& [name, live] : live_) live->end_dialling();
+  }
   janitor_.stop();
   if (wip_timer_) wip_timer_->begin_stop();
   std::map<std::string, std::shared_ptr<LiveSandbox>> all;

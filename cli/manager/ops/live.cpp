@@ -13,7 +13,7 @@ std::shared_ptr<guest::Streams> LiveSandbox::session_if_alive(Session which) con
 std::shared_ptr<guest::Streams> LiveSandbox::session(Session which, Deadline deadline) {
   const std::lock_guard dialling(dialling_[static_cast<int>(which)]);
   if (auto session = session_if_alive(which)) return session;
-  std::shared_ptr<guest::Streams> session = guest::connect_ssh(endpoint_, deadline);
+  std::shared_ptr<guest::Streams> session = guest::connect_ssh(endpoint_, deadline, {}, ending_.get_token());
   std::unique_ptr<guest::Listener> listener;
   if (which == Session::data && on_data_session_) listener = on_data_session_(*session, deadline);
   {
@@ -46,6 +46,7 @@ void LiveSandbox::expect_silence(bool silent) {
 }
 
 void LiveSandbox::close() {
+  end_dialling();
   std::shared_ptr<guest::Streams> sessions[2];
   std::shared_ptr<guest::Control> control;
   std::unique_ptr<guest::Listener> egress;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <stop_token>
 #include <string>
 
 #include "guest/control/control.hpp"
@@ -24,7 +25,7 @@ class LiveSandbox {
  public:
   explicit LiveSandbox(guest::SshEndpoint endpoint) : endpoint_(std::move(endpoint)) {}
 
-  /// Alive when returned; dials when there is none. Throws what `connect_ssh` throws.
+  /// Alive when returned; dials when there is none. Throws what `connect_ssh` throws, `cancelled` after `end_dialling`.
   std::shared_ptr<guest::Streams> session(Session which, Deadline deadline);
   /// The session when it is there and alive.
   std::shared_ptr<guest::Streams> session_if_alive(Session which) const;
@@ -42,6 +43,8 @@ class LiveSandbox {
   /// While true, sessions that are open outlast a guest that says nothing: its vCPUs are stopped.
   void expect_silence(bool silent);
   bool silent() const { return silent_; }
+  /// Whoever dials now, or will, gives up; sessions that are open stay so.
+  void end_dialling() { ending_.request_stop(); }
   /// Ends sessions and the agent connection. What still uses them sees a lost connection.
   void close();
 
@@ -54,6 +57,7 @@ class LiveSandbox {
   std::unique_ptr<guest::Listener> egress_;
   std::shared_ptr<guest::Control> control_;
   bool closed_ = false;
+  std::stop_source ending_;
   std::atomic<bool> silent_ = false;
   std::mutex dialling_[2];  // one dial at a time per session; taken before mutex_
 };

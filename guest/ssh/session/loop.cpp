@@ -25,7 +25,8 @@ Loop::~Loop() {
   if (thread_.joinable()) thread_.detach();  // only the thread itself can hold the last reference by now
 }
 
-void Loop::start(Deadline deadline) {
+void Loop::start(Deadline deadline, const std::stop_token& called_off) {
+  const std::stop_callback give_up(called_off, [this] { mailbox_.post([this] { end_now_ = true; }); });
   auto connected = std::make_shared<Answer<bool>>();
   thread_ = std::thread([self = shared_from_this(), connected, deadline] { self->run(connected, deadline); });
   try {

@@ -37,8 +37,8 @@ class Loop : public std::enable_shared_from_this<Loop> {
   ~Loop();
 
   // From any thread but the loop's own.
-  /// Starts the thread and waits for the handshake; throws what it threw.
-  void start(Deadline deadline);
+  /// Starts the thread and waits for the handshake, which `called_off` ends; throws what it threw.
+  void start(Deadline deadline, const std::stop_token& called_off);
   /// Ends the session and waits for the thread (not when called on it).
   void stop();
   /// Throws `operation_failed` with the reason when the connection is gone.

@@ -1,4 +1,5 @@
 // What may happen before a session stands: wrong keys, silence, floods.
+#include <stop_token>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/contract/ssh/sshd.hpp"
+#include "tests/support/temporary_folder.hpp"
 #include "vmm/base/error.hpp"
 
 namespace agentvm::guest {
@@ -96,6 +98,28 @@ TEST(Handshake, SilenceEndsAtTheDeadline) {
   EXPECT_THAT(failure(endpoint_for(server.port), milliseconds(400)),
               testing::StartsWith("timed-out: connecting to sandbox box"));
   EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(2000));
+}
+
+TEST(Handshake, SilenceEndsWhenItIsCalledOff) {
+  FakeServer server([](int fd) {
+    char byte;
+    while (::read(fd, &byte, 1) > 0) {
+    }
+  });
+  std::stop_source stop;
+  std::thread stopper([&] {
+    ::usleep(200'000);
+    stop.request_stop();
+  });
+  const auto error = test::error_of(
+      [&] { connect_ssh(endpoint_for(server.port), Deadline::after(milliseconds(60'000)), {}, stop.get_token()); });
+  stopper.join();
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::cancelled) << error->what();
+  const auto again = test::error_of(
+      [&] { connect_ssh(endpoint_for(server.port), Deadline::after(milliseconds(60'000)), {}, stop.get_token()); });
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->code(), ErrorCode::cancelled) << "called off before it began";
 }
 
 TEST(Handshake, ABannerWithoutEndIsCutOff) {
