@@ -6,7 +6,9 @@ namespace agentvm::cli {
 namespace {
 
 int doctor(Invocation& run) {
-  const auto result = run.call("doctor", request_params());
+  auto params = request_params();
+  params["nested"] = run.args.enabled("nested");
+  const auto result = run.call("doctor", params);
   run.show(result, render_doctor(result, run.out.out_style()));
   return true_at(result, "ok") ? 0 : exit_code(ErrorCode::host_lacks);
 }
@@ -18,7 +20,9 @@ CommandSpec doctor_command() {
           .group = "Host and settings",
           .summary = "Check this host; each finding names the command that mends it",
           .description = "Status 4 when something found would stop a start.",
-          .options = {json_option()},
+          .options = {{.name = "nested", .help = "Start a guest and run a virtual machine in it, which takes a while"},
+                      json_option()},
+          .examples = {{"agentvm doctor --nested", "whether hypervisors can be built and run in a sandbox"}},
           .run = doctor};
 }
 

@@ -53,6 +53,14 @@ std::string agent_text(const Json& status) {
   return since > 0 ? text + " (" + duration(since) + ")" : text;
 }
 
+/// Whether it is wanted, and what came of trying it.
+std::string nested_text(const Json& status) {
+  if (!true_at(status, "nested")) return "no";
+  const auto& tried = object_at(status, "nested_l2");
+  if (tried.empty() || true_at(tried, "ran")) return "yes";
+  return "yes, but it does not work: " + text_at(tried, "reason");
+}
+
 /// "claude waiting 3m": who, what it does, since when.
 Table::Cell agent_cell(const Json& agent) {
   const auto name = text_at(agent, "name", "");
@@ -83,7 +91,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
   add("Memory", size(number_at(status, "memory_bytes", -1)));
   add("vCPUs", text_at(status, "vcpus"));
   add("Disk", size(number_at(status, "disk_bytes", -1)));
-  if (status.is_object() && status.contains("nested")) add("Nested", true_at(status, "nested") ? "yes" : "no");
+  if (status.is_object() && status.contains("nested")) add("Nested", nested_text(status));
   add("Network", network_text(status));
   add("Agent", agent_text(status));
   add("Workspace", text_at(status, "workspace_mode"));
@@ -104,7 +112,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
         "schema",  "name",           "state",           "reason", "project",    "uptime_seconds",
         "backend", "accelerator",    "memory_bytes",    "vcpus",  "disk_bytes", "nested",
         "network", "workspace_mode", "ports",           "ssh",    "sync",       "worktrees",
-        "message", "branch",         "already_running", "timing", "agent"};
+        "message", "branch",         "already_running", "timing", "agent",      "nested_l2"};
     for (const auto& [key, value] : status.items())
       if (!shown.contains(key) && !value.is_null() && !(value.is_structured() && value.empty()))
         rows.emplace_back(clean(key), text_at(status, key));

@@ -11,11 +11,14 @@
 
 #include "guest/agent/artifact_sender.hpp"
 #include "guest/agent/init.hpp"
+#include "guest/agent/nested_probe.hpp"
 #include "vmm/base/files.hpp"
 
 namespace {
 
 using namespace agentvm;
+
+constexpr unsigned nested_probe_seconds = 30;  // what hangs in the kernel's KVM is killed by nobody else
 
 /// The initramfs that it came from is gone: a copy is how it can be run by others than its own process.
 int install(const char* path) {
@@ -38,6 +41,11 @@ int run(int argc, char** argv) {
   const std::string_view verb = argc > 1 ? argv[1] : "";
   if (argc == 3 && verb == "install") return install(argv[2]);
   if (argc > 4 && verb == "artifacts") return artifacts(argc, argv);
+  if (argc == 2 && verb == "nested-probe") {
+    ::alarm(nested_probe_seconds);
+    std::puts(dump_json(guest::agent::probe_nested()).c_str());
+    return 0;
+  }
   if (argc == 2 && verb == "--version") {
     std::puts("agentvm-guest " AGENTVM_VERSION);
     return 0;

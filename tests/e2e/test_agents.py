@@ -100,14 +100,15 @@ def test_it_is_installed_and_at_work_in_the_session(agentvm, home, repository):
 def test_who_waits_is_listed_told_and_next(agentvm, home, repository):
     config = home.folder / "config" / "agentvm" / "config.yaml"
     before = config.read_text()
-    told = home.folder / "told"
+    told, streamed = home.folder / "told", home.folder / "streamed"
     config.write_text(before + f"notify: 'echo \"$AGENTVM_EVENT $AGENTVM_SANDBOX $AGENTVM_PROJECT $AGENTVM_EXIT_CODE: $AGENTVM_MESSAGE\" >>{told}'\n")
     stream = None
     try:
         agentvm.run("stop", NAME)
         agentvm.run("attach", "--next", code=64)  # no terminal
         assert b"no agent waits" in agentvm.spawn("attach", "--next").read()
-        stream = agentvm.popen("list", "--watch", "--json", stdout=subprocess.PIPE)
+        with streamed.open("w") as target:
+            stream = agentvm.popen("list", "--watch", "--json", stdout=target)
         agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
         harness.eventually(told.exists, 60, "the user's command was run")
         assert told.read_text() == f"waiting {NAME} {repository} : scripted waits for you in '{NAME}'\n"
@@ -124,10 +125,12 @@ def test_who_waits_is_listed_told_and_next(agentvm, home, repository):
         harness.eventually(lambda: told.read_text().endswith(f"ended {NAME} {repository} 3: scripted ended with status 3 in '{NAME}'\n"), 60, "and told that it ended")
         screen.send("\x03")
         assert harness.exit_status(screen) == 130
+        harness.eventually(lambda: '"state":"ended"' in streamed.read_text(), 30, "a program that reads along hears of it")
         stream.send_signal(signal.SIGTERM)
-        lines = [json.loads(line) for line in stream.communicate(timeout=30)[0].splitlines()]
+        assert stream.wait(30) == 128 + signal.SIGTERM
+        lines = [json.loads(line) for line in streamed.read_text().splitlines()]
         seen = [line["sandboxes"][0]["agent"]["state"] for line in lines if line["sandboxes"][0]["agent"]]
-        assert seen[-1] == "ended" and "waiting" in seen and len(seen) < 20, "a line for a change, none for the time that passes"
+        assert "waiting" in seen and len(seen) < 20, "a line for a change, none for the time that passes"
     finally:
         config.write_text(before)
         if stream:

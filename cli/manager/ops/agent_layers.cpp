@@ -4,14 +4,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "cli/manager/ops/call_relay.hpp"
+#include "cli/manager/ops/helper_guest.hpp"
 #include "cli/manager/ops/host_packages.hpp"
-#include "cli/manager/ops/start.hpp"
-#include "cli/manager/ops/teardown.hpp"
-#include "sync/host_git.hpp"
 #include "vmm/base/file_lock.hpp"
 #include "vmm/base/files.hpp"
-#include "vmm/base/log.hpp"
 #include "vmm/base/text.hpp"
 #include "vmm/disk/overlay.hpp"
 
@@ -21,98 +17,51 @@ namespace {
 constexpr milliseconds lock_limit{30 * 60'000};
 constexpr milliseconds install_limit{30 * 60'000};
 constexpr milliseconds copy_limit{15 * 60'000};
-constexpr milliseconds short_limit{60'000};
 constexpr std::uint64_t largest_layer_bytes = 4ull << 30;
 constexpr const char* default_registry = "https://registry.npmjs.org";
 constexpr const char* building_prefix = ".new-";
 
-/// The client sees that a layer is made, not every step of the machine in which it is.
-class Builder final : public CallRelay {
- public:
-  Builder(std::shared_ptr<CallContext> client, std::string title)
-      : CallRelay(std::move(client)), title_(std::move(title)) {}
-  void progress(const ProgressEvent& event) override {
-    CallRelay::progress({"agent-layer", fmt::format("installing {} (once): {}", title_, event.text), event.percent});
-  }
-  void warning(std::string text) override { log::info("layers", "{}: {}", title_, text); }
-
- private:
-  const std::string title_;
-};
-
-/// What is left of builds that were interrupted, but for folders that a sandbox still names as its project.
-void sweep(Core& core, const fs::path& folder) {
-  std::set<fs::path> named;
-  for (const auto& record : core.store().list().records) named.insert(record.project.parent_path());
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored))
-    if (entry.path().filename().string().starts_with(building_prefix) && !named.contains(entry.path()))
-      remove_tree(entry.path());
-}
-
-/// One guest, from its start to its end.
+/// In a guest of its own, from its start to the layer's file.
 class Build {
  public:
-  Build(Core& core, CallContext& call, const guest::AgentDefinition& agent, fs::path folder)
-      : core_(core),
-        call_(call),
+  Build(Core& core, CallContext& call, const guest::AgentDefinition& agent, const fs::path& folder,
+        const std::map<std::string, std::string>& environment)
+      : call_(call),
         agent_(agent),
-        folder_(std::move(folder)),
-        name_(SandboxName::derive("layer-" + agent.name).with_suffix(random_hex(2))) {}
+        folder_(folder),
+        guest_(core, call,
+               {.name = "layer-" + agent.name,
+                .folder = folder,
+                .flags = {{"memory", "2G"},
+                          {"vcpus", "2"},
+                          {"network", "filtered"},
+                          {"nested", "false"},
+                          {"egress.presets", "package-registries"}},
+                .environment = environment}) {}
 
-  void run(const std::map<std::string, std::string>& environment) {
-    try {
-      start(environment);
-      install();
-      copy();
-    } catch (...) {
-      end();
-      throw;
-    }
-    end();
+  void run() {
+    install();
+    copy();
   }
 
  private:
-  /// A sandbox needs a repository: one commit, nothing in it.
-  void start(const std::map<std::string, std::string>& environment) {
-    const auto project = folder_ / "agents";
-    ensure_private_dir(project);
-    const sync::HostGit git(project, sync::HostGit::Config::none);
-    const auto soon = Deadline::after(short_limit);
-    git.output({"init", "-q"}, soon);
-    git.output({"-c", "user.name=agentvm", "-c", "user.email=agentvm@localhost", "commit", "-q", "--allow-empty", "-m",
-                "A guest to build a layer in"},
-               soon);
-    ClientSetting setting;
-    setting.cwd = setting.path = project;
-    setting.environment = environment;
-    setting.flags = {{"name", name_.str()},   {"memory", "2G"},
-                     {"vcpus", "2"},          {"network", "filtered"},
-                     {"nested", "false"},     {"image", std::string(default_image)},
-                     {"sync.mode", "manual"}, {"workspace.mode", "virtiofs"},
-                     {"agent", "none"},       {"egress.presets", "package-registries"}};
-    start_sandbox(core_, call_, setting, {.lifetime = Lifetime::one_command});
-  }
-
   void install() {
     report(call_.progress_function(), "agent-layer",
            "fetching " + (agent_.version().empty() ? "it" : agent_.version()));
     auto registry = host_npm_config().registry;
     if (registry.empty()) registry = default_registry;
-    const auto live = core_.live(name_);
-    if (!live) throw Error(ErrorCode::operation_failed, "the guest in which it is installed is gone");
-    const auto result = live->control()->exec({.argv = {"sh", "-c", guest::install_script(agent_, registry)}},
-                                              Deadline::after(install_limit), 64u << 10);
+    const auto result = guest_.live()->control()->exec({.argv = {"sh", "-c", guest::install_script(agent_, registry)}},
+                                                       Deadline::after(install_limit), 64u << 10);
     if (!result.ok())
       throw Error(ErrorCode::operation_failed,
                   fmt::format("it could not be installed: {}", clean_guest_text(result.err, Newlines::escape, 700)),
-                  "agentvm egress log " + name_.str());
+                  "agentvm egress log " + guest_.name().str());
   }
 
   void copy() {
     report(call_.progress_function(), "agent-layer", "storing the layer");
     const auto deadline = Deadline::after(copy_limit);
-    const auto session = core_.live(name_)->session(Session::control, deadline);
+    const auto session = guest_.live()->session(Session::control, deadline);
     const auto process = session->exec({.argv = {"sudo", "cat", guest::layer_image}}, deadline);
     const auto io = process->take_io();
     const auto target = folder_ / layer_file;
@@ -132,24 +81,10 @@ class Build {
     check_errno(::fsync(out.get()), target.string());
   }
 
-  /// There is nothing in it to be saved. The first error is the one that counts.
-  void end() {
-    try {
-      if (!core_.store().find(name_)) return;
-      const auto hold = core_.hold(name_, Deadline::after(short_limit));
-      core_.apply(name_, SandboxEvent::destroy, "layer");
-      tear_down(core_, name_, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
-      erase(core_, name_, Deadline::after(short_limit));
-    } catch (const std::exception& problem) {
-      log::error("layers", "{}: {}", name_.str(), problem.what());
-    }
-  }
-
-  Core& core_;
   CallContext& call_;
   const guest::AgentDefinition& agent_;
   const fs::path folder_;
-  const SandboxName name_;
+  HelperGuest guest_;
 };
 
 Json agent_json(const Paths& paths, const guest::AgentDefinition& agent) {
@@ -204,15 +139,14 @@ fs::path ensure_layer(Core& core, CallContext& call, const guest::AgentDefinitio
   ensure_private_dir(folder);
   const auto lock = FileLock::acquire(folder / "lock", Deadline::after(lock_limit));
   if (const auto found = find_layer(core.paths(), agent)) return *found;  // whoever had the lock built it
-  sweep(core, folder);
+  HelperGuest::sweep(core, folder, building_prefix);
   const auto key = guest::layer_key(agent);
   const auto growing = folder / (building_prefix + random_hex(4));
   ensure_private_dir(growing);
   try {
-    // The client outlives this call: nothing keeps a reference to it.
-    Builder builder(std::shared_ptr<CallContext>(std::shared_ptr<void>(), &call), agent.title);
-    Build(core, builder, agent, growing).run(environment);
-    remove_tree(growing / "agents");
+    HelperRelay relay(call, "agent-layer", fmt::format("installing {} (once)", agent.title));
+    Build(core, relay, agent, growing, environment).run();
+    remove_tree(growing / HelperGuest::project_folder);
     write_file_atomic(growing / "layer.json",
                       dump_json({{"schema", 1}, {"agent", agent.name}, {"version", agent.version()}}) + "\n");
     check_errno(::rename(growing.c_str(), (folder / key).c_str()), "keeping the layer");

@@ -1,9 +1,12 @@
 #include "cli/manager/ops/doctor.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "cli/manager/ops/doctor_checks.hpp"
+#include "cli/manager/ops/nested_check.hpp"
 #include "vmm/accelerator/accelerator.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/libvirt/libvirt_hypervisor.hpp"
@@ -113,7 +116,7 @@ Check dev_server_check(Core& core) {
 
 }  // namespace
 
-Json run_doctor(Core& core, CallContext& call) {
+Json run_doctor(Core& core, CallContext& call, const Json& params) {
   report(call.progress_function(), "doctor", "looking at this host");
   std::vector<Check> checks = check_programs();
   const auto add = [&](std::vector<Check> more) { std::move(more.begin(), more.end(), std::back_inserter(checks)); };
@@ -128,6 +131,13 @@ Json run_doctor(Core& core, CallContext& call) {
   add(check_resources(core.paths()));
   add({records_check(core), network_check(core), dev_server_check(core),
        check_names(read_file_if_exists("/etc/nsswitch.conf", 64u << 10).value_or(""))});
+  const bool sound =
+      std::none_of(checks.begin(), checks.end(), [](const Check& check) { return check.status == CheckStatus::fail; });
+  if (value_or<bool>(params, "nested", false) && sound)
+    checks.push_back(try_nested(core, call, value_or<std::map<std::string, std::string>>(params, "env", {})));
+  else if (value_or<bool>(params, "nested", false))
+    checks.push_back(
+        {"nested-l2", CheckStatus::warn, "not tried: what is named above keeps a guest from starting", ""});
   Json result{{"schema", "agentvm.doctor/1"}, {"ok", true}, {"version", AGENTVM_VERSION}, {"checks", Json::array()}};
   for (const auto& check : checks) {
     if (check.status == CheckStatus::fail) result["ok"] = false;

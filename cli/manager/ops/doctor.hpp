@@ -4,7 +4,7 @@
 
 namespace agentvm::manager {
 
-/// `agentvm.doctor/1`: every check, and `ok` when none failed.
-Json run_doctor(Core& core, CallContext& call);
+/// `agentvm.doctor/1`: every check, and `ok` when none failed. With `nested` in `params` a guest is started, too.
+Json run_doctor(Core& core, CallContext& call, const Json& params);
 
 }  // namespace agentvm::manager

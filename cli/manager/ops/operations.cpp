@@ -159,7 +159,8 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
   });
   service.add("config.validate", Lane::quick,
               [core](CallContext&, const Json& params) { return validate_config(*core, params); });
-  service.add("doctor", Lane::work, [core](CallContext& call, const Json&) { return run_doctor(*core, call); });
+  service.add("doctor", Lane::work,
+              [core](CallContext& call, const Json& params) { return run_doctor(*core, call, params); });
 }
 
 void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core) {

@@ -8,6 +8,7 @@
 #include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/boot.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
+#include "cli/manager/ops/nested_check.hpp"
 #include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/status.hpp"
@@ -69,6 +70,7 @@ class StartFlow {
       fail(error);
       throw error;
     }
+    if (options_.lifetime == Lifetime::until_destroyed) settle_nested(core_, record);
     auto status = sandbox_status(core_, record, Detail::verbose);
     status["already_running"] = false;
     status["timing"] = timeline_.to_json();

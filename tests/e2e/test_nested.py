@@ -1,0 +1,44 @@
+"""Virtual machines in a sandbox: a hypervisor can be built and run there, or it is said why not."""
+
+import pytest
+
+import harness
+
+NAME = "outer"
+
+
+@pytest.fixture(scope="module")
+def repository(home):
+    return harness.make_repository(home.folder / "project")
+
+
+def check(report):
+    (found,) = [check for check in report["checks"] if check["id"] == "nested-l2"]
+    return found
+
+
+def test_doctor_runs_a_machine_in_a_guest_and_leaves_nothing(agentvm, home):
+    report = agentvm.json("doctor", "--nested", code=(0, 4), timeout=300)
+    found = check(report)
+    assert found["status"] == "pass", found
+    assert found["data"]["ran"] and 0 < found["data"]["ratio"] < 2 and found["data"]["exit_nanoseconds"] > 0
+    assert agentvm.sandboxes() == [] and not harness.processes(home, "qemu-system")
+    assert not list((home.data / "agentvm").glob(".doctor-*"))
+    assert "nested-l2" not in [each["id"] for each in agentvm.json("doctor", code=(0, 4))["checks"]], "only when it is asked for"
+
+
+def test_a_start_knows_it_and_the_guest_has_it(agentvm, home, repository):
+    (home.state / "host" / "nested.json").unlink()
+    agentvm.run("start", repository, "--name", NAME, "--memory", "1G", "--no-attach", timeout=harness.START_SECONDS)
+    harness.eventually(lambda: agentvm.json("status", NAME)["nested_l2"], 60, "it is tried after the start")
+    assert agentvm.json("status", NAME)["nested_l2"]["ran"]
+    assert agentvm.exec(NAME, "sh", "-c", "test -r /dev/kvm && test -w /dev/kvm && id -un") == "agent\n"
+
+
+def test_without_it_there_is_none(agentvm, repository):
+    agentvm.run("stop", NAME)
+    agentvm.run("start", repository, "--no-nested", "--no-attach", timeout=harness.START_SECONDS)
+    assert agentvm.json("status", NAME)["nested_l2"] is None
+    agentvm.run("exec", NAME, "--", "test", "-e", "/dev/kvm", code=1)
+    assert "svm" not in agentvm.exec(NAME, "cat", "/proc/cpuinfo") and "vmx" not in agentvm.exec(NAME, "cat", "/proc/cpuinfo")
+    agentvm.run("exec", NAME, "--", "sudo", "modprobe", "kvm_amd", code=1)
