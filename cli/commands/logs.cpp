@@ -12,20 +12,6 @@ namespace {
 
 constexpr std::size_t shown_bytes = 2u << 20;  // the logs themselves are bounded below that
 
-/// Complete lines of `text`, cleaned: a log holds what a guest printed. Carriage returns at line ends are dropped (a
-/// serial console).
-std::string cleaned_lines(std::string_view text) {
-  std::string result;
-  while (!text.empty()) {
-    const auto end = std::min(text.find('\n'), text.size());
-    auto line = text.substr(0, end);
-    while (line.ends_with('\r')) line.remove_suffix(1);
-    result += clean_guest_text(line, Newlines::escape, 65536) + "\n";
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return result;
-}
-
 int show_file(Invocation& run, const std::string& path, const char* schema) {
   const bool follows = run.args.enabled("follow");
   if (run.out.json() && follows)

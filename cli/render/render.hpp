@@ -26,6 +26,16 @@ std::string render_config(const Json& config, const Style& style, unsigned width
 /// What a project's file asks for, never cut: what cannot be seen cannot be judged.
 std::string render_trust(const Json& answer, const Style& style);
 std::string render_doctor(const Json& report, const Style& style);
+/// What somebody who knows nothing of this host needs to understand what is wrong with it: `doctor`, `status --all`,
+/// `config show`, the facts of the system and the manager's log, whose end is shown. It names no project, no sandbox
+/// and nobody.
+struct BugReport {
+  Json doctor, status, config;
+  std::string version, system, log;
+  std::string user, host;                                    ///< hidden
+  std::vector<std::pair<std::string, std::string>> folders;  ///< hidden: path and what stands for it
+};
+std::string render_bug_report(const BugReport& report);
 std::string render_manager_status(const Json& status, const Style& style);
 std::string render_worktrees(const Json& answer, const Style& style, unsigned width);
 std::string render_wip(const Json& answer, const Style& style, unsigned width);

@@ -1,7 +1,10 @@
+#include <algorithm>
+#include <set>
 #include <sstream>
 
 #include <fmt/format.h>
 
+#include "cli/render/redact.hpp"
 #include "cli/render/render.hpp"
 
 namespace agentvm::cli {
@@ -180,6 +183,8 @@ std::string render_plan(const Json& plan, const Style& style, unsigned width) {
   }
   const auto& keys = !list_at(plan, "values").empty() ? list_at(plan, "values") : list_at(plan, "keys");
   if (!keys.empty()) text += (text.empty() ? "" : "\n") + rows_of_keys(keys, style, width);
+  for (const auto& file : list_at(plan, "credentials"))
+    if (file.is_string()) text += fmt::format("\nthe guest is lent {}\n", clean(file.get<std::string>()));
   const auto& egress = object_at(plan, "egress");
   if (egress.empty()) return text;
   text += fmt::format("\n{}\n  {}\n", style.paint(Tone::strong, "network " + text_at(egress, "mode")),
@@ -208,6 +213,76 @@ std::string render_doctor(const Json& report, const Style& style) {
   else
     text += warned > 0 ? fmt::format("\nReady, with {}\n", counted(warned, "warning")) : "\nReady\n";
   return text;
+}
+
+namespace {
+
+constexpr std::size_t reported_log_bytes = 16u << 10;
+
+/// The sandboxes that the manager's log tells of, those that are gone included.
+std::set<std::string> sandboxes_in(const std::string& log) {
+  constexpr std::string_view before = " sandbox: ", after = " is ";
+  std::set<std::string> names;
+  std::istringstream lines(log);
+  for (std::string line; std::getline(lines, line);)
+    if (const auto at = line.find(before); at != std::string::npos)
+      if (const auto end = line.find(after, at + before.size()); end != std::string::npos)
+        names.insert(line.substr(at + before.size(), end - at - before.size()));
+  return names;
+}
+
+std::string last_lines(const std::string& text, std::size_t bytes) {
+  if (text.size() <= bytes) return text;
+  return text.substr(std::min(text.find('\n', text.size() - bytes), text.size() - 1) + 1);
+}
+
+}  // namespace
+
+std::string render_bug_report(const BugReport& report) {
+  Redactor redactor;
+  for (const auto& [path, placeholder] : report.folders) redactor.hide(path, placeholder);
+  redactor.hide(report.user, "<user>");
+  redactor.hide(report.host, "<host>");
+  const auto problem = [](const Json& answer) {
+    const auto text = text_at(answer, "problem", "");
+    return text.empty() ? text : text + "\n";
+  };
+  std::string sandboxes = problem(report.status);
+  std::size_t number = 0;
+  for (const auto& status : list_at(report.status, "sandboxes")) {
+    const auto alias = fmt::format("sandbox-{}", ++number);
+    redactor.hide(text_at(status, "name", ""), alias);
+    redactor.hide(text_at(status, "project", ""), fmt::format("<project-{}>", number));
+    redactor.hide(text_at(status, "branch", ""), "<branch>");
+    sandboxes += fmt::format("{}: {} ({}), {} {}, {} of memory, {} vCPUs, {}, network {}, nested {}\n", alias,
+                             text_at(status, "state"), text_at(status, "reason"), text_at(status, "backend"),
+                             text_at(status, "accelerator"), size(number_at(status, "memory_bytes", -1)),
+                             text_at(status, "vcpus"), text_at(status, "workspace_mode"), text_at(status, "network"),
+                             true_at(status, "nested") ? "yes" : "no");
+    if (const auto message = text_at(status, "message", ""); !message.empty()) sandboxes += "  " + message + "\n";
+  }
+  std::size_t gone = 0;
+  for (const auto& name : sandboxes_in(report.log)) redactor.hide(name, fmt::format("gone-{}", ++gone));
+  std::string settings = problem(report.config);
+  for (const auto& key : list_at(report.config, "keys")) {
+    const auto layer = text_at(object_at(key, "origin"), "layer");
+    if (layer == "default") continue;
+    const auto value = key.find("value");
+    // Names of hosts, paths and commands are nobody's business.
+    const auto shown = value == key.end()  ? std::string("-")
+                       : value->is_array() ? counted(static_cast<std::int64_t>(value->size()), "entry")
+                       : value->is_boolean() || value->is_number() ? value->dump()
+                       : text_at(key, "type") == "choice"          ? text_at(key, "text")
+                                                                   : std::string("(set)");
+    settings += fmt::format("{} = {}  ({})\n", text_at(key, "name"), shown, layer);
+  }
+  const auto section = [](const char* title, const std::string& text) {
+    return fmt::format("\n## {}\n\n{}", title, text.empty() ? "none\n" : text);
+  };
+  return redactor.apply(fmt::format("# agentvm {}\n\n{}\n", report.version, report.system) +
+                        section("doctor", render_doctor(report.doctor, Style{})) + section("sandboxes", sandboxes) +
+                        section("settings that are not the defaults", settings) +
+                        section("end of the manager's log", last_lines(report.log, reported_log_bytes)));
 }
 
 std::string render_manager_status(const Json& status, const Style& style) {

@@ -71,6 +71,18 @@ std::string clean(std::string_view text) {
   return clean_guest_text(text);
 }
 
+std::string cleaned_lines(std::string_view text) {
+  std::string result;
+  while (!text.empty()) {
+    const auto end = std::min(text.find('\n'), text.size());
+    auto line = text.substr(0, end);
+    while (line.ends_with('\r')) line.remove_suffix(1);
+    result += clean_guest_text(line, Newlines::escape, 65536) + "\n";
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return result;
+}
+
 std::string text_at(const Json& object, const std::string& key, const std::string& fallback) {
   if (!object.is_object() || !object.contains(key) || object[key].is_null()) return fallback;
   const auto& value = object[key];

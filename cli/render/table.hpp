@@ -34,6 +34,9 @@ const Json& list_at(const Json& object, const std::string& key);
 const Json& object_at(const Json& object, const std::string& key);
 
 std::string clean(std::string_view text);
+/// Complete lines of `text`, cleaned: a log holds what a guest printed. Carriage returns at line ends are dropped (a
+/// serial console).
+std::string cleaned_lines(std::string_view text);
 /// "3d 4h", "2h 5m", "41s"; "-" when negative.
 std::string duration(std::int64_t seconds);
 /// "8G", "1.4G", "640M", "3K": one decimal below ten.

@@ -8,6 +8,7 @@ namespace agentvm::test {
 namespace {
 
 using Commands = ClientTest;
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -121,6 +122,11 @@ TEST_F(Commands, DoctorIs4WhenACheckFails) {
   const auto result = run({"doctor"});
   EXPECT_EQ(result.status.code, 4);
   EXPECT_THAT(result.out, HasSubstr("try: rm"));
+  const auto report = run({"doctor", "--report"});
+  EXPECT_EQ(report.status.code, 0);
+  EXPECT_THAT(report.out, AllOf(HasSubstr("## doctor"), HasSubstr("try: rm"), HasSubstr("end of the manager's log")));
+  EXPECT_EQ(report.out.find(home_.path().string()), std::string::npos);
+  EXPECT_EQ(run({"doctor", "--report", "--json"}).status.code, 64);
 }
 
 TEST_F(Commands, StopAllGoesOnAfterAFailure) {

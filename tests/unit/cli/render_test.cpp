@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "cli/render/help.hpp"
+#include "cli/render/redact.hpp"
 
 namespace agentvm::cli {
 namespace {
@@ -138,6 +139,51 @@ TEST(Render, TheListIsAnInboxWhereThereIsSomethingInIt) {
             "ui       running     -                     -        libvirt  9s      /src/ui\n"
             "new      stopped     claude                -        libvirt  -       /src/new\n"
             "odd      unreadable  -                     -        -        -       unreadable\n");
+}
+
+TEST(Redactor, HidesWholeWordsLongestFirst) {
+  Redactor redactor;
+  redactor.hide("ann", "<user>");
+  redactor.hide("/home/ann", "~");
+  redactor.hide("/home/ann/secret-project", "<project>");
+  redactor.hide("io", "never");
+  EXPECT_EQ(redactor.apply("/home/ann/secret-project/x /home/ann/y /home/anna ann planned ann,"),
+            "<project>/x ~/y /home/anna <user> planned <user>,");
+  EXPECT_EQ(redactor.apply("io"), "io");
+}
+
+TEST(Render, ABugReportNamesNobody) {
+  BugReport report;
+  report.doctor =
+      Json::parse(R"({"checks":[{"id":"disk","status":"fail","finding":"full below /home/ann/state","remedy":"rm"}]})");
+  report.status = Json::parse(
+      R"({"sandboxes":[{"name":"acme-web","state":"failed","reason":"crash","message":"acme-web: /home/ann/acme ended",
+    "project":"/home/ann/acme","branch":"ann/merger","backend":"libvirt","accelerator":"tcg","memory_bytes":1073741824,"vcpus":2,
+    "workspace_mode":"virtiofs","network":"filtered","nested":true}]})");
+  report.config = Json::parse(R"({"keys":[
+    {"name":"memory","value":"1G","type":"size","text":"1G","origin":{"layer":"user"}},
+    {"name":"vcpus","value":2,"type":"count","text":"2","origin":{"layer":"user"}},
+    {"name":"network","value":"nat","type":"choice","text":"nat","origin":{"layer":"flag"}},
+    {"name":"nested","value":true,"type":"boolean","text":"true","origin":{"layer":"default"}},
+    {"name":"egress.allow","value":["internal.acme.example"],"type":"hosts","text":"internal.acme.example","origin":{"layer":"user"}},
+    {"name":"notify","value":"curl https://acme.example","type":"text","text":"curl","origin":{"layer":"user"}}]})");
+  report.version = "1.2.3";
+  report.system = "Debian, Linux 6.1 x86_64";
+  report.log =
+      "2026-01-01T00:00:00.000Z info sandbox: merger-lab is stopped (user) \nacme-web is failed (crash) on box7 for "
+      "ann\nmerger-lab\n";
+  report.user = "ann";
+  report.host = "box7";
+  report.folders = {{"/home/ann", "~"}, {"/home/ann/state", "<state>"}};
+  const auto text = render_bug_report(report);
+  for (const char* hidden : {"ann", "acme", "box7", "merger", "internal", "curl"})
+    EXPECT_EQ(text.find(hidden), std::string::npos) << hidden << " in\n" << text;
+  for (const char* shown :
+       {"# agentvm 1.2.3", "Debian, Linux 6.1", "full below <state>", "sandbox-1: failed (crash), libvirt tcg, 1G",
+        "sandbox-1: <project-1> ended", "vcpus = 2  (user)", "network = nat  (flag)", "egress.allow = 1 entry",
+        "notify = (set)", "sandbox-1 is failed (crash) on <host> for <user>"})
+    EXPECT_NE(text.find(shown), std::string::npos) << shown << " in\n" << text;
+  EXPECT_EQ(text.find("nested ="), std::string::npos) << "defaults are known";
 }
 
 TEST(Render, TableCutsItsLastColumnAndCountsCharacters) {
