@@ -92,6 +92,7 @@ struct Plan {
   Planned<ImageRef> image;
   Planned<std::vector<std::string>> env_pass, env_set, env_deny;  ///< see `agent_environment`
   Planned<std::string> agent;                                     ///< a name, or no_agent
+  Planned<bool> credentials_copy;
   Planned<AcceleratorWish> accelerator;
   Planned<std::string> libvirt_uri;
   Planned<bool> persist;

@@ -18,7 +18,7 @@ namespace {
 
 using namespace agentvm;
 
-constexpr unsigned nested_probe_seconds = 30;  // what hangs in the kernel's KVM is killed by nobody else
+constexpr unsigned nested_probe_seconds = 15;  // what hangs in the kernel's KVM is killed by nobody else
 
 /// The initramfs that it came from is gone: a copy is how it can be run by others than its own process.
 int install(const char* path) {

@@ -38,7 +38,8 @@ struct AgentDefinition {
   std::vector<std::string> task, run;  ///< what goes before a task: in a session, and for `agentvm run`
   std::map<std::string, std::string> environment;
   std::vector<AgentFile> files;
-  std::string origin;  ///< "built-in", or the file
+  std::vector<std::string> credentials;  ///< where it keeps its login, below a home folder
+  std::string origin;                    ///< "built-in", or the file
 
   /// Of the first package; empty: it has none.
   std::string version() const { return packages.empty() ? "" : packages.front().version; }
@@ -71,6 +72,11 @@ std::string system_script(const AgentDefinition& agent);
 std::string variables_script(const std::map<std::string, std::string>& variables);
 /// Run by the agent user at each start: its settings.
 std::string home_script(const AgentDefinition& agent);
+
+/// Run by the agent user at each start: lends it files of the host's user, in memory. The names that the definition has
+/// for them become links there, where the guest has nothing of its own; links of an earlier start go.
+std::string credentials_script(const AgentDefinition& agent, const std::vector<AgentFile>& lent);
+inline constexpr const char* credentials_folder = "/run/agentvm/credentials";
 
 /// What a session runs: the program, noted for the guest's agent (`session_notes_folder`), then a shell in its place.
 std::vector<std::string> session_command(const AgentDefinition& agent, const std::string& session,

@@ -49,12 +49,15 @@ class Reader {
     agent_.run = words(root, "run");
     environment(root);
     for (const auto& item : items(root, "files")) agent_.files.push_back(file_of(item));
+    for (const auto& item : items(root, "credentials"))
+      agent_.credentials.push_back(home_path(scalar(item, "credentials"), item.mark));
   }
   AgentDefinition take() { return std::move(agent_); }
 
  private:
-  static constexpr std::array<std::string_view, 10> keys = {"name",      "title", "packages", "install",     "command",
-                                                            "arguments", "task",  "run",      "environment", "files"};
+  static constexpr std::array<std::string_view, 11> keys = {"name",        "title",     "packages",   "install",
+                                                            "command",     "arguments", "task",       "run",
+                                                            "environment", "files",     "credentials"};
   static constexpr std::array<std::string_view, 3> package_keys = {"name", "version", "sha512"};
   static constexpr std::array<std::string_view, 2> file_keys = {"path", "content"};
 
@@ -115,13 +118,16 @@ class Reader {
 
   AgentFile file_of(const YamlNode& node) const {
     only_keys(node, file_keys, "a file");
-    AgentFile file{text(node, "path", true), text(node, "content", true)};
-    const std::filesystem::path path(file.path);
+    return {home_path(text(node, "path", true), node.mark), text(node, "content", true)};
+  }
+
+  std::string home_path(const std::string& text, YamlMark mark) const {
+    const std::filesystem::path path(text);
     // Compared as text: as paths, "a//b" and "a/b" are equal.
-    const bool leaves = path.is_absolute() || path.lexically_normal().string() != file.path || *path.begin() == ".." ||
-                        path.filename().empty() || path.filename() == ".";
-    if (leaves) fail(node.mark, fmt::format("'{}' is no path below the home folder", file.path));
-    return file;
+    const bool leaves = path.empty() || path.is_absolute() || path.lexically_normal().string() != text ||
+                        *path.begin() == ".." || path.filename().empty() || path.filename() == ".";
+    if (leaves) fail(mark, fmt::format("'{}' is no path below the home folder", text));
+    return text;
   }
 
   void environment(const YamlNode& root) {

@@ -107,7 +107,8 @@ std::string system_script(const AgentDefinition& agent) {
         "mountpoint -q {folder} || mount -t ext4 -o ro,nosuid,nodev \"$device\" {folder}\n",
         fmt::arg("serial", layer_serial(layer_key(agent))), fmt::arg("folder", shell_word(layer_folder(agent.name))));
   text += write_lines("/usr/local/bin/" + agent.name, wrapper(agent), "755");
-  text += fmt::format("mkdir -p /{0}\nchown agent:agent /{0}\n", session_notes_folder);
+  text += fmt::format("mkdir -p /{0} {1}\nchown agent:agent /{0} {1}\nchmod 700 {1}\n", session_notes_folder,
+                      credentials_folder);
   return text + write_lines(session_program, session_text(), "755");
 }
 
@@ -125,6 +126,21 @@ std::string home_script(const AgentDefinition& agent) {
   for (const auto& file : agent.files)
     text += fmt::format("if [ ! -e {0} ]; then\n{1}fi\n", shell_word(file.path),
                         write_lines("./" + file.path, file.content, "600"));
+  return text;
+}
+
+std::string credentials_script(const AgentDefinition& agent, const std::vector<AgentFile>& lent) {
+  std::string text = "set -eu\numask 077\ncd\n";
+  for (const auto& path : agent.credentials)
+    text += fmt::format("case $(readlink {0} || :) in {1}/*) rm {0} ;; esac\n", shell_word("./" + path),
+                        credentials_folder);
+  for (const auto& file : lent) {
+    const auto here = "./" + file.path;
+    const auto there = fmt::format("{}/{}", credentials_folder, file.path);
+    text += write_lines(there, file.content, "600");
+    text += fmt::format("if [ ! -e {0} ]; then\nmkdir -p {1}\nln -s {2} {0}\nfi\n", shell_word(here),
+                        shell_word(here.substr(0, here.rfind('/'))), shell_word(there));
+  }
   return text;
 }
 

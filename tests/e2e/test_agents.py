@@ -36,6 +36,7 @@ install: |
 command: [./bin/scripted]
 arguments: [--yes]
 run: [-p]
+credentials: [.scripted/login]
 environment:
   AGENT_SETTING: "with a space"
 files:
@@ -176,6 +177,38 @@ def test_variables_reach_the_program_and_nothing_else(agentvm, home, repository)
         agentvm.run("stop", NAME)
         agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
         assert agentvm.exec(NAME, "cat", "/run/agentvm/agent.env") == ""
+    finally:
+        config.write_text(before)
+
+
+def test_a_login_is_lent_in_memory(agentvm, home, repository):
+    config = home.folder / "config" / "agentvm" / "config.yaml"
+    before = config.read_text()
+    config.write_text(before + "credentials: {copy: true}\n")
+    canary = "canary-8c2d4e6f-login"
+    login = home.folder / "home" / ".scripted" / "login"
+    try:
+        agentvm.run("stop", NAME)
+        warned = agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
+        assert b"has no login in" in warned.stderr
+        agentvm.run("stop", NAME)
+        login.parent.mkdir()
+        login.write_text(canary)
+        assert str(login) in agentvm.json("plan", repository, "--agent", "scripted")["credentials"]
+        agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
+        assert agentvm.json("status", NAME, "--verbose")["agent_credentials"] == [".scripted/login"]
+        assert agentvm.exec(NAME, "cat", "/home/agent/.scripted/login") == canary
+        assert agentvm.exec(NAME, "stat", "-Lc", "%U %a", "/home/agent/.scripted/login").split() == ["agent", "600"]
+        assert agentvm.exec(NAME, "findmnt", "-no", "FSTYPE", "-T", "/run/agentvm/credentials/.scripted/login").strip() == "tmpfs"
+        agentvm.exec(NAME, "sudo", "sync")
+        found = subprocess.run(["grep", "-rlaF", canary, str(home.state), str(home.folder / "run"), str(home.folder / "config")],
+                               stdout=subprocess.PIPE, check=False, text=True).stdout.split()
+        assert found == [], "records, logs, XML, keys, and the disk"
+        config.write_text(before)
+        agentvm.run("stop", NAME)
+        agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
+        agentvm.run("exec", NAME, "--", "ls", "/home/agent/.scripted/login", code=2)
+        assert agentvm.json("status", NAME, "--verbose")["agent_credentials"] == []
     finally:
         config.write_text(before)
 

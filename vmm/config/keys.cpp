@@ -32,6 +32,8 @@ constexpr ConfigKey keys[] = {
      "NAME=VALUE of variables that the agent program gets; of two places that set one the stronger counts", true},
     {"env.deny", variables, "", "", "", harmless, "",
      "Variables that the agent program does not get, whatever else says so; NAME* as with env.pass", true},
+    {"credentials.copy", boolean, "false", "", "", widening, "",
+     "Lend the agent program its login from your home: in the guest's memory, until the sandbox stops"},
     {"accelerator", choice, "auto", "--accel", "AGENTVM_ACCEL", harmless, "auto|kvm|tcg",
      "auto takes KVM only if a trial proves that it works; tcg is emulation"},
     {"libvirt.uri", choice, "auto", "", "AGENTVM_LIBVIRT_URI", host_executing, "auto|qemu:///session|qemu:///system",

@@ -163,6 +163,7 @@ Plan resolve_plan(const PlanRequest& request) {
             .env_set = planned(config, "env.set", config.list("env.set")),
             .env_deny = planned(config, "env.deny", config.list("env.deny")),
             .agent = planned(config, "agent", config.text("agent")),
+            .credentials_copy = planned(config, "credentials.copy", config.enabled("credentials.copy")),
             .accelerator = planned(config, "accelerator", accelerator_wish_from(config.text("accelerator"))),
             .libvirt_uri = planned(config, "libvirt.uri", config.text("libvirt.uri")),
             .persist = planned(config, "persist", config.enabled("persist")),

@@ -25,6 +25,7 @@ Json Plan::to_json() const {
   json["env_set"] = entry(env_set.value, env_set.origin);
   json["env_deny"] = entry(env_deny.value, env_deny.origin);
   json["agent"] = entry(agent.value, agent.origin);
+  json["credentials_copy"] = entry(credentials_copy.value, credentials_copy.origin);
   json["network"] = entry(to_string(network.value), network.origin);
   json["image"] = entry(image.value.str(), image.origin);
   json["image"]["kind"] = image.value.recipe.empty() ? "name" : "recipe";

@@ -91,6 +91,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["agent"] = record.agent;
   json["layer"] = record.layer;
   json["agent_variables"] = record.agent_variables;
+  json["agent_credentials"] = record.agent_credentials;
   json["image"] = record.image;
   json["image_digest"] = record.image_digest;
   json["accelerator_wish"] = to_string(record.accelerator_wish);
@@ -229,6 +230,7 @@ SandboxRecord record_from_json(const Json& json) {
   record.egress_deny = texts("egress_deny");
   record.egress_grants = texts("egress_grants");
   record.agent_variables = value_or<std::vector<std::string>>(json, "agent_variables", {});
+  record.agent_credentials = value_or<std::vector<std::string>>(json, "agent_credentials", {});
   record.egress_own_allow = texts("egress_own_allow");
   record.egress_own_deny = texts("egress_own_deny");
   record.git_identity = value_or(json, "git_identity", true);

@@ -41,6 +41,13 @@ void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent,
   run_script(*control, agent, guest::variables_script(variables), "", deadline);
 }
 
+void lend_credentials(LiveSandbox& live, const guest::AgentDefinition& agent, const std::vector<guest::AgentFile>& lent,
+                      Deadline deadline) {
+  const auto control = live.control();
+  if (!control) refuse(agent, "the guest's agent port does not answer");
+  run_script(*control, agent, guest::credentials_script(agent, lent), "agent", deadline);
+}
+
 void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::AgentDefinition& agent,
                    const std::vector<std::string>& task, Deadline deadline) {
   guest::ExecSpec spec;

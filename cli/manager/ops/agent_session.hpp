@@ -14,6 +14,10 @@ std::optional<guest::AgentDefinition> agent_of(Core& core, const SandboxRecord& 
 void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent,
                   const std::map<std::string, std::string>& variables, Deadline deadline);
 
+/// Lends it `lent` until the guest ends; nothing takes back what an earlier start lent. Throws with the guest's words.
+void lend_credentials(LiveSandbox& live, const guest::AgentDefinition& agent, const std::vector<guest::AgentFile>& lent,
+                      Deadline deadline);
+
 /// Begins the sandbox's terminal session with the agent in it, unless there is one. Throws with the guest's words.
 void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::AgentDefinition& agent,
                    const std::vector<std::string>& task, Deadline deadline);

@@ -11,7 +11,7 @@
 namespace agentvm::manager {
 namespace {
 
-constexpr milliseconds probe_limit{40'000};
+constexpr milliseconds probe_limit{20'000};
 constexpr int schema = 1;
 constexpr const char* helper_prefix = ".doctor-";
 

@@ -50,9 +50,21 @@ Json ssh_config(Core& core, const Json& params) {
           {"stanza", text}};
 }
 
+/// The files of the user's home that the guest would be lent: [path].
+Json planned_credentials(Core& core, const Plan& plan, const ClientSetting& setting) {
+  auto files = Json::array();
+  const auto home = setting.environment.find("HOME");
+  if (!plan.credentials_copy.value || plan.agent.value == no_agent || home == setting.environment.end()) return files;
+  const auto agent = guest::find_agent(own_agents(core.paths()), plan.agent.value);
+  for (const auto& path : agent.credentials)
+    if (fs::exists(fs::path(home->second) / path)) files.push_back((fs::path(home->second) / path).string());
+  return files;
+}
+
 /// The plan with its values as a list, in the order of the reference, for printing.
 Json plan_json(Core& core, const Json& params) {
-  const auto plan = plan_request(core, read_client_setting(params));
+  const auto setting = read_client_setting(params);
+  const auto plan = plan_request(core, setting);
   auto result = plan.to_json();
   auto values = Json::array();
   for (const auto& key : config_keys()) {
@@ -66,6 +78,7 @@ Json plan_json(Core& core, const Json& params) {
                       {"origin", entry["origin"]}});
   }
   result["values"] = values;
+  result["credentials"] = planned_credentials(core, plan, setting);
   result["egress"] = egress_plan(core, plan, core.store().find(plan.name.value));
   return result;
 }

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/agent_credentials.hpp"
 #include "cli/manager/ops/agent_layers.hpp"
 #include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/boot.hpp"
@@ -159,18 +160,37 @@ class StartFlow {
   }
 
   void start_agent() {
-    if (!agent_) return;
+    if (!agent_) {
+      core_.store().update(*record_name_, [](SandboxRecord& r) {
+        r.agent_variables.clear();
+        r.agent_credentials.clear();
+      });
+      return;
+    }
     report(call_.progress_function(), "agent", "setting up " + agent_->title);
     const auto live = core_.live(*record_name_);
     const auto deadline = Deadline::after(short_limit);
-    const auto variables = agent_environment(core_.project_config(record().project, environment_), options_.variables);
+    const auto config = core_.project_config(record().project, environment_);
+    const auto variables = agent_environment(config, options_.variables);
     set_up_agent(*live, *agent_, variables, deadline);
+    std::vector<guest::AgentFile> lent;
+    if (config.enabled("credentials.copy"))
+      lent = read_credentials(*agent_, home(), [this](const std::string& text) { call_.warning(text); });
+    lend_credentials(*live, *agent_, lent, deadline);
     core_.store().update(*record_name_, [&](SandboxRecord& r) {
+      r.agent_credentials.clear();
+      for (const auto& file : lent) r.agent_credentials.push_back(file.path);
       r.agent_variables.clear();
       for (const auto& [variable, value] : variables) r.agent_variables.push_back(variable);
     });
     if (options_.session) begin_session(*live, record(), *agent_, options_.task, deadline);
     timeline_.mark("agent");
+  }
+
+  /// The client's.
+  fs::path home() const {
+    const auto found = environment_.find("HOME");
+    return found == environment_.end() ? fs::path() : fs::path(found->second);
   }
 
   void make_keys() {

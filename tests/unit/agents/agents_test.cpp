@@ -133,6 +133,32 @@ TEST(Agents, VariablesAreTheProgramsAlone) {
   EXPECT_LT(command.find(". /run/agentvm/agent.env"), command.find("exec /opt/agentvm/own/bin/own"));
 }
 
+TEST(Agents, ALoginIsLentInMemoryAndTheGuestsOwnStays) {
+  const test::TemporaryFolder home, memory;
+  const auto agent =
+      parse_agent("name: own\ncommand: [x]\ncredentials: [.own/login.json, .own/other, .third]\n", "own.yaml");
+  const auto run_script = [&](const std::vector<AgentFile>& lent) {
+    auto script = credentials_script(agent, lent);
+    for (auto at = script.find(credentials_folder); at != std::string::npos; at = script.find(credentials_folder, at))
+      script.replace(at, std::string(credentials_folder).size(), (memory / "lent").string());
+    const auto result = run_at(home.path(), script);
+    EXPECT_TRUE(result.status.ok()) << result.err;
+  };
+  fs::create_directory(home / ".own");
+  write_file_atomic(home / ".own/other", "of the guest");
+  run_script({{".own/login.json", "it's a\nsecret"}, {".own/other", "of the host"}});
+  EXPECT_TRUE(fs::is_symlink(home / ".own/login.json"));
+  EXPECT_EQ(read_file(home / ".own/login.json", 100), "it's a\nsecret");
+  EXPECT_EQ(fs::status(home / ".own/login.json").permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  EXPECT_EQ(read_file(home / ".own/other", 100), "of the guest");
+  fs::remove_all(memory / "lent");  // the guest ended
+  run_script({});
+  EXPECT_FALSE(fs::is_symlink(home / ".own/login.json")) << "whoever logs in inside must not write through it";
+  EXPECT_EQ(read_file(home / ".own/other", 100), "of the guest");
+  EXPECT_TRUE(error_of([] { parse_agent("name: own\ncommand: [x]\ncredentials: [../x]\n", "own.yaml"); }));
+  EXPECT_TRUE(error_of([] { parse_agent("name: own\ncommand: [x]\ncredentials: [/etc/shadow]\n", "own.yaml"); }));
+}
+
 TEST(Agents, ATaskIsOneWordOfTheProgram) {
   auto agent = parse_agent("name: own\ncommand: [x]\ntask: [-i]\nrun: [-p]\n", "own.yaml");
   const auto session = session_command(agent, "web-main", {"fix", "the", "tests; rm -rf /"});

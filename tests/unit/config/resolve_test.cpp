@@ -234,6 +234,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"env.set", "[A=b]"},
                                                        {"env.deny", "[SECRET]"},
                                                        {"agent", "claude"},
+                                                       {"credentials.copy", "true"},
                                                        {"accelerator", "tcg"},
                                                        {"libvirt.uri", "qemu:///system"},
                                                        {"persist", "false"},
