@@ -17,7 +17,7 @@ AgentWatch::~AgentWatch() {
 void AgentWatch::watch(const SandboxName& name, const std::string& session, std::shared_ptr<guest::Control> control) {
   unwatch(name);
   if (!control) return;
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(shared_->mutex);
   if (stopped_) return;
   watches_[name.str()] = std::jthread([this, name, session, control = std::move(control)](const std::stop_token& stop) {
     follow(stop, name, session, *control);
@@ -27,15 +27,15 @@ void AgentWatch::watch(const SandboxName& name, const std::string& session, std:
 void AgentWatch::unwatch(const SandboxName& name) {
   std::jthread ending;
   {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(shared_->mutex);
     if (const auto found = watches_.find(name.str()); found != watches_.end()) {
       ending = std::move(found->second);
       watches_.erase(found);
     }
   }
   ending = {};  // joined outside the lock, and before what it may still set is forgotten
-  const std::lock_guard lock(mutex_);
-  if (const auto found = sessions_.find(name.str()); found != sessions_.end()) {
+  const std::lock_guard lock(shared_->mutex);
+  if (const auto found = shared_->sessions.find(name.str()); found != shared_->sessions.end()) {
     found->second.state.clear();
     found->second.since = 0;
   }
@@ -57,8 +57,8 @@ void AgentWatch::follow(const std::stop_token& stop, const SandboxName& name, co
 void AgentWatch::set(const SandboxName& name, const guest::GuestSession& told, bool news) {
   Session now;
   {
-    const std::lock_guard lock(mutex_);
-    auto& session = sessions_[name.str()];
+    const std::lock_guard lock(shared_->mutex);
+    auto& session = shared_->sessions[name.str()];
     if (session.state == told.state && session.code == told.code) return;
     session.state = told.state;
     session.code = told.code;
@@ -70,27 +70,29 @@ void AgentWatch::set(const SandboxName& name, const guest::GuestSession& told, b
 }
 
 AgentWatch::Session AgentWatch::session(const SandboxName& name) const {
-  const std::lock_guard lock(mutex_);
-  const auto found = sessions_.find(name.str());
-  return found == sessions_.end() ? Session{} : found->second;
+  const std::lock_guard lock(shared_->mutex);
+  const auto found = shared_->sessions.find(name.str());
+  return found == shared_->sessions.end() ? Session{} : found->second;
 }
 
 std::shared_ptr<void> AgentWatch::look(const SandboxName& name) {
-  const auto change = [this, name = name.str()](int by) {
-    const std::lock_guard lock(mutex_);
-    auto& session = sessions_[name];
+  const auto change = [name = name.str()](Shared& shared, int by) {
+    const std::lock_guard lock(shared.mutex);
+    auto& session = shared.sessions[name];
     session.spectators += static_cast<unsigned>(by);
     session.seen = system_clock().unix_seconds();
   };
-  change(1);
-  return {nullptr, [change](void*) { change(-1); }};
+  change(*shared_, 1);
+  return {nullptr, [change, weak = std::weak_ptr(shared_)](void*) {
+            if (const auto shared = weak.lock()) change(*shared, -1);
+          }};
 }
 
 std::optional<SandboxName> AgentWatch::next() const {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(shared_->mutex);
   const std::string* best = nullptr;
   std::pair<std::int64_t, std::int64_t> least;
-  for (const auto& [name, session] : sessions_) {
+  for (const auto& [name, session] : shared_->sessions) {
     if (!session.wants_human() || session.spectators > 0) continue;
     // What nobody has seen yet comes first.
     const std::pair order(session.seen >= session.since ? session.seen : 0, session.since);
@@ -104,7 +106,7 @@ std::optional<SandboxName> AgentWatch::next() const {
 void AgentWatch::stop() {
   std::map<std::string, std::jthread> ending;
   {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(shared_->mutex);
     stopped_ = true;
     ending.swap(watches_);
   }

@@ -53,9 +53,13 @@ class AgentWatch {
               guest::Control& control);
   void set(const SandboxName& name, const guest::GuestSession& told, bool news);
 
+  /// What those who look hold on to: an attached terminal may end after us.
+  struct Shared {
+    std::mutex mutex;  // guards what follows, and the members below
+    std::map<std::string, Session> sessions;
+  };
   const Wanted wanted_;
-  mutable std::mutex mutex_;  // guards the members below
-  std::map<std::string, Session> sessions_;
+  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
   std::map<std::string, std::jthread> watches_;
   bool stopped_ = false;
 };
