@@ -1,9 +1,12 @@
 #include <algorithm>
 #include <csignal>
+#include <optional>
 
 #include <poll.h>
 
+#include "cli/client/connection.hpp"
 #include "cli/client/invocation.hpp"
+#include "cli/client/request.hpp"
 #include "cli/client/signals.hpp"
 #include "cli/client/terminal.hpp"
 #include "cli/commands/commands.hpp"
@@ -50,6 +53,7 @@ class Screen {
 
 /// What is worth a new line: not the passing of time.
 Json without_clocks(Json result) {
+  if (!result.is_object()) return result;
   for (auto& sandbox : result["sandboxes"]) {
     sandbox.erase("uptime_seconds");
     if (sandbox["agent"].is_object()) sandbox["agent"].erase("since_seconds");
@@ -57,19 +61,31 @@ Json without_clocks(Json result) {
   return result;
 }
 
+/// Nothing when no manager runs: whoever looks on does not start again what somebody else has ended.
+std::optional<Json> look_again(Invocation& run, const Json& params) {
+  try {
+    auto connection = connect_manager(run.paths, Spawn::never);
+    return call_manager(connection, "list", params, run.out);
+  } catch (const ManagerLost&) {
+    return std::nullopt;
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::not_found) throw;
+    return std::nullopt;
+  }
+}
+
 /// Shows the list and whatever changes in it, until a signal comes; looks once a second.
 int watch(Invocation& run, const Json& params) {
   SignalWatch signals(SignalWatch::Window::watch);
   const bool live = run.out.out_is_terminal() && !run.out.json();
   Screen screen(run.out, live);
-  Json shown;
-  for (;;) {
-    const auto result = run.call("list", params);
+  Json shown, result = run.call("list", params);
+  for (;; result = look_again(run, params).value_or(Json())) {
     auto text = render_list(result, run.out.out_style(), run.out.width());
-    if (text.empty()) text = "no sandbox\n";
+    if (text.empty()) text = result.is_null() ? "no manager runs: the next command starts one\n" : "no sandbox\n";
     if (live) {
       screen.show(text);
-    } else if (auto now = without_clocks(result); now != shown) {
+    } else if (auto now = without_clocks(result); !result.is_null() && now != shown) {
       // One object a line: whoever reads them need not guess where one ends.
       run.out.print(run.out.json() ? dump_json(result) + "\n" : (shown.is_null() ? "" : "\n") + text);
       shown = std::move(now);

@@ -124,6 +124,11 @@ def test_who_waits_is_listed_told_and_next(agentvm, home, repository):
         agentvm.exec(NAME, "tmux", "send-keys", "an answer", "Enter")
         screen.expect_exact("ended (3)")
         harness.eventually(lambda: told.read_text().endswith(f"ended {NAME} {repository} 3: scripted ended with status 3 in '{NAME}'\n"), 60, "and told that it ended")
+        agentvm.run("manager", "stop")
+        screen.expect_exact("no manager runs")
+        assert not harness.processes(home, "agentvm-manager"), "whoever looks on starts none"
+        assert agentvm.json("list")["sandboxes"]
+        screen.expect_exact("scripted")
         screen.send("\x03")
         assert harness.exit_status(screen) == 130
         harness.eventually(lambda: '"state":"ended"' in streamed.read_text(), 30, "a program that reads along hears of it")
