@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t memory_bytes = 0x10000;
 // Guest-physical layout: three page tables of one page each, then the program.
-constexpr std::uint64_t table4 = 0x1000, table3 = 0x2000, table2 = 0x3000, program = 0x4000;
+constexpr std::uint64_t table4 = 0x1000, table3 = 0x2000, table2 = 0x3000, code_start = 0x4000;
 
 bool fail(KvmLoopReport& report, const char* call) {
   std::strncpy(report.failed, call, sizeof report.failed - 1);
@@ -41,9 +41,9 @@ void write_guest(unsigned char* memory, KvmProgram wanted, std::uint32_t turns) 
   std::memcpy(count + 1, &turns, sizeof turns);
   std::memcpy(exits + 1, &turns, sizeof turns);
   if (wanted == KvmProgram::count)
-    std::memcpy(memory + program, count, sizeof count);
+    std::memcpy(memory + code_start, count, sizeof count);
   else
-    std::memcpy(memory + program, exits, sizeof exits);
+    std::memcpy(memory + code_start, exits, sizeof exits);
 }
 
 bool enter_long_mode(int vcpu, KvmLoopReport& report) {
@@ -67,7 +67,7 @@ bool enter_long_mode(int vcpu, KvmLoopReport& report) {
   special.efer = 0x500;      // long mode enabled and active
   if (::ioctl(vcpu, KVM_SET_SREGS, &special) < 0) return fail(report, "KVM_SET_SREGS");
   kvm_regs registers{};
-  registers.rip = program;
+  registers.rip = code_start;
   registers.rflags = 2;
   return ::ioctl(vcpu, KVM_SET_REGS, &registers) == 0 || fail(report, "KVM_SET_REGS");
 }
