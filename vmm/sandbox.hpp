@@ -89,7 +89,8 @@ struct SandboxRecord {
   std::string domain;          ///< see `domain_name`
   std::optional<ProcessRecord> virtiofsd;
   std::optional<BootRecord> boot;
-  /// What is left of a teardown, next step first; not empty only in `stopping`, `failed` and `destroying`.
+  /// What is left of a teardown, next step first; not empty only in `starting` (a machine that hung
+  /// is replaced), `stopping`, `failed` and `destroying`.
   std::vector<std::string> teardown;
   std::optional<SyncRecord> last_sync;
   /// Since it last ran, its uncommitted work was not brought to the host: it crashed, or was stopped by force.

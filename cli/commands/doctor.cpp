@@ -77,15 +77,18 @@ int doctor(Invocation& run) {
 }  // namespace
 
 CommandSpec doctor_command() {
-  return {.name = "doctor",
-          .group = "Host and settings",
-          .summary = "Check this host; each finding names the command that mends it",
-          .description = "Status 4 when something found would stop a start.",
-          .options = {{.name = "nested", .help = "Start a guest and run a virtual machine in it, which takes a while"},
-                      {.name = "report", .help = "A text to paste into a bug report; it names no project and nobody"},
-                      json_option()},
-          .examples = {{"agentvm doctor --nested", "whether hypervisors can be built and run in a sandbox"}},
-          .run = doctor};
+  return {
+      .name = "doctor",
+      .group = "Host and settings",
+      .summary = "Check this host; each finding names the command that mends it",
+      .description = "Status 4 when something found would stop a start.",
+      .options =
+          {{.name = "nested", .help = "Start a guest and run a virtual machine in it, which takes a while"},
+           {.name = "report",
+            .help = "A text for a bug report, without names of projects, hosts and people; read it before you send it"},
+           json_option()},
+      .examples = {{"agentvm doctor --nested", "whether hypervisors can be built and run in a sandbox"}},
+      .run = doctor};
 }
 
 }  // namespace agentvm::cli

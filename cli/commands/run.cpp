@@ -114,7 +114,7 @@ void tell(Invocation& run, const Json& result) {
   if (const auto clone = text_at(result, "clone", ""); !clone.empty())
     run.out.say("the clone with its work is " + clone);
   // With a problem it is not known whether it does: that was told already.
-  if (true_at(result, "kept") && !object_at(result, "problem").is_object())
+  if (true_at(result, "kept") && object_at(result, "problem").empty())
     run.out.say(fmt::format("'{}' runs on: `agentvm attach {}`", name, name));
 }
 

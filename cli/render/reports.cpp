@@ -231,6 +231,16 @@ std::set<std::string> sandboxes_in(const std::string& log) {
   return names;
 }
 
+/// Whatever is below the home folder may be named after a project, also one that is gone.
+std::string without_home_paths(std::string text) {
+  constexpr std::string_view home = "~/", end = " \n'\"`,:;()<>";
+  for (auto at = text.find(home); at != std::string::npos; at = text.find(home, at + home.size())) {
+    const auto stop = std::min(text.find_first_of(end, at), text.size());
+    text.replace(at + home.size(), stop - at - home.size(), "...");
+  }
+  return text;
+}
+
 std::string last_lines(const std::string& text, std::size_t bytes) {
   if (text.size() <= bytes) return text;
   return text.substr(std::min(text.find('\n', text.size() - bytes), text.size() - 1) + 1);
@@ -279,10 +289,11 @@ std::string render_bug_report(const BugReport& report) {
   const auto section = [](const char* title, const std::string& text) {
     return fmt::format("\n## {}\n\n{}", title, text.empty() ? "none\n" : text);
   };
-  return redactor.apply(fmt::format("# agentvm {}\n\n{}\n", report.version, report.system) +
-                        section("doctor", render_doctor(report.doctor, Style{})) + section("sandboxes", sandboxes) +
-                        section("settings that are not the defaults", settings) +
-                        section("end of the manager's log", last_lines(report.log, reported_log_bytes)));
+  return without_home_paths(
+      redactor.apply(fmt::format("# agentvm {}\n\n{}\n", report.version, report.system) +
+                     section("doctor", render_doctor(report.doctor, Style{})) + section("sandboxes", sandboxes) +
+                     section("settings that are not the defaults", settings) +
+                     section("end of the manager's log", last_lines(report.log, reported_log_bytes))));
 }
 
 std::string render_manager_status(const Json& status, const Style& style) {

@@ -149,7 +149,8 @@ def test_a_clone_goes_unless_it_holds_work(agentvm, home, repository):
 
 
 def test_with_a_name_it_stays(agentvm, home, repository):
-    agentvm.run("run", "--name", "lab", *SMALL, "--", "sh", "-c", "echo kept >/var/tmp/kept", cwd=repository, timeout=300)
+    kept = agentvm.run("run", "--name", "lab", *SMALL, "--", "sh", "-c", "echo kept >/var/tmp/kept", cwd=repository, timeout=300)
+    assert b"'lab' runs on: `agentvm attach lab`" in kept.stderr
     assert agentvm.sandboxes() == ["lab"]
     began = time.monotonic()
     assert agentvm.text("run", "--name", "lab", "--", "cat", "/var/tmp/kept", cwd=repository) == "kept\n"

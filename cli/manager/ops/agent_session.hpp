@@ -14,7 +14,7 @@ std::optional<guest::AgentDefinition> agent_of(Core& core, const SandboxRecord& 
 void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent,
                   const std::map<std::string, std::string>& variables, Deadline deadline);
 
-/// Lends it `lent` until the guest ends; nothing takes back what an earlier start lent. Throws with the guest's words.
+/// Lends it `lent` until the guest ends, and takes away the links of an earlier start. Throws with the guest's words.
 void lend_credentials(LiveSandbox& live, const guest::AgentDefinition& agent, const std::vector<guest::AgentFile>& lent,
                       Deadline deadline);
 

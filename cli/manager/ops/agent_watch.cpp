@@ -7,6 +7,7 @@ namespace agentvm::manager {
 namespace {
 
 constexpr milliseconds patience{60'000}, answer_limit{70'000};
+constexpr std::int64_t minute_seconds = 60;
 
 }  // namespace
 
@@ -64,6 +65,9 @@ void AgentWatch::set(const SandboxName& name, const guest::GuestSession& told, b
     session.code = told.code;
     session.since = system_clock().unix_seconds();
     if (!news || !session.wants_human() || session.spectators > 0) return;
+    while (!session.told.empty() && session.since - session.told.front() >= minute_seconds) session.told.pop_front();
+    if (session.told.size() >= calls_a_minute) return;
+    session.told.push_back(session.since);
     now = session;
   }
   wanted_(name, now);

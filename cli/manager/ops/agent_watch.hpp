@@ -5,6 +5,7 @@
 // it with the time since when, and calls back when a human is wanted. Not its job: telling the human (notify.hpp). What
 // a guest says is a hint: a word of four and a number. Threads: thread-safe; the callback runs on the sandbox's thread.
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -22,15 +23,18 @@ namespace agentvm::manager {
 class AgentWatch {
  public:
   struct Session {
-    std::string state;        ///< as `guest::GuestSession::state`; empty: not known
-    int code = 0;             ///< of "ended"
-    std::int64_t since = 0;   ///< seconds since 1970, of the host
-    std::int64_t seen = 0;    ///< when somebody last looked; 0: never
-    unsigned spectators = 0;  ///< who look now
+    std::string state;                   ///< as `guest::GuestSession::state`; empty: not known
+    int code = 0;                        ///< of "ended"
+    std::int64_t since = 0;              ///< seconds since 1970, of the host
+    std::int64_t seen = 0;               ///< when somebody last looked; 0: never
+    unsigned spectators = 0;             ///< who look now
+    std::deque<std::int64_t> told = {};  ///< when a human was last called, `calls_a_minute` times at most
     /// Whether there is something for a human to do.
     bool wants_human() const { return state == "waiting" || state == "ended"; }
   };
-  /// An agent wants a human, newly, and nobody looks.
+  /// However often a guest changes its mind: each call may run a command of the user's.
+  static constexpr std::size_t calls_a_minute = 3;
+  /// An agent wants a human, newly, and nobody looks; `calls_a_minute` for a sandbox at most, the others are dropped.
   using Wanted = std::function<void(const SandboxName&, const Session&)>;
 
   explicit AgentWatch(Wanted wanted) : wanted_(std::move(wanted)) {}

@@ -114,8 +114,8 @@ Json finish(Core& core, CallContext& call, const SandboxName& name, const Json& 
   if (params.contains("env")) wanted["env"] = params["env"];
   attempt([&] {
     const auto record = after_the_command(core, name);
-    if (record.state !=
-        SandboxState::running)  // what it left is read from its files below, where they are to be removed
+    // What such a machine left is read from its files below, where they are to be removed.
+    if (record.state != SandboxState::running)
       throw Error(ErrorCode::operation_failed, fmt::format("'{}' is {}: {}", name.str(), to_string(record.state),
                                                            record.message.empty() ? record.reason : record.message));
     result["sync"] = sync_sandbox(core, call, wanted);

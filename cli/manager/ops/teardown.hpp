@@ -12,7 +12,8 @@ enum class Shutdown {
 };
 
 /// Ends machine, share and connections; idempotent: what is gone is done. The caller holds the sandbox. The record's
-/// state must allow teardown steps (stopping, failed, destroying); `grace` is how long a guest may take to power off.
+/// state must allow teardown steps (starting, stopping, failed, destroying); `grace` is how long a guest may take to
+/// power off.
 void tear_down(Core& core, const SandboxName& name, Shutdown how, milliseconds grace, Deadline deadline);
 
 /// Deletes everything of a sandbox that has no machine any more. The caller holds it.

@@ -172,11 +172,12 @@ TEST(Render, ABugReportNamesNobody) {
   report.log =
       "2026-01-01T00:00:00.000Z info sandbox: merger-lab is stopped (user) \nacme-web is failed (crash) on box7 for "
       "ann\nmerger-lab\n";
+  report.log += "read '/home/ann/secret/x y': no\n";
   report.user = "ann";
   report.host = "box7";
   report.folders = {{"/home/ann", "~"}, {"/home/ann/state", "<state>"}};
   const auto text = render_bug_report(report);
-  for (const char* hidden : {"ann", "acme", "box7", "merger", "internal", "curl"})
+  for (const char* hidden : {"ann", "acme", "box7", "merger", "internal", "curl", "secret"})
     EXPECT_EQ(text.find(hidden), std::string::npos) << hidden << " in\n" << text;
   for (const char* shown :
        {"# agentvm 1.2.3", "Debian, Linux 6.1", "full below <state>", "sandbox-1: failed (crash), libvirt tcg, 1G",

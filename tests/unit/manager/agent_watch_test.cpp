@@ -76,6 +76,17 @@ TEST_F(AgentWatchTest, WhatIsSoWhenItBeginsIsNoNews) {
   EXPECT_EQ(watch.next(), std::nullopt);
 }
 
+TEST_F(AgentWatchTest, AGuestThatChangesItsMindDoesNotCallForEver) {
+  watch.watch(box, "main", one.control);
+  one.note("running 1\n");
+  ASSERT_TRUE(reaches(box, "gone"));
+  for (int code = 1; code <= 5; ++code) {
+    one.note("ended " + std::to_string(code) + "\n");
+    ASSERT_TRUE(reaches(box, "ended", code));
+  }
+  EXPECT_EQ(wanted, static_cast<int>(AgentWatch::calls_a_minute));
+}
+
 TEST_F(AgentWatchTest, WhoeverLooksIsNotTold) {
   watch.watch(box, "main", one.control);
   one.note("running 1\n");
