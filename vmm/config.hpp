@@ -36,7 +36,7 @@ enum class KeyType {
   hosts,        ///< a list of host[:port] and *.domain[:port]
   grants,       ///< a list of host:port
   proxy,        ///< direct, environment or http://host:port
-  presets,      ///< a list of some of `choices`
+  choices,      ///< a list of some of the key's `choices`
   globs,        ///< a list of path patterns, as in .gitignore
   variables,    ///< a list of names of variables; a last * stands for any end
   assignments,  ///< a list of NAME=VALUE
@@ -50,7 +50,7 @@ enum class KeyClass {
   host_executing,  ///< runs something or picks who does: refused in the project's file
 };
 constexpr bool is_list(KeyType type) {
-  return type == KeyType::hosts || type == KeyType::grants || type == KeyType::presets || type == KeyType::globs ||
+  return type == KeyType::hosts || type == KeyType::grants || type == KeyType::choices || type == KeyType::globs ||
          type == KeyType::variables || type == KeyType::assignments;
 }
 std::string_view to_string(KeyType type);
@@ -63,7 +63,7 @@ struct ConfigKey {
   std::string_view flag;           ///< "--workspace"; empty = none
   std::string_view variable;       ///< "AGENTVM_MEMORY"; empty = none
   KeyClass key_class;
-  std::string_view choices;  ///< `choice` and `presets`: "virtiofs|disk"; `size` and `count`: "lowest|highest"
+  std::string_view choices;  ///< `choice`, a list of `choices`: "virtiofs|disk"; `size` and `count`: "lowest|highest"
   std::string_view help;     ///< one line, no full stop
   bool adds_up = false;      ///< a list to which every place adds; without it a stronger place replaces a weaker one
 };

@@ -68,9 +68,10 @@ struct SandboxRecord {
   std::string agent = no_agent;                ///< a name of the catalogue, or `no_agent`
   std::vector<std::string> agent_variables;    ///< names of what the agent program was last given
   std::vector<std::string> agent_credentials;  ///< files of the user's home that it was last lent
-  std::string layer;         ///< the key of the agent's layer, as last started with; empty: it has none
-  std::string image;         ///< as asked for: a name or a recipe's path
-  std::string image_digest;  ///< of the image that the disk stands on; empty before `prepared`
+  std::string layer;                      ///< the key of the agent's layer, as last started with; empty: it has none
+  std::string image;                      ///< as asked for: a name or a recipe's path
+  std::vector<std::string> image_layers;  ///< as asked for, besides the recipe's own; sorted
+  std::string image_digest;               ///< of the image that the disk stands on; empty before `prepared`
   AcceleratorWish accelerator_wish = AcceleratorWish::automatic;
   std::string accelerator;         ///< in use: "kvm" or "tcg"; empty before `starting`
   std::string accelerator_reason;  ///< why not KVM; empty with KVM

@@ -99,4 +99,14 @@ Json request_params() {
   return {{"cwd", cwd.string()}, {"env", std::move(env)}};
 }
 
+Json listed_names(std::string_view text) {
+  auto names = Json::array();
+  for (std::size_t start = 0; start <= text.size();) {
+    const auto end = std::min(text.find(',', start), text.size());
+    if (end > start) names.push_back(text.substr(start, end - start));
+    start = end + 1;
+  }
+  return names;
+}
+
 }  // namespace agentvm::cli

@@ -18,4 +18,7 @@ Json call_manager(const Paths& paths, const std::string& method, const Json& par
 /// cwd and the environment that configuration reads, as every request carries them: {"cwd", "env"}.
 Json request_params();
 
+/// "a,b" as ["a", "b"]; empty parts are left out.
+Json listed_names(std::string_view text);
+
 }  // namespace agentvm::cli

@@ -16,17 +16,12 @@ int list(Invocation& run) {
 }  // namespace
 
 int build_agents(Invocation& run) {
-  if (run.args.given("recipe"))
-    throw Error(ErrorCode::usage, "--recipe and --agents exclude each other: agents are layers of their own",
+  if (run.args.given("recipe") || run.args.given("layers"))
+    throw Error(ErrorCode::usage,
+                "--agents builds no image: agents are layers of their own, which --recipe and --layers do not change",
                 "agentvm help image build");
   auto params = request_params();
-  params["names"] = Json::array();
-  const auto text = run.args.text("agents");
-  for (std::size_t start = 0; start <= text.size();) {
-    const auto end = std::min(text.find(',', start), text.size());
-    if (end > start) params["names"].push_back(text.substr(start, end - start));
-    start = end + 1;
-  }
+  params["names"] = listed_names(run.args.text("agents"));
   if (params["names"].empty()) throw Error(ErrorCode::usage, "--agents: no name", "agentvm agents list");
   const auto result = run.call("agents.build", params);
   run.show(result, render_agents(result, run.out.out_style(), run.out.width()));

@@ -15,6 +15,7 @@ int build(Invocation& run) {
   auto params = request_params();
   if (run.args.given("recipe"))
     params["recipe"] = std::filesystem::absolute(run.args.text("recipe")).lexically_normal().string();
+  if (run.args.given("layers")) params["layers"] = listed_names(run.args.text("layers"));
   const auto result = run.call("image.build", params);
   run.show(result, fmt::format("{} {}\n", text_at(result, "name"), text_at(result, "digest")));
   return 0;
@@ -81,6 +82,8 @@ std::vector<CommandSpec> image_commands() {
                                                          .value = "FILE",
                                                          .help = "A YAML recipe; default: the built-in one",
                                                          .complete = Complete::file});
+  build_spec.options.push_back(
+      {.name = "layers", .value = "NAMES", .help = "What it gets besides (a,b): containers, hypervisor"});
   build_spec.options.push_back(
       {.name = "agents",
        .value = "NAMES",

@@ -1,5 +1,9 @@
 // The table: what there is, in the order in which help shows it.
 
+#include <algorithm>
+
+#include <fmt/format.h>
+
 #include "cli/commands/commands.hpp"
 #include "vmm/config.hpp"
 
@@ -111,6 +115,11 @@ std::vector<OptionSpec> config_options() {
         }
         break;
       }
+      case KeyType::choices:
+        option.value = "NAMES";
+        option.help += fmt::format(" (several with commas): {}", key.choices);
+        std::replace(option.help.begin(), option.help.end(), '|', ' ');
+        break;
       default:
         option.value = key.type == KeyType::branch ? "BRANCH" : "NAME";
     }

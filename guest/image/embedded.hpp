@@ -1,6 +1,6 @@
 #pragma once
-// Files of the source tree that are compiled into the program (see embed.cmake): the default recipe and the rootfs
-// folder.
+// Files of the source tree that are compiled into the program (see embed.cmake): the default recipe, the rootfs folder
+// and the layers.
 
 #include <span>
 #include <string_view>
@@ -13,9 +13,17 @@ struct EmbeddedFile {
   std::string_view content;
 };
 
+struct EmbeddedLayer {
+  std::string_view name;        ///< of its folder
+  std::string_view definition;  ///< layer.yaml
+  std::span<const EmbeddedFile> files;
+};
+
 /// recipes/default.yaml.
 std::string_view embedded_recipe();
 /// Everything below rootfs/, in the order of their paths.
 std::span<const EmbeddedFile> embedded_rootfs();
+/// The folders of layers/, by name.
+std::span<const EmbeddedLayer> embedded_layers();
 
 }  // namespace agentvm

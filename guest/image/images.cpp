@@ -125,6 +125,7 @@ Image ensure_image(const ImageRequest& request, const Progress& progress, Deadli
   argv.insert(argv.end(), {"--images", request.images.string(), "--cache", request.cache.string()});
   argv.insert(argv.end(), {"--libexec", request.libexec.string(), "--apt", request.apt.string()});
   if (!request.recipe.empty()) argv.insert(argv.end(), {"--recipe", fs::absolute(request.recipe).string()});
+  for (const auto& layer : request.layers) argv.insert(argv.end(), {"--layer", layer});
   if (request.mode == BuildMode::refresh) argv.push_back("--refresh");
   const auto result = relay({.argv = std::move(argv)}, build_log(request.images), progress, deadline, request.stop);
   const auto digest = require<std::string>(result, "digest");

@@ -42,6 +42,7 @@ struct ImageRequest {
   std::filesystem::path cache;             ///< folder for downloaded packages; made when it is absent
   std::filesystem::path libexec;           ///< where agentvm-image and agentvm-guest are
   std::filesystem::path recipe;            ///< a YAML file; empty: the default recipe
+  std::vector<std::string> layers;         ///< that the recipe gets besides its own, see `image_layers`
   std::filesystem::path apt = "/etc/apt";  ///< the host's package sources
   BuildMode mode = BuildMode::reuse;
   std::stop_token stop;  ///< ends a build that runs: `cancelled`, nothing is left

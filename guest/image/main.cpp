@@ -1,9 +1,9 @@
 // agentvm-image: builds images in a process of its own, so that whoever kills it, or dies, ends the build and all its
 // children.
 //
-//   agentvm-image build --images DIR --cache DIR [--libexec DIR] [--apt DIR] [--recipe FILE] [--refresh]
-//   agentvm-image assemble FOLDER       (by itself, inside the namespaces)
-//   agentvm-image remove-tree FOLDER    (by itself, inside the namespaces)
+//   agentvm-image build --images DIR --cache DIR [--libexec DIR] [--apt DIR] [--recipe FILE] [--layer NAME]...
+//   [--refresh] agentvm-image assemble FOLDER       (by itself, inside the namespaces) agentvm-image remove-tree FOLDER
+//   (by itself, inside the namespaces)
 
 #include <csignal>
 #include <string>
@@ -35,6 +35,10 @@ ImageRequest parse_request(const std::vector<std::string>& arguments) {
       request.mode = BuildMode::refresh;
       continue;
     }
+    if (option == "--layer" && i + 1 < arguments.size()) {
+      request.layers.push_back(arguments[++i]);
+      continue;
+    }
     fs::path* target = option == "--images"    ? &request.images
                        : option == "--cache"   ? &request.cache
                        : option == "--libexec" ? &request.libexec
@@ -62,7 +66,9 @@ void run_command(const std::vector<std::string>& arguments) {
   } else if (command == "remove-tree" && arguments.size() == 3) {
     remove_tree(arguments[2]);
   } else {
-    usage("usage: agentvm-image build --images DIR --cache DIR [--apt DIR] [--recipe FILE] [--refresh]");
+    usage(
+        "usage: agentvm-image build --images DIR --cache DIR [--apt DIR] [--recipe FILE] [--layer NAME]... "
+        "[--refresh]");
   }
 }
 

@@ -1,116 +1,31 @@
 #include "guest/image/recipe.hpp"
 
-#include <algorithm>
-#include <array>
-#include <set>
-
-#include <fmt/format.h>
-
 #include "guest/image/embedded.hpp"
-#include "vmm/base/error.hpp"
+#include "guest/image/layers.hpp"
+#include "guest/image/recipe_reader.hpp"
 #include "vmm/base/json.hpp"
-#include "vmm/base/nearest.hpp"
-#include "vmm/base/yaml.hpp"
 
 namespace agentvm {
 namespace {
 
-constexpr std::size_t longest_name_bytes = 128;
-constexpr std::size_t most_items = 2000;
-constexpr std::array<std::string_view, 6> known_keys = {"name", "suite", "kernel", "disk", "packages", "mask"};
+constexpr std::array<std::string_view, 7> known_keys = {"name",     "suite", "kernel", "disk",
+                                                        "packages", "mask",  "layers"};
 
-bool lower_or_digit(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+bool is_layer(std::string_view text) {
+  return find_image_layer(text) != nullptr;
 }
 
-bool only(std::string_view text, std::string_view extra) {
-  return std::all_of(text.begin(), text.end(),
-                     [&](char c) { return lower_or_digit(c) || extra.find(c) != std::string_view::npos; });
+void add_packages_of_layers(Recipe& recipe) {
+  std::set<std::string> packages(recipe.packages.begin(), recipe.packages.end());
+  for (const auto& name : recipe.layers) packages.merge(image_layer(name).packages_for(recipe.suite));
+  recipe.packages.assign(packages.begin(), packages.end());
 }
-
-/// Debian's rule for package names. What passes can be neither an option nor a path nor shell syntax of any program it
-/// reaches.
-bool package_name(std::string_view text) {
-  return text.size() >= 2 && text.size() <= longest_name_bytes && lower_or_digit(text[0]) && only(text, "+-.");
-}
-
-bool suite_name(std::string_view text) {
-  return !text.empty() && text.size() <= 32 && lower_or_digit(text[0]) && only(text, "-");
-}
-
-bool unit_name(std::string_view text) {
-  constexpr std::array<std::string_view, 8> kinds = {".service", ".socket",    ".timer", ".target",
-                                                     ".mount",   ".automount", ".path",  ".device"};
-  if (text.empty() || text.size() > longest_name_bytes || text[0] == '.' || text[0] == '-') return false;
-  const bool characters = std::all_of(text.begin(), text.end(), [](char c) {
-    return lower_or_digit(c) || (c >= 'A' && c <= 'Z') || std::string_view("-_.@:\\").find(c) != std::string_view::npos;
-  });
-  return characters &&
-         std::any_of(kinds.begin(), kinds.end(), [&](std::string_view kind) { return text.ends_with(kind); });
-}
-
-class Reader {
- public:
-  Reader(const YamlNode& root, const std::string& file) : root_(root), file_(file) {
-    if (root.kind != YamlNode::Kind::mapping) fail(root.mark, "a recipe is a mapping with the keys name, suite, ...");
-    for (const auto& entry : root.entries) {
-      if (std::find(known_keys.begin(), known_keys.end(), entry.key) != known_keys.end()) continue;
-      const auto nearest = nearest_word(entry.key, known_keys);
-      fail(entry.key_mark, fmt::format("unknown key '{}'{}", entry.key,
-                                       nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
-    }
-  }
-
-  [[noreturn]] void fail(YamlMark mark, const std::string& reason) const {
-    throw Error(ErrorCode::usage, fmt::format("{}: {}", at(file_, mark), reason));
-  }
-
-  const YamlNode& needed(const char* key) const {
-    const auto* node = root_.find(key);
-    if (!node) fail(root_.mark, fmt::format("key '{}' is missing", key));
-    return *node;
-  }
-
-  std::string text(const YamlNode& node, const char* what, bool (*valid)(std::string_view)) const {
-    if (node.kind != YamlNode::Kind::scalar) fail(node.mark, fmt::format("expected {}", what));
-    if (!valid(node.scalar)) fail(node.mark, fmt::format("'{}' is not {}", node.scalar, what));
-    return node.scalar;
-  }
-
-  std::vector<std::string> list(const YamlNode& node, const char* what, bool (*valid)(std::string_view)) const {
-    if (node.kind == YamlNode::Kind::null) return {};
-    if (node.kind != YamlNode::Kind::sequence) fail(node.mark, fmt::format("expected a list, each item {}", what));
-    if (node.items.size() > most_items) fail(node.mark, fmt::format("more than {} items", most_items));
-    std::set<std::string> found;
-    for (const auto& item : node.items)
-      if (!found.insert(text(item, what, valid)).second)
-        fail(item.mark, fmt::format("'{}' is listed twice", item.scalar));
-    return {found.begin(), found.end()};
-  }
-
-  ByteSize size(const YamlNode& node, ByteSize least, ByteSize most) const {
-    if (node.kind != YamlNode::Kind::scalar) fail(node.mark, "expected a size, such as 32G");
-    try {
-      const auto size = ByteSize::parse(node.scalar);
-      if (size < least || size > most)
-        fail(node.mark, fmt::format("{} is not between {} and {}", node.scalar, least.str(), most.str()));
-      return ByteSize(size.bytes() & ~((std::uint64_t{1} << 20) - 1));  // whole mebibytes
-    } catch (const Error& problem) {
-      if (problem.message().starts_with(file_)) throw;
-      fail(node.mark, problem.message());
-    }
-  }
-
- private:
-  const YamlNode& root_;
-  const std::string& file_;
-};
 
 }  // namespace
 
 Recipe parse_recipe(std::string_view text, const std::string& file) {
   const auto root = parse_yaml(text, file);
-  const Reader reader(root, file);
+  const RecipeReader reader(root, file, known_keys, "a recipe is a mapping with the keys name, suite, ...");
   Recipe recipe;
   recipe.name = reader.text(reader.needed("name"), "a name (lower-case letters, digits, + - .)", package_name);
   recipe.suite = reader.text(reader.needed("suite"), "a Debian suite", suite_name);
@@ -120,16 +35,28 @@ Recipe parse_recipe(std::string_view text, const std::string& file) {
   if (const auto* disk = root.find("disk"))
     recipe.disk = reader.size(*disk, ByteSize::gibibytes(4), ByteSize::gibibytes(1024));
   if (const auto* mask = root.find("mask")) recipe.mask = reader.list(*mask, "a systemd unit", unit_name);
+  if (const auto* layers = root.find("layers")) {
+    recipe.layers = reader.list(*layers, "a layer", is_layer);
+    add_packages_of_layers(recipe);
+  }
+  return recipe;
+}
+
+Recipe with_layers(Recipe recipe, const std::vector<std::string>& layers) {
+  std::set<std::string> all(recipe.layers.begin(), recipe.layers.end());
+  // Sorted, because the name is in the digest and the order that they are named in says nothing.
+  for (const auto& name : std::set<std::string>(layers.begin(), layers.end()))
+    if (all.insert(image_layer(name).name).second) recipe.name += "+" + name;
+  recipe.layers.assign(all.begin(), all.end());
+  add_packages_of_layers(recipe);
   return recipe;
 }
 
 std::string Recipe::canonical() const {
-  return dump_json(Json{{"name", name},
-                        {"suite", suite},
-                        {"kernel", kernel},
-                        {"disk", disk.bytes()},
-                        {"packages", packages},
-                        {"mask", mask}});
+  Json json{{"name", name},         {"suite", suite},       {"kernel", kernel},
+            {"disk", disk.bytes()}, {"packages", packages}, {"mask", mask}};
+  if (!layers.empty()) json["layers"] = layers;
+  return dump_json(json);
 }
 
 std::string_view default_recipe_text() {

@@ -17,10 +17,14 @@ struct Recipe {
   ByteSize disk;                      ///< virtual size of the root disk (sparse): 4 GiB to 1 TiB
   std::vector<std::string> packages;  ///< sorted, unique
   std::vector<std::string> mask;      ///< systemd units that never start; sorted, unique
+  std::vector<std::string> layers;    ///< see `image_layers`; sorted, unique; their packages are among `packages`
 
   /// The same recipe in one fixed spelling: comments, order and layout of the file do not change an image's digest.
   std::string canonical() const;
 };
+
+/// `recipe` and the named layers, in its name, too ("default+containers"). Throws `usage` for a name that is none.
+Recipe with_layers(Recipe recipe, const std::vector<std::string>& layers);
 
 /// Throws `usage` with "file:line:column: reason": unknown keys (with the nearest known one), missing keys, names that
 /// are no package, suite or unit.

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "guest/image/embedded.hpp"
+#include "guest/image/layers.hpp"
 #include "guest/image/modules.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
@@ -97,6 +98,10 @@ void join_group(const fs::path& file, const std::string& group) {
   write_all(fd.get(), result, Deadline::never());
 }
 
+void join(const fs::path& tree, const std::string& group) {
+  for (const auto* file : {"group", "gshadow"}) join_group(inside(tree, fs::path("/etc") / file), group);
+}
+
 void add_agent(const fs::path& tree) {
   const auto etc = inside(tree, "/etc") / "";
   if (read_file(etc / "passwd").find("\nagent:") != std::string::npos)
@@ -106,8 +111,7 @@ void add_agent(const fs::path& tree) {
   add_line(etc / "shadow", "agent:*:19700:0:99999:7:::");
   add_line(etc / "group", fmt::format("agent:x:{}:", agent_gid));
   add_line(etc / "gshadow", "agent:!::");
-  for (const auto* group : {"adm", "sudo", "systemd-journal"})
-    for (const auto* file : {"group", "gshadow"}) join_group(etc / file, group);
+  for (const auto* group : {"adm", "sudo", "systemd-journal"}) join(tree, group);
   add_line(etc / "subuid", "agent:100000:65536");
   add_line(etc / "subgid", "agent:100000:65536");
 
@@ -142,6 +146,27 @@ void set_units(const fs::path& tree, const Recipe& recipe) {
   fs::remove(inside(tree, "/etc/modules-load.d/modules.conf"), ignored);
   put_link(units / "sysinit.target.wants" / "ssh.service", "/etc/systemd/system/ssh.service");
   put_link(units / "sshd.service", "/etc/systemd/system/ssh.service");
+}
+
+/// The folders that say what starts with what.
+std::vector<fs::path> wants_folders(const fs::path& units) {
+  std::vector<fs::path> found;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(units, ignored))
+    if (entry.path().extension() == ".wants" || entry.path().extension() == ".requires") found.push_back(entry.path());
+  return found;
+}
+
+void set_layer(const fs::path& tree, const ImageLayer& layer) {
+  for (const auto& file : layer.files) put_file(inside(tree, file.path), file.mode, file.content);
+  for (const auto& group : layer.groups) join(tree, group);
+  const auto units = inside(tree, "/etc/systemd/system/x").parent_path();
+  std::error_code ignored;
+  for (const auto& folder : wants_folders(units))
+    for (const auto& unit : layer.idle) fs::remove(folder / unit, ignored);
+  for (const auto& unit : layer.wanted)
+    put_link(units / (unit.ends_with(".socket") ? "sockets.target.wants" : "multi-user.target.wants") / unit,
+             "/etc/systemd/system/" + unit);
 }
 
 void set_sources(const fs::path& tree, const std::vector<PackageSource>& sources) {
@@ -195,6 +220,7 @@ void settle_tree(const fs::path& tree, const Recipe& recipe, const std::vector<P
   for (const auto& file : embedded_rootfs()) put_file(inside(tree, file.path), file.mode, file.content);
   add_agent(tree);
   set_units(tree, recipe);
+  for (const auto& name : recipe.layers) set_layer(tree, image_layer(name));
   set_sources(tree, sources);
 }
 

@@ -214,7 +214,7 @@ def test_the_schema_and_the_program_agree(agentvm, home):
     path = home.folder / "checked.yaml"
     samples = {"size": ["2G", "lots", True], "count": [3, "three", -1], "boolean": [True, "yes", 1], "choice": [None, "nosuch"], "name": ["box", "No_Name"],
                "hosts": [["a.example"], "a.example", [1.5, {}]], "paths": [["docs/"], "docs/", [{}]], "image": ["default", ["x"]], "branch": ["main", {}],
-               "host:port": [["a.example:22"], "a.example:22", [1.5, {}]], "presets": [["forges"], "forges", [{}]],
+               "host:port": [["a.example:22"], "a.example:22", [1.5, {}]], "choices": [[], ["nosuch"], "nosuch", [{}]],
                "proxy": ["http://proxy.example:3128/", "environment", "https://proxy.example", "http://me:secret@proxy.example:1", ["x"]],
                "variables": [["API_KEY", "API_*"], ["*"], ["1A"], "API_KEY", [{}]], "NAME=VALUE": [["A=b", "A="], ["A"], ["A B=c"], "A=b", [{}]],
                "levels": ["*:info", ["x"]], "text": ["x", ["x"]]}

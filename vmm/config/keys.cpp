@@ -22,6 +22,8 @@ constexpr ConfigKey keys[] = {
      "What the guest reaches: allowed names through the host, everything, or nothing"},
     {"image", image, "default", "--image", "", widening, "",
      "Name of an image, or the path of a recipe (has a '/' or ends in .yaml)"},
+    {"layers", KeyType::choices, "", "--layers", "", harmless, "containers|hypervisor",
+     "What an image built from a recipe gets besides: podman with Docker's socket, QEMU and libvirt"},
     {"branch", branch, "", "--branch", "", harmless, "",
      "Branch checked out in the guest; unset: the project's current one"},
     {"agent", name, "none", "--agent", "", widening, "",
@@ -63,7 +65,7 @@ constexpr ConfigKey keys[] = {
      widening, "", "What 'agentvm sync --artifacts' brings: paths from the workspace's root, with *, ? and **"},
     {"artifacts.limits.bytes", size, "8G", "", "", widening, "1M|16T", "What one such run may bring, holes included"},
     {"artifacts.limits.files", count, "200000", "", "", widening, "1|10000000", "Files that one such run may find"},
-    {"egress.presets", presets, "model-apis,package-registries,forges", "", "", widening,
+    {"egress.presets", KeyType::choices, "model-apis,package-registries,forges", "", "", widening,
      "model-apis|package-registries|forges",
      "Ready lists of hosts the guest may reach; 'agentvm plan' shows what is in them"},
     {"egress.allow", hosts, "", "", "", widening, "",
@@ -139,8 +141,8 @@ std::string_view to_string(KeyType type) {
       return "host:port";
     case proxy:
       return "proxy";
-    case presets:
-      return "presets";
+    case KeyType::choices:
+      return "choices";
     case globs:
       return "paths";
     case variables:

@@ -88,7 +88,7 @@ std::string type_text(const ConfigKey& key) {
       return "list of `host:port`";
     case KeyType::proxy:
       return "`direct`, `environment`, `http://host:port`";
-    case KeyType::presets:
+    case KeyType::choices:
       return fmt::format("list of {}", choices_text(key));
     case KeyType::globs:
       return "list of path patterns";
@@ -157,7 +157,7 @@ Json key_schema(const ConfigKey& key) {
     case KeyType::choice:
       schema["enum"] = choices_json(key);
       break;
-    case KeyType::presets:
+    case KeyType::choices:
       schema["type"] = "array";
       schema["items"] = {{"enum", choices_json(key)}};
       break;

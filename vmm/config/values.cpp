@@ -195,7 +195,7 @@ Json parse_item(const ConfigKey& key, std::string_view text) {
       return parse_variable(text);
     case KeyType::assignments:
       return parse_assignment(text);
-    case KeyType::presets:
+    case KeyType::choices:
       return parse_choice(key, text);
     default:
       return parse_host(text);
@@ -258,7 +258,7 @@ Json parse_config_text(const ConfigKey& key, std::string_view text) {
       return parse_proxy(text);
     case KeyType::hosts:
     case KeyType::grants:
-    case KeyType::presets:
+    case KeyType::choices:
     case KeyType::variables:
     case KeyType::assignments:
     case KeyType::globs: {

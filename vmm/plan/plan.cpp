@@ -62,6 +62,12 @@ Planned<ImageRef> plan_image(const PlanRequest& request, const Config& config) {
   return {{"", (base / text).lexically_normal()}, origin};
 }
 
+std::vector<std::string> sorted_unique(std::vector<std::string> words) {
+  std::sort(words.begin(), words.end());
+  words.erase(std::unique(words.begin(), words.end()), words.end());
+  return words;
+}
+
 void cut_memory(const PlanRequest& request, Plan& plan) {
   plan.memory_asked = plan.memory.value;
   const auto ceiling = memory_ceiling(request.host);
@@ -159,6 +165,7 @@ Plan resolve_plan(const PlanRequest& request) {
             .workspace = planned(config, "workspace.mode", workspace_mode_from(config.text("workspace.mode"))),
             .network = planned(config, "network", network_mode_from(config.text("network"))),
             .image = plan_image(request, config),
+            .layers = planned(config, "layers", sorted_unique(config.list("layers"))),
             .env_pass = planned(config, "env.pass", config.list("env.pass")),
             .env_set = planned(config, "env.set", config.list("env.set")),
             .env_deny = planned(config, "env.deny", config.list("env.deny")),
@@ -184,6 +191,11 @@ Plan resolve_plan(const PlanRequest& request) {
     plan.warnings.push_back(
         fmt::format("network nat ({}): the guest reaches {}; nothing is refused and nothing is logged",
                     plan.network.origin.str(), network_exposure(NetworkMode::nat)));
+  if (const auto& image = plan.image.value;
+      !plan.layers.value.empty() && image.recipe.empty() && image.name != "default")
+    plan.warnings.push_back(
+        fmt::format("layers ({}) change nothing in image '{}', which is built already: they are for recipes",
+                    plan.layers.origin.str(), image.name));
   cut_memory(request, plan);
   cut_vcpus(request, plan);
   return plan;

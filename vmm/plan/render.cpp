@@ -29,6 +29,7 @@ Json Plan::to_json() const {
   json["network"] = entry(to_string(network.value), network.origin);
   json["image"] = entry(image.value.str(), image.origin);
   json["image"]["kind"] = image.value.recipe.empty() ? "name" : "recipe";
+  json["layers"] = entry(layers.value, layers.origin);
   json["accelerator"] = entry(to_string(accelerator.value), accelerator.origin);
   json["libvirt_uri"] = entry(libvirt_uri.value, libvirt_uri.origin);
   json["persist"] = entry(persist.value, persist.origin);

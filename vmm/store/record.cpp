@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "vmm/base/clock.hpp"
 #include "vmm/base/files.hpp"
@@ -36,6 +37,10 @@ void take_changeable(SandboxRecord& record, const Plan& plan) {
   record.git_identity = plan.git_identity.value;
   record.warnings = plan.warnings;
 }
+
+std::string listed(const std::vector<std::string>& words) {
+  return words.empty() ? "none" : fmt::format("{}", fmt::join(words, ", "));
+}
 }  // namespace
 
 SandboxRecord record_from_plan(const Plan& plan, std::int64_t now) {
@@ -45,6 +50,7 @@ SandboxRecord record_from_plan(const Plan& plan, std::int64_t now) {
   record.branch = plan.branch.value.value_or("");
   record.workspace = plan.workspace.value;
   record.image = plan.image.value.str();
+  record.image_layers = plan.layers.value;
   record.libvirt_uri = plan.libvirt_uri.value;
   take_changeable(record, plan);
   return record;
@@ -60,6 +66,7 @@ void apply_plan(SandboxRecord& record, const Plan& plan) {
   };
   kept("workspace mode", to_string(record.workspace), to_string(plan.workspace.value));
   kept("image", record.image, plan.image.value.str());
+  kept("set of layers", listed(record.image_layers), listed(plan.layers.value));
   // "auto" is whatever the first boot pinned.
   if (plan.libvirt_uri.value != "auto") kept("libvirt uri", record.libvirt_uri, plan.libvirt_uri.value);
 }
@@ -93,6 +100,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["agent_variables"] = record.agent_variables;
   json["agent_credentials"] = record.agent_credentials;
   json["image"] = record.image;
+  json["image_layers"] = record.image_layers;
   json["image_digest"] = record.image_digest;
   json["accelerator_wish"] = to_string(record.accelerator_wish);
   json["accelerator"] = record.accelerator;
@@ -231,6 +239,7 @@ SandboxRecord record_from_json(const Json& json) {
   record.egress_grants = texts("egress_grants");
   record.agent_variables = value_or<std::vector<std::string>>(json, "agent_variables", {});
   record.agent_credentials = value_or<std::vector<std::string>>(json, "agent_credentials", {});
+  record.image_layers = texts("image_layers");
   record.egress_own_allow = texts("egress_own_allow");
   record.egress_own_deny = texts("egress_own_deny");
   record.git_identity = value_or(json, "git_identity", true);

@@ -52,6 +52,7 @@ HelperGuest::HelperGuest(Core& core, CallContext& call, const Spec& spec)
     setting.flags = spec.flags;
     setting.flags.insert({{"name", name_.str()},
                           {"image", std::string(default_image)},
+                          {"layers", ""},
                           {"sync.mode", "manual"},
                           {"workspace.mode", "virtiofs"},
                           {"agent", "none"}});

@@ -49,6 +49,7 @@ Json image_json(const Image& image) {
 
 Json build(Core& core, CallContext& call, const Json& params) {
   auto request = core.image_request(text_or_empty(params, "recipe"));
+  request.layers = value_or<std::vector<std::string>>(params, "layers", {});
   request.mode = value_or<bool>(params, "refresh", false) ? BuildMode::refresh : BuildMode::reuse;
   request.stop = call.cancelled();
   ensure_private_dir(core.paths().data);

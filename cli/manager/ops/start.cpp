@@ -136,14 +136,15 @@ class StartFlow {
       image_ = get_image(core_.paths().images(), current.image_digest);
       return;
     }
-    image_ = wanted_image(current.image);
+    image_ = wanted_image(current.image, current.image_layers);
     core_.store().update(*record_name_, [&](SandboxRecord& r) { r.image_digest = image_->digest; });
     call_.check_cancelled();
   }
 
-  Image wanted_image(const std::string& wanted) {
+  Image wanted_image(const std::string& wanted, const std::vector<std::string>& layers) {
     if (!image_is_recipe(wanted) && wanted != default_image) return get_image(core_.paths().images(), wanted);
     auto request = core_.image_request(wanted);
+    request.layers = layers;
     request.stop = call_.cancelled();
     ensure_private_dir(core_.paths().data);
     return ensure_image(request, call_.progress_function(), Deadline::after(image_limit));
@@ -394,7 +395,10 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
     const bool has_disk = fs::exists(core.store().folder(record.name) / sandbox_files::disk);
     record = core.store().update(record.name, [&](SandboxRecord& r) {
       // Without a disk nothing stands on the image yet: the one that was trusted at the time is not built now.
-      if (!has_disk) r.image = plan.image.value.str();
+      if (!has_disk) {
+        r.image = plan.image.value.str();
+        r.image_layers = plan.layers.value;
+      }
       apply_plan(r, plan);
     });
     for (const auto& warning : record.warnings)

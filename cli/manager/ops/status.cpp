@@ -39,7 +39,7 @@ void add_details(Core& core, const SandboxRecord& record, Json& status) {
   status["libvirt_uri"] = record.libvirt_uri;
   status["agent_variables"] = record.agent_variables;
   status["agent_credentials"] = record.agent_credentials;
-  status["image"] = {{"name", record.image}, {"digest", record.image_digest}};
+  status["image"] = {{"name", record.image}, {"layers", record.image_layers}, {"digest", record.image_digest}};
   status["known_hosts"] = (folder / sandbox_files::known_hosts).string();
   status["identity_file"] = (folder / sandbox_files::client_key).string();
   status["egress"]["presets"] = record.egress_presets;

@@ -43,9 +43,11 @@ env > "$here/env.seen"
 echo "0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded."
 mkdir -p "$tree/usr/lib" "$tree/etc/ssh" "$tree/etc/skel" "$tree/etc/apt/sources.list.d" "$tree/var/log/apt" "$tree/var/lib/dbus" "$tree/tmp" "$tree/run"
 ln -s usr/lib "$tree/lib"
+mkdir -p "$tree/etc/systemd/system/multi-user.target.wants"
+ln -s /lib/systemd/system/libvirtd.service "$tree/etc/systemd/system/multi-user.target.wants/libvirtd.service"
 printf 'root:x:0:0:root:/root:/bin/bash\n' > "$tree/etc/passwd"
 printf 'root:*:1::::::\n' > "$tree/etc/shadow"
-printf 'root:x:0:\nadm:x:4:\nsudo:x:27:other\n' > "$tree/etc/group"
+printf 'root:x:0:\nadm:x:4:\nsudo:x:27:other\nlibvirt:x:120:\n' > "$tree/etc/group"
 printf 'root:*::\nadm:*::\nsudo:*::other\n' > "$tree/etc/gshadow"
 echo canary-host-key > "$tree/etc/ssh/ssh_host_rsa_key"
 echo canary-machine-id > "$tree/etc/machine-id"
@@ -191,6 +193,29 @@ TEST_F(ImageBuild, TheDiskHasTheAgentAndItsSettings) {
   EXPECT_THAT(debugfs(image, "stat /etc/systemd/system/fstrim.timer"), HasSubstr("Fast link dest: \"/dev/null\""));
   EXPECT_THAT(debugfs(image, "cat /etc/apt/sources.list"),
               HasSubstr("deb http://mirror.example/debian bookworm main\n"));
+}
+
+TEST_F(ImageBuild, ALayerBringsItsFilesUnitsAndGroupsAndIsAnotherImage) {
+  const auto plain = build();
+  request_.layers = {"hypervisor", "containers"};
+  const auto image = build();
+  EXPECT_EQ(image.name, "tiny+containers+hypervisor");
+  EXPECT_NE(image.digest, plain.digest);
+  EXPECT_EQ(calls(), 2u);
+  request_.layers = {"containers", "hypervisor"};
+  EXPECT_EQ(ensure_image(request_, no_progress(), soon()).digest, image.digest) << "their order says nothing";
+  EXPECT_EQ(calls(), 2u);
+  const auto packages = read_file(folder_ / "bin/argv.seen");
+  for (const auto* package : {"podman", "qemu-system-x86", "git"}) EXPECT_THAT(packages, HasSubstr(package));
+  EXPECT_THAT(debugfs(image, "cat /etc/group"), HasSubstr("\nlibvirt:x:120:agent\n"));
+  EXPECT_THAT(debugfs(plain, "cat /etc/group"), HasSubstr("\nlibvirt:x:120:\n"));
+  EXPECT_THAT(debugfs(image, "cat /etc/containers/containers.conf"), HasSubstr("allow_host_loopback=true"));
+  EXPECT_THAT(debugfs(image, "stat /usr/local/bin/podman"), HasSubstr("Mode:  0755"));
+  EXPECT_THAT(debugfs(image, "ls -p /etc/systemd/system/multi-user.target.wants"), Not(HasSubstr("libvirtd.service")));
+  EXPECT_THAT(debugfs(plain, "ls -p /etc/systemd/system/multi-user.target.wants"), HasSubstr("libvirtd.service"));
+  EXPECT_THAT(debugfs(image, "ls -p /etc/systemd/system/sockets.target.wants"), HasSubstr("agentvm-podman.socket"));
+  EXPECT_THAT(debugfs(image, "ls -p /etc/systemd/system/multi-user.target.wants"), HasSubstr("agentvm-user.service"));
+  EXPECT_THAT(debugfs(plain, "stat /etc/containers"), Not(HasSubstr("Mode:")));
 }
 
 TEST_F(ImageBuild, NothingOfTheBuildOrItsHostIsInTheDisk) {

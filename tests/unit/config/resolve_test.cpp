@@ -229,6 +229,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"workspace.mode", "disk"},
                                                        {"network", "nat"},
                                                        {"image", "./evil.yaml"},
+                                                       {"layers", "[containers]"},
                                                        {"branch", "dev"},
                                                        {"env.pass", "[API_KEY]"},
                                                        {"env.set", "[A=b]"},

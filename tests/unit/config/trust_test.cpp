@@ -32,8 +32,8 @@ std::pair<std::string, std::string> two_values(const ConfigKey& key) {
       return {"['one.example:22']", "['one.example:22', 'localhost:5432']"};
     case KeyType::variables:
       return {"[API_KEY]", "[API_KEY, OTHER_*]"};
-    case KeyType::presets:
-      return {"[forges]", "[forges, model-apis]"};
+    case KeyType::choices:
+      return {"[" + first + "]", "[" + first + ", " + last + "]"};
     case KeyType::globs:
       return {"['docs/**']", "['**']"};
     case KeyType::image:

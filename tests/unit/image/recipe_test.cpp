@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "guest/image/layers.hpp"
 #include "vmm/base/error.hpp"
+#include "vmm/config.hpp"
 
 namespace agentvm {
 namespace {
@@ -96,6 +98,41 @@ TEST(Recipe, DiskHasBounds) {
   EXPECT_THAT(refusal(small + "disk: 1G\n"), HasSubstr("r.yaml:5:7: 1G is not between 4G and"));
   EXPECT_THAT(refusal(small + "disk: 2000G\n"), HasSubstr("is not between"));
   EXPECT_THAT(refusal(small + "disk: big\n"), AllOf(HasSubstr("r.yaml:5:7: "), HasSubstr("big")));
+}
+
+TEST(Recipe, LayersAddTheirPackagesOfTheSuite) {
+  const auto recipe = parse_recipe(small + "layers: [hypervisor]\n", "r.yaml");
+  EXPECT_EQ(recipe.name, "small") << "it is the recipe's own";
+  EXPECT_THAT(recipe.packages, AllOf(Contains("git"), Contains("qemu-system-x86"), Not(Contains("virtiofsd"))));
+  EXPECT_EQ(parse_recipe(recipe.canonical(), "c").canonical(), recipe.canonical());
+  const auto more = with_layers(recipe, {"hypervisor", "containers"});
+  EXPECT_EQ(more.name, "small+containers");
+  EXPECT_THAT(more.layers, ElementsAre("containers", "hypervisor"));
+  EXPECT_THAT(more.packages, AllOf(Contains("podman"), Contains("qemu-system-x86")));
+  EXPECT_EQ(parse_recipe(more.canonical(), "c").canonical(), more.canonical());
+  auto later = parse_recipe(small, "r.yaml");
+  later.suite = "trixie";
+  EXPECT_THAT(with_layers(later, {"hypervisor"}).packages, Contains("virtiofsd"));
+  EXPECT_EQ(with_layers(parse_recipe(small, "r.yaml"), {}).canonical(), parse_recipe(small, "r.yaml").canonical());
+  EXPECT_THAT(refusal(small + "layers: [hypervizor]\n"), HasSubstr("r.yaml:5:10: 'hypervizor' is not a layer"));
+}
+
+TEST(Layers, AreWhatTheConfigurationOffers) {
+  std::string names;
+  for (const auto& layer : image_layers()) names += (names.empty() ? "" : "|") + layer.name;
+  EXPECT_EQ(find_config_key("layers")->choices, names);
+  for (const auto& layer : image_layers())
+    for (const auto& file : layer.files) {
+      EXPECT_TRUE(file.path.starts_with("/etc/") || file.path.starts_with("/usr/local/")) << file.path;
+      EXPECT_TRUE(file.path.find("..") == std::string_view::npos) << file.path;
+    }
+  try {
+    image_layer("container");
+    ADD_FAILURE() << "found";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::usage);
+    EXPECT_EQ(error.hint(), "--layers containers");
+  }
 }
 
 TEST(Recipe, CanonicalFormIgnoresLayoutAndReadsBack) {

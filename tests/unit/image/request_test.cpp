@@ -60,6 +60,8 @@ TEST_F(Request, WhatDecidesTheResultChangesTheDigest) {
       "a package", [&] { put("recipe.yaml", recipe_ + "mask: [fstrim.timer]\n"); },
       [&] { put("recipe.yaml", recipe_); }, true);
   changed(
+      "a layer", [&] { request_.layers = {"containers"}; }, [&] { request_.layers = {}; }, true);
+  changed(
       "the mirror", [&] { sources("http://other.example/debian"); }, [&] { sources("http://mirror.example/debian"); },
       true);
   changed(

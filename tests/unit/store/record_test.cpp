@@ -158,6 +158,16 @@ TEST(Record, ALaterPlanChangesWhatCanChangeAndTellsTheRest) {
   EXPECT_THAT(record.warnings[1], HasSubstr("agentvm destroy demo"));
 }
 
+TEST(Record, ADiskKeepsItsLayers) {
+  auto record = record_from_plan(plan_with({{"layers", "hypervisor,containers,hypervisor"}}), 1);
+  EXPECT_THAT(record.image_layers, testing::ElementsAre("containers", "hypervisor"));
+  EXPECT_EQ(record_from_json(record_to_json(record)).image_layers, record.image_layers);
+  apply_plan(record, plan_with({{"layers", "containers"}}));
+  EXPECT_EQ(record.image_layers.size(), 2U);
+  ASSERT_EQ(record.warnings.size(), 1U);
+  EXPECT_THAT(record.warnings[0], HasSubstr("set of layers stays containers, hypervisor"));
+}
+
 TEST(Record, AutoIsTheHypervisorThatTheFirstBootPinned) {
   auto record = record_from_plan(plan_with({}), 1);
   record.libvirt_uri = "qemu:///embed?root=/state/libvirt";
