@@ -152,10 +152,15 @@ std::map<std::string, std::string> config_environment();
 
 /// Whether one of `patterns` (of `KeyType::variables`) means the variable `name`.
 bool names_variable(std::span<const std::string> patterns, std::string_view name);
-/// What an agent program gets, from the keys env.pass, env.set and env.deny: of two values the one set counts, and what
-/// is denied nobody gets. `host`: variables of the client, whichever were sent.
+/// What an agent program gets, from the keys env.pass, env.set and env.deny: of several values the one set counts, then
+/// the passed one, and what is denied nobody gets. `host`: variables of the client, whichever were sent; `more`: what
+/// env.commands and env.files say.
 std::map<std::string, std::string> agent_environment(const Config& config,
-                                                     const std::map<std::string, std::string>& host);
+                                                     const std::map<std::string, std::string>& host,
+                                                     const std::map<std::string, std::string>& more);
+/// A .env file: NAME=VALUE lines, with `export` or without, comments, 'raw' and "escaped" values that may go on over
+/// lines. Nothing is expanded. Throws `usage` with "file:line: reason", never with the text.
+std::map<std::string, std::string> parse_dotenv(std::string_view text, const std::string& file);
 
 /// Whether an `image` is the path of a recipe (has a '/' or ends in .yaml or .yml) rather than a name.
 bool image_is_recipe(std::string_view text);

@@ -90,9 +90,9 @@ struct Plan {
   Planned<WorkspaceMode> workspace;
   Planned<NetworkMode> network;
   Planned<ImageRef> image;
-  Planned<std::vector<std::string>> layers;                       ///< of a recipe's image
-  Planned<std::vector<std::string>> env_pass, env_set, env_deny;  ///< see `agent_environment`
-  Planned<std::string> agent;                                     ///< a name, or no_agent
+  Planned<std::vector<std::string>> layers;                                                ///< of a recipe's image
+  Planned<std::vector<std::string>> env_pass, env_set, env_deny, env_files, env_commands;  ///< see `agent_environment`
+  Planned<std::string> agent;                                                              ///< a name, or no_agent
   Planned<bool> credentials_copy;
   Planned<AcceleratorWish> accelerator;
   Planned<std::string> libvirt_uri;

@@ -34,6 +34,7 @@ inline constexpr const char* serial_log = "serial.log";
 inline constexpr const char* serial_log_previous = "serial.log.1";
 inline constexpr const char* egress_journal = "egress.jsonl";  ///< and egress.jsonl.1; see `egress::Journal`
 inline constexpr const char* virtiofsd_log = "virtiofsd.log";
+inline constexpr const char* terminals = "terminals";    ///< folder: what agents' sessions showed at the last stop
 inline constexpr const char* workspace = "workspace";    ///< folder; the clone in virtiofs mode
 inline constexpr const char* domain_xml = "domain.xml";  ///< as last started, for people
 }  // namespace sandbox_files

@@ -117,6 +117,8 @@ std::map<std::string, std::string> manager_environment() {
       "AGENTVM_HOME", "AGENTVM_CONFIG", "AGENTVM_LOG", "HOME", "PATH", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ",
       "TMPDIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "http_proxy",
       "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+      // What the user's own commands (notify, env.commands) find the desktop and the password manager by.
+      "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "GNUPGHOME", "PASSWORD_STORE_DIR",
       // The guest's npm and its certificate store follow the host's.
       "npm_config_registry", "NPM_CONFIG_REGISTRY", "npm_config_cafile", "NODE_EXTRA_CA_CERTS", "ASAN_OPTIONS",
       "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"};

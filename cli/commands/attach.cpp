@@ -19,8 +19,11 @@ int attach(Invocation& run) {
     throw Error(ErrorCode::usage, "--next chooses the sandbox itself", "agentvm help attach");
   auto params = run.params();
   if (next) {
-    params["name"] = require<std::string>(run.call("agents.next", request_params()), "name");
-    run.out.say("attaching to " + text_at(params, "name"));
+    const auto waiting = run.call("agents.next", request_params());
+    params["name"] = require<std::string>(waiting, "name");
+    const auto branch = value_or<std::string>(waiting, "worktree", "");
+    if (!branch.empty()) params["worktree"] = branch;
+    run.out.say("attaching to " + text_at(params, "name") + (branch.empty() ? "" : " on " + clean(branch)));
   }
   if (run.args.given("worktree")) params["worktree"] = run.args.text("worktree");
   params["read_only"] = run.args.enabled("read-only");

@@ -56,7 +56,10 @@ Json without_clocks(Json result) {
   if (!result.is_object()) return result;
   for (auto& sandbox : result["sandboxes"]) {
     sandbox.erase("uptime_seconds");
-    if (sandbox["agent"].is_object()) sandbox["agent"].erase("since_seconds");
+    auto& agent = sandbox["agent"];
+    if (!agent.is_object()) continue;
+    agent.erase("since_seconds");
+    for (auto& worktree : agent["worktrees"]) worktree.erase("since_seconds");
   }
   return result;
 }

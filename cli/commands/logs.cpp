@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include "cli/client/follow_lines.hpp"
@@ -10,6 +13,7 @@
 namespace agentvm::cli {
 namespace {
 
+constexpr const char* kinds[] = {"boot", "manager", "agent"};
 constexpr std::size_t shown_bytes = 2u << 20;  // the logs themselves are bounded below that
 
 int show_file(Invocation& run, const std::string& path, const char* schema) {
@@ -30,7 +34,29 @@ int show_file(Invocation& run, const std::string& path, const char* schema) {
   return 0;
 }
 
+/// The text comes from the guest's terminal, and is cleaned on the way.
+int show_terminal(Invocation& run) {
+  if (run.args.enabled("follow"))
+    throw Error(ErrorCode::usage, "--agent shows the terminal as it is; to follow it, look on",
+                "agentvm attach --read-only");
+  auto params = run.params();
+  if (run.args.given("worktree")) params["worktree"] = run.args.text("worktree");
+  const auto answer = run.call("logs.agent", params);
+  run.show(answer, cleaned_lines(require<std::string>(answer, "text")));
+  if (!run.out.json() && !true_at(answer, "live"))
+    run.out.say(
+        fmt::format("'{}' does not run: this is what its terminal showed when it stopped", text_at(answer, "name")));
+  return 0;
+}
+
 int logs(Invocation& run) {
+  const auto chosen =
+      std::count_if(std::begin(kinds), std::end(kinds), [&](auto* each) { return run.args.enabled(each); });
+  if (chosen > 1)
+    throw Error(ErrorCode::usage, "--boot, --manager and --agent exclude each other", "agentvm help logs");
+  if (run.args.given("worktree") && !run.args.enabled("agent"))
+    throw Error(ErrorCode::usage, "--worktree goes with --agent: the others know no work trees", "agentvm help logs");
+  if (run.args.enabled("agent")) return show_terminal(run);
   if (run.args.enabled("manager")) {
     if (run.args.positional(0))
       throw Error(ErrorCode::usage, "--manager and NAME exclude each other", "agentvm help logs");
@@ -51,10 +77,12 @@ int show_manager_log(Invocation& run) {
 CommandSpec logs_command() {
   return {.name = "logs",
           .group = "Everyday",
-          .summary = "Show what the guest printed on its console, or the manager's log",
+          .summary = "Show what the guest printed on its console, what its agent shows, or the manager's log",
           .arguments = {sandbox_argument()},
           .options = {{.name = "follow", .letter = 'f', .help = "Go on as it grows, until Ctrl-C"},
                       {.name = "boot", .help = "The guest's console (the default)"},
+                      {.name = "agent", .help = "What the agent's terminal shows, or showed when the sandbox stopped"},
+                      {.name = "worktree", .value = "BRANCH", .help = "With --agent: the terminal of this work tree"},
                       {.name = "manager", .help = "The manager's own log"},
                       json_option()},
           .run = logs};

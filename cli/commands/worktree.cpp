@@ -19,6 +19,7 @@ Json branch_params(Invocation& run) {
 int add(Invocation& run) {
   auto params = branch_params(run);
   params["create"] = run.args.enabled("create");
+  params["task"] = run.args.trailing;
   const auto result = run.call("worktree.add", params);
   run.show(result, text_at(result, "path") + "\n");
   if (!run.out.json())
@@ -65,13 +66,16 @@ std::vector<CommandSpec> worktree_commands() {
   auto add_spec = make("add", "Check out another branch beside /workspace", add);
   add_spec.description =
       "The work tree is a folder below /workspace/.worktrees in the guest, with a terminal session of its own: several "
-      "agents can work on several branches at once. Commits come home with 'agentvm sync --branch BRANCH'.";
+      "agents can work on several branches at once. A sandbox that was started with an agent starts one there, too; "
+      "words after -- are its first task. Commits come home with 'agentvm sync --branch BRANCH'.";
   add_spec.arguments = {branch, sandbox_argument()};
   add_spec.options.insert(
       add_spec.options.begin(),
       {.name = "create", .letter = 'c', .help = "Make the branch, from the sandbox's current commit"});
   add_spec.examples = {{"agentvm worktree add feature/login --create", "a new branch with a folder and a session"},
-                       {"agentvm exec --worktree feature/login -- make test", "run something there"}};
+                       {"agentvm exec --worktree feature/login -- make test", "run something there"},
+                       {"agentvm worktree add fix/parser --create -- fix the parser", "an agent at work there"}};
+  add_spec.trailing = {"TASK", false};
   auto list_spec = make("list", "Show the work trees of a sandbox, and what is only in them", list);
   list_spec.arguments = {sandbox_argument()};
   auto remove_spec = make("remove", "Remove a work tree; its branch stays", remove);

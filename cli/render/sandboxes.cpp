@@ -61,16 +61,38 @@ std::string nested_text(const Json& status) {
   return "yes, but it does not work: " + text_at(tried, "reason");
 }
 
-/// "claude waiting 3m": who, what it does, since when.
+/// "waiting 3m", "ended (1) 3m"; empty when that is not known.
+std::string session_text(const Json& session) {
+  auto text = text_at(session, "state", "");
+  if (text.empty()) return "";
+  if (text == "ended") text += fmt::format(" ({})", number_at(session, "exit_code"));
+  return text + " " + duration(number_at(session, "since_seconds"));
+}
+
+/// "claude waiting 3m": who, what it does, since when; then the work trees where a human is wanted.
 Table::Cell agent_cell(const Json& agent) {
-  const auto name = text_at(agent, "name", "");
-  if (name.empty()) return {"-"};
+  auto text = text_at(agent, "name", "");
+  if (text.empty()) return {"-"};
   const auto state = text_at(agent, "state", "");
-  if (state.empty()) return {name};
-  auto text = name + " " + state;
-  if (state == "ended") text += fmt::format(" ({})", number_at(agent, "exit_code"));
-  text += " " + duration(number_at(agent, "since_seconds"));
-  return {text, state == "waiting" || state == "gone" ? Tone::warning : state == "working" ? Tone::good : Tone::strong};
+  auto tone = state == "waiting" || state == "gone" ? Tone::warning
+              : state == "ended"                    ? Tone::strong
+              : state == "working"                  ? Tone::good
+                                                    : Tone::plain;
+  if (!state.empty()) text += " " + session_text(agent);
+  for (const auto& worktree : list_at(agent, "worktrees")) {
+    const auto there = text_at(worktree, "state", "");
+    if (there != "waiting" && there != "ended") continue;
+    text += fmt::format(", {} {}", text_at(worktree, "branch"), session_text(worktree));
+    tone = Tone::warning;
+  }
+  return {text, tone};
+}
+
+/// Of the agent in a work tree.
+std::string worktree_agent_text(const Json& status, const std::string& branch) {
+  for (const auto& worktree : list_at(object_at(status, "agent"), "worktrees"))
+    if (text_at(worktree, "branch") == branch) return ", agent " + session_text(worktree);
+  return "";
 }
 
 }  // namespace
@@ -103,7 +125,8 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
                             text_at(port, "process"), true_at(port, "primary") ? "  (primary)" : ""));
   if (const auto& sync = object_at(status, "sync"); !sync.empty()) add("Sync", sync_text(sync));
   for (const auto& worktree : list_at(status, "worktrees"))
-    add("Worktree", fmt::format("{} at {}{}", text_at(worktree, "branch"), text_at(worktree, "path"),
+    add("Worktree", fmt::format("{} at {}{}{}", text_at(worktree, "branch"), text_at(worktree, "path"),
+                                worktree_agent_text(status, text_at(worktree, "branch")),
                                 number_at(worktree, "pending_commits") > 0
                                     ? ", " + counted(number_at(worktree, "pending_commits"), "commit") + " pending"
                                     : ""));

@@ -87,6 +87,7 @@ def test_it_is_installed_and_at_work_in_the_session(agentvm, home, repository):
     terminal.sendline("yes, go on")
     terminal.expect_exact("heard:yes, go on:")
     terminal.expect_exact("scripted ended with status 3")
+    assert "heard:yes, go on:" in agentvm.text("logs", NAME, "--agent")
     terminal.sendline("echo shell=$((6*7))")
     terminal.expect_exact("shell=42")
     terminal.send("\x02d")
@@ -106,6 +107,9 @@ def test_who_waits_is_listed_told_and_next(agentvm, home, repository):
     stream = None
     try:
         agentvm.run("stop", NAME)
+        kept = agentvm.run("logs", NAME, "--agent")
+        assert b"shell=42" in kept.stdout and b"when it stopped" in kept.stderr
+        agentvm.run("logs", NAME, "--agent", "--worktree", "none", code=1)
         agentvm.run("attach", "--next", code=64)  # no terminal
         assert b"no agent waits" in agentvm.spawn("attach", "--next").read()
         with streamed.open("w") as target:
@@ -162,25 +166,30 @@ def test_the_layer_is_read_only_and_is_built_once(agentvm, home, repository):
 def test_variables_reach_the_program_and_nothing_else(agentvm, home, repository):
     config = home.folder / "config" / "agentvm" / "config.yaml"
     before = config.read_text()
-    config.write_text(before + "env: {pass: [SCRIPTED_*, OTHER_KEY], deny: [SCRIPTED_DENIED]}\n")
+    config.write_text(before + "env: {pass: [SCRIPTED_*, OTHER_KEY], deny: [SCRIPTED_DENIED], files: [.env]}\n")
     canary = "canary-5f1c0b7e-and-more"
+    (repository / ".git" / "info" / "exclude").write_text("/.env\n")
+    (repository / ".env").write_text(f"# local\nexport FROM_FILE='{canary} of a file'\nSCRIPTED_DENIED={canary}-denied\nSCRIPTED_KEY=weaker\n")
     own = {"SCRIPTED_KEY": canary, "SCRIPTED_DENIED": canary + "-denied", "UNNAMED_KEY": canary + "-unnamed"}
     try:
         agentvm.run("stop", NAME)
         agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300, env=own)
-        assert agentvm.json("status", NAME, "--verbose")["agent_variables"] == ["SCRIPTED_KEY"]
+        assert agentvm.json("status", NAME, "--verbose")["agent_variables"] == ["FROM_FILE", "SCRIPTED_KEY"]
         agentvm.exec(NAME, "sh", "-c", "printf '#!/bin/sh\\nenv\\n' >/tmp/show && chmod 755 /tmp/show && sudo umount -l /opt/agentvm/scripted && "
                      "sudo mkdir -p /opt/agentvm/scripted/bin && sudo cp /tmp/show /opt/agentvm/scripted/bin/scripted")
         seen = agentvm.exec(NAME, "scripted").splitlines()
         assert f"SCRIPTED_KEY={canary}" in seen and not [line for line in seen if "denied" in line or "unnamed" in line]
+        assert f"FROM_FILE={canary} of a file" in seen
         assert canary not in agentvm.exec(NAME, "env")
+        agentvm.run("exec", NAME, "--", "test", "-e", "/workspace/.env", code=1)
         assert agentvm.exec(NAME, "stat", "-c", "%U %a", "/run/agentvm/agent.env").split() == ["agent", "600"]
         assert agentvm.exec(NAME, "findmnt", "-no", "FSTYPE", "-T", "/run/agentvm/agent.env").strip() == "tmpfs"
         found = subprocess.run(["grep", "-rlaF", canary, str(home.state), str(home.folder / "run"), str(home.folder / "config")],
                                stdout=subprocess.PIPE, check=False, text=True).stdout.split()
         assert found == [], "records, logs, XML, keys, and the disk"
+        (repository / ".env").unlink()
         agentvm.run("stop", NAME)
-        agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
+        assert b"env.files: .env: No such file" in agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300).stderr
         assert agentvm.exec(NAME, "cat", "/run/agentvm/agent.env") == ""
     finally:
         config.write_text(before)
@@ -216,6 +225,37 @@ def test_a_login_is_lent_in_memory(agentvm, home, repository):
         assert agentvm.json("status", NAME, "--verbose")["agent_credentials"] == []
     finally:
         config.write_text(before)
+
+
+def test_each_work_tree_has_one(agentvm, home, repository):
+    def there():
+        return {each["branch"]: each for each in state(agentvm)["worktrees"]}
+
+    assert state(agentvm)["worktrees"] == []
+    agentvm.run("worktree", "add", "fix/two", NAME, "--create", "--", "mend", "the second")
+    harness.eventually(lambda: there().get("fix/two", {}).get("state") == "waiting", 60, "its agent waits, too")
+    assert agentvm.exec(NAME, "git", "log", "-1", "--format=%s", "fix/two") == "mend the second\n"
+    assert re.search(r"Worktree +fix/two at \S+.*, agent waiting \d+s", agentvm.text("status", NAME))
+    assert re.search(r"scripted .*, fix/two waiting \d+s", agentvm.text("list"))
+    main = agentvm.spawn("attach", NAME, size=(40, 120))
+    main.expect_exact("\x1b")
+    terminal = agentvm.spawn("attach", "--next", size=(40, 120))
+    terminal.expect_exact(f"attaching to {NAME} on fix/two")
+    terminal.expect_exact("your answer: ")
+    terminal.sendline("done")
+    terminal.expect_exact("ended with status 3")
+    terminal.sendline("exit")
+    assert harness.exit_status(terminal) == 0
+    harness.eventually(lambda: there()["fix/two"]["state"] in ("ended", "gone"), 30, "it is told that it ended")
+    # Whoever attaches where no session is finds the agent at work in a new one.
+    terminal = agentvm.spawn("attach", NAME, "--worktree", "fix/two", size=(40, 120))
+    terminal.expect_exact("your answer: ")
+    terminal.send("\x02d")
+    assert harness.exit_status(terminal) == 0
+    main.send("\x02d")
+    assert harness.exit_status(main) == 0
+    agentvm.run("worktree", "remove", "fix/two", NAME, "--force")
+    assert state(agentvm)["worktrees"] == []
 
 
 def test_run_gives_it_one_task(agentvm, repository):

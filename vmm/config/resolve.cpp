@@ -257,7 +257,8 @@ bool names_variable(std::span<const std::string> patterns, std::string_view name
 }
 
 std::map<std::string, std::string> agent_environment(const Config& config,
-                                                     const std::map<std::string, std::string>& host) {
+                                                     const std::map<std::string, std::string>& host,
+                                                     const std::map<std::string, std::string>& more) {
   std::map<std::string, std::string> environment;
   const auto denied = config.list("env.deny"), passed = config.list("env.pass");
   for (const auto& assignment : config.list("env.set")) {
@@ -267,6 +268,7 @@ std::map<std::string, std::string> agent_environment(const Config& config,
   }
   for (const auto& [name, value] : host)
     if (names_variable(passed, name)) environment.emplace(name, value);
+  environment.insert(more.begin(), more.end());
   std::erase_if(environment, [&](const auto& entry) { return names_variable(denied, entry.first); });
   return environment;
 }

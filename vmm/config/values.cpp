@@ -156,14 +156,8 @@ std::string parse_glob(std::string_view text) {
   return std::string(text);
 }
 
-bool is_variable(std::string_view text) {
-  constexpr std::size_t limit = 256;
-  if (text.empty() || text.size() > limit || (text[0] >= '0' && text[0] <= '9')) return false;
-  return std::all_of(text.begin(), text.end(), [](char c) { return is_alnum(c) || c == '_'; });
-}
-
 std::string parse_variable(std::string_view text) {
-  if (!is_variable(text.ends_with('*') ? text.substr(0, text.size() - 1) : text))
+  if (!is_variable_name(text.ends_with('*') ? text.substr(0, text.size() - 1) : text))
     refuse(text, "the name of a variable, such as API_KEY or API_*");
   return std::string(text);
 }
@@ -171,7 +165,7 @@ std::string parse_variable(std::string_view text) {
 std::string parse_assignment(std::string_view text) {
   constexpr std::size_t limit = 64u << 10;
   const auto equals = std::min(text.find('='), text.size());
-  if (equals == text.size() || !is_variable(text.substr(0, equals)) || text.size() > limit ||
+  if (equals == text.size() || !is_variable_name(text.substr(0, equals)) || text.size() > limit ||
       text.find('\0') != text.npos)
     refuse(text.substr(0, equals), "NAME=VALUE");  // the value may be nobody's business
   return std::string(text);
@@ -231,6 +225,12 @@ Json parse_levels(std::string_view text) {
 }
 
 }  // namespace
+
+bool is_variable_name(std::string_view text) {
+  constexpr std::size_t limit = 256;
+  if (text.empty() || text.size() > limit || (text[0] >= '0' && text[0] <= '9')) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) { return is_alnum(c) || c == '_'; });
+}
 
 bool image_is_recipe(std::string_view text) {
   return text.find('/') != text.npos || text.ends_with(".yaml") || text.ends_with(".yml");

@@ -9,6 +9,8 @@ namespace agentvm {
 
 /// Throws `usage` with the reason alone ("'x' is not a whole number: ..."); the caller knows where it stands. Foreign
 /// text is quoted cleaned.
+/// Letters, digits and '_', no digit first; 256 bytes at most.
+bool is_variable_name(std::string_view text);
 Json parse_config_text(const ConfigKey& key, std::string_view text);
 /// As above, for a value in a file; the error has no location either.
 Json parse_config_node(const ConfigKey& key, const YamlNode& node);

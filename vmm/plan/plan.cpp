@@ -169,6 +169,8 @@ Plan resolve_plan(const PlanRequest& request) {
             .env_pass = planned(config, "env.pass", config.list("env.pass")),
             .env_set = planned(config, "env.set", config.list("env.set")),
             .env_deny = planned(config, "env.deny", config.list("env.deny")),
+            .env_files = planned(config, "env.files", config.list("env.files")),
+            .env_commands = planned(config, "env.commands", config.list("env.commands")),
             .agent = planned(config, "agent", config.text("agent")),
             .credentials_copy = planned(config, "credentials.copy", config.enabled("credentials.copy")),
             .accelerator = planned(config, "accelerator", accelerator_wish_from(config.text("accelerator"))),

@@ -24,6 +24,8 @@ Json Plan::to_json() const {
   json["env_pass"] = entry(env_pass.value, env_pass.origin);
   json["env_set"] = entry(env_set.value, env_set.origin);
   json["env_deny"] = entry(env_deny.value, env_deny.origin);
+  json["env_files"] = entry(env_files.value, env_files.origin);
+  json["env_commands"] = entry(env_commands.value, env_commands.origin);
   json["agent"] = entry(agent.value, agent.origin);
   json["credentials_copy"] = entry(credentials_copy.value, credentials_copy.origin);
   json["network"] = entry(to_string(network.value), network.origin);

@@ -4,6 +4,7 @@
 
 #include "cli/manager/ops/agent_layers.hpp"
 #include "cli/manager/ops/sessions.hpp"
+#include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/text.hpp"
 
@@ -23,6 +24,17 @@ void run_script(guest::Control& control, const guest::AgentDefinition& agent, co
   // As input, because the words of a program have a limit that settings can pass.
   const auto result = control.exec({.argv = {"sh", "-s"}, .user = user, .input = script}, deadline);
   if (!result.ok()) refuse(agent, result.err);
+}
+
+Json session_json(Core& core, const SandboxRecord& record, const std::string& name) {
+  Json json{{"state", nullptr}, {"exit_code", nullptr}, {"since", nullptr}, {"since_seconds", nullptr}};
+  const auto session = core.agents().session(record.name, name);
+  if (record.state != SandboxState::running || session.state.empty()) return json;
+  json["state"] = session.state;
+  if (session.state == "ended") json["exit_code"] = session.code;
+  json["since"] = format_time(session.since);
+  json["since_seconds"] = std::max<std::int64_t>(0, system_clock().unix_seconds() - session.since);
+  return json;
 }
 
 }  // namespace
@@ -48,13 +60,12 @@ void lend_credentials(LiveSandbox& live, const guest::AgentDefinition& agent, co
   run_script(*control, agent, guest::credentials_script(agent, lent), "agent", deadline);
 }
 
-void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::AgentDefinition& agent,
+void begin_session(LiveSandbox& live, const TerminalSession& session, const guest::AgentDefinition& agent,
                    const std::vector<std::string>& task, Deadline deadline) {
   guest::ExecSpec spec;
-  spec.workdir = "/workspace";
-  spec.argv = {"tmux", "-u",         "new-session", "-d",    "-s", session_name(record),
-               "-c",   "/workspace", "-x",          columns, "-y", rows};
-  for (auto& word : guest::session_command(agent, session_name(record), task)) spec.argv.push_back(std::move(word));
+  spec.workdir = session.folder;
+  spec.argv = {"tmux", "-u", "new-session", "-d", "-s", session.name, "-c", session.folder, "-x", columns, "-y", rows};
+  for (auto& word : guest::session_command(agent, session.name, task)) spec.argv.push_back(std::move(word));
   const auto process = live.session(Session::control, deadline)->exec(spec, deadline);
   const auto status = process->wait(deadline);
   if (status && status->shell_code() == 0) return;
@@ -66,8 +77,7 @@ void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::
 
 Json agent_status(Core& core, const SandboxRecord& record) {
   if (record.agent == no_agent) return nullptr;
-  Json status{{"name", record.agent}, {"title", record.agent}, {"version", nullptr},      {"state", nullptr},
-              {"exit_code", nullptr}, {"since", nullptr},      {"since_seconds", nullptr}};
+  Json status{{"name", record.agent}, {"title", record.agent}, {"version", nullptr}};
   try {
     const auto agent = agent_of(core, record);
     status["title"] = agent->title;
@@ -75,12 +85,15 @@ Json agent_status(Core& core, const SandboxRecord& record) {
   } catch (const Error&) {
     // Its definition is gone; what was started from it goes on.
   }
-  const auto session = core.agents().session(record.name);
-  if (record.state != SandboxState::running || session.state.empty()) return status;
-  status["state"] = session.state;
-  if (session.state == "ended") status["exit_code"] = session.code;
-  status["since"] = format_time(session.since);
-  status["since_seconds"] = std::max<std::int64_t>(0, system_clock().unix_seconds() - session.since);
+  status.update(session_json(core, record, session_name(record)));
+  status["worktrees"] = Json::array();
+  for (const auto& worktree : record.worktrees) {
+    if (worktree.branch.empty()) continue;
+    auto session = session_json(core, record, worktree_session(record, worktree.branch));
+    if (session["state"].is_null()) continue;
+    session["branch"] = clean_guest_text(worktree.branch);
+    status["worktrees"].push_back(std::move(session));
+  }
   return status;
 }
 

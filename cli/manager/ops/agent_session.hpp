@@ -18,13 +18,17 @@ void set_up_agent(LiveSandbox& live, const guest::AgentDefinition& agent,
 void lend_credentials(LiveSandbox& live, const guest::AgentDefinition& agent, const std::vector<guest::AgentFile>& lent,
                       Deadline deadline);
 
-/// Begins the sandbox's terminal session with the agent in it, unless there is one. Throws with the guest's words.
-void begin_session(LiveSandbox& live, const SandboxRecord& record, const guest::AgentDefinition& agent,
+struct TerminalSession {
+  std::string name, folder;
+};
+/// Begins a terminal session with the agent in it, unless there is one. Throws with the guest's words.
+void begin_session(LiveSandbox& live, const TerminalSession& session, const guest::AgentDefinition& agent,
                    const std::vector<std::string>& task, Deadline deadline);
 
-/// {name, title, version, state, exit_code, since, since_seconds}, null for `no_agent`. `state`: "working" (its
-/// terminal changed within the last seconds), "waiting" (it did not), "ended", "gone" (its session is), or null while
-/// that is not known. Asks nobody; never throws.
+/// {name, title, version, state, exit_code, since, since_seconds, worktrees}, null for `no_agent`. `state`: "working"
+/// (its terminal changed within the last seconds), "waiting" (it did not), "ended", "gone" (its session is), or null
+/// while that is not known. `worktrees`: [{branch, state, exit_code, since, since_seconds}] of those where one was
+/// begun. Asks nobody; never throws.
 Json agent_status(Core& core, const SandboxRecord& record);
 
 }  // namespace agentvm::manager

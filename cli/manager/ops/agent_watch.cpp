@@ -15,14 +15,13 @@ AgentWatch::~AgentWatch() {
   stop();
 }
 
-void AgentWatch::watch(const SandboxName& name, const std::string& session, std::shared_ptr<guest::Control> control) {
+void AgentWatch::watch(const SandboxName& name, std::shared_ptr<guest::Control> control) {
   unwatch(name);
   if (!control) return;
   const std::lock_guard lock(shared_->mutex);
   if (stopped_) return;
-  watches_[name.str()] = std::jthread([this, name, session, control = std::move(control)](const std::stop_token& stop) {
-    follow(stop, name, session, *control);
-  });
+  watches_[name.str()] = std::jthread(
+      [this, name, control = std::move(control)](const std::stop_token& stop) { follow(stop, name, *control); });
 }
 
 void AgentWatch::unwatch(const SandboxName& name) {
@@ -36,14 +35,14 @@ void AgentWatch::unwatch(const SandboxName& name) {
   }
   ending = {};  // joined outside the lock, and before what it may still set is forgotten
   const std::lock_guard lock(shared_->mutex);
-  if (const auto found = shared_->sessions.find(name.str()); found != shared_->sessions.end()) {
-    found->second.state.clear();
-    found->second.since = 0;
+  for (auto& [key, session] : shared_->sessions) {
+    if (key.first != name.str()) continue;
+    session.state.clear();
+    session.since = 0;
   }
 }
 
-void AgentWatch::follow(const std::stop_token& stop, const SandboxName& name, const std::string& session,
-                        guest::Control& control) {
+void AgentWatch::follow(const std::stop_token& stop, const SandboxName& name, guest::Control& control) {
   std::string token;
   follow_news(stop, control, "agent of " + name.str(), [&] {
     auto told = control.sessions(token, patience, stop, Deadline::after(answer_limit));
@@ -51,7 +50,7 @@ void AgentWatch::follow(const std::stop_token& stop, const SandboxName& name, co
     const bool news = !token.empty();
     token = std::move(told.token);
     for (const auto& each : told.sessions)
-      if (each.name == session) set(name, each, news);
+      if (known_(name, each.name)) set(name, each, news);
   });
 }
 
@@ -59,32 +58,33 @@ void AgentWatch::set(const SandboxName& name, const guest::GuestSession& told, b
   Session now;
   {
     const std::lock_guard lock(shared_->mutex);
-    auto& session = shared_->sessions[name.str()];
+    auto& session = shared_->sessions[{name.str(), told.name}];
     if (session.state == told.state && session.code == told.code) return;
     session.state = told.state;
     session.code = told.code;
     session.since = system_clock().unix_seconds();
     if (!news || !session.wants_human() || session.spectators > 0) return;
-    while (!session.told.empty() && session.since - session.told.front() >= minute_seconds) session.told.pop_front();
-    if (session.told.size() >= calls_a_minute) return;
-    session.told.push_back(session.since);
+    auto& calls = shared_->calls[name.str()];
+    while (!calls.empty() && session.since - calls.front() >= minute_seconds) calls.pop_front();
+    if (calls.size() >= calls_a_minute) return;
+    calls.push_back(session.since);
     now = session;
   }
-  wanted_(name, now);
+  wanted_(name, told.name, now);
 }
 
-AgentWatch::Session AgentWatch::session(const SandboxName& name) const {
+AgentWatch::Session AgentWatch::session(const SandboxName& name, const std::string& session) const {
   const std::lock_guard lock(shared_->mutex);
-  const auto found = shared_->sessions.find(name.str());
+  const auto found = shared_->sessions.find({name.str(), session});
   return found == shared_->sessions.end() ? Session{} : found->second;
 }
 
-std::shared_ptr<void> AgentWatch::look(const SandboxName& name) {
-  const auto change = [name = name.str()](Shared& shared, int by) {
+std::shared_ptr<void> AgentWatch::look(const SandboxName& name, const std::string& session) {
+  const auto change = [key = Key(name.str(), session)](Shared& shared, int by) {
     const std::lock_guard lock(shared.mutex);
-    auto& session = shared.sessions[name];
-    session.spectators += static_cast<unsigned>(by);
-    session.seen = system_clock().unix_seconds();
+    auto& seen = shared.sessions[key];
+    seen.spectators += static_cast<unsigned>(by);
+    seen.seen = system_clock().unix_seconds();
   };
   change(*shared_, 1);
   return {nullptr, [change, weak = std::weak_ptr(shared_)](void*) {
@@ -92,19 +92,20 @@ std::shared_ptr<void> AgentWatch::look(const SandboxName& name) {
           }};
 }
 
-std::optional<SandboxName> AgentWatch::next() const {
+std::optional<std::pair<SandboxName, std::string>> AgentWatch::next() const {
   const std::lock_guard lock(shared_->mutex);
-  const std::string* best = nullptr;
+  const Key* best = nullptr;
   std::pair<std::int64_t, std::int64_t> least;
-  for (const auto& [name, session] : shared_->sessions) {
+  for (const auto& [key, session] : shared_->sessions) {
     if (!session.wants_human() || session.spectators > 0) continue;
     // What nobody has seen yet comes first.
     const std::pair order(session.seen >= session.since ? session.seen : 0, session.since);
     if (best && least <= order) continue;
-    best = &name;
+    best = &key;
     least = order;
   }
-  return best ? std::optional(SandboxName::parse(*best)) : std::nullopt;
+  if (!best) return std::nullopt;
+  return std::pair(SandboxName::parse(best->first), best->second);
 }
 
 void AgentWatch::stop() {

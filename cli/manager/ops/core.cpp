@@ -8,6 +8,7 @@
 #include "cli/manager/ops/running.hpp"
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/sync_op.hpp"
+#include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/libvirt/libvirt_hypervisor.hpp"
 
@@ -35,7 +36,13 @@ Core::Core(Paths paths)
   front_ = std::make_unique<Front>(
       paths_, [this](const SandboxName& name) { return live(name); }, janitor_);
   agents_ = std::make_unique<AgentWatch>(
-      [this](const SandboxName& name, const AgentWatch::Session& session) { notify_user(*this, name, session); });
+      [this](const SandboxName& name, const std::string& session) {
+        const auto record = store_.find(name);
+        return record && session_branch(*record, session).has_value();
+      },
+      [this](const SandboxName& name, const std::string& session, const AgentWatch::Session& now) {
+        notify_user(*this, name, session, now);
+      });
   syncs_ = std::make_unique<SyncWatch>(sync_hooks(*this));
   try {
     store_.sweep();
@@ -130,7 +137,7 @@ void Core::follow_guest(const SandboxName& name) {
   front_->watch(name, control);
   syncs_->watch(name, sync_watch_settings(*this, name), control);
   const auto record = store_.find(name);
-  if (record && record->agent != no_agent) agents_->watch(name, session_name(*record), control);
+  if (record && record->agent != no_agent) agents_->watch(name, control);
 }
 
 void Core::leave_guest(const SandboxName& name) {

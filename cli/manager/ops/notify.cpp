@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/process.hpp"
+#include "vmm/base/text.hpp"
 
 namespace agentvm::manager {
 namespace {
@@ -21,7 +23,7 @@ std::map<std::string, std::string> own_environment() {
   return all;
 }
 
-void run_command(Core& core, const SandboxName& name, const AgentWatch::Session& session) {
+void run_command(Core& core, const SandboxName& name, const std::string& session, const AgentWatch::Session& now) {
   const auto command = core.user_config().text("notify");
   const auto record = core.store().find(name);
   if (command.empty() || !record) return;
@@ -32,11 +34,14 @@ void run_command(Core& core, const SandboxName& name, const AgentWatch::Session&
   env["AGENTVM_SANDBOX"] = name.str();
   env["AGENTVM_PROJECT"] = record->project.string();
   env["AGENTVM_AGENT"] = record->agent;
-  env["AGENTVM_EVENT"] = session.state;
-  env["AGENTVM_MESSAGE"] = fmt::format("{} waits for you in '{}'", record->agent, name.str());
-  if (session.state == "ended") {
-    env["AGENTVM_EXIT_CODE"] = std::to_string(session.code);
-    env["AGENTVM_MESSAGE"] = fmt::format("{} ended with status {} in '{}'", record->agent, session.code, name.str());
+  env["AGENTVM_EVENT"] = now.state;
+  const auto branch = clean_guest_text(session_branch(*record, session).value_or(""), Newlines::escape, 200);
+  const auto where = fmt::format("in '{}'{}", name.str(), branch.empty() ? "" : " on " + branch);
+  if (!branch.empty()) env["AGENTVM_WORKTREE"] = branch;
+  env["AGENTVM_MESSAGE"] = fmt::format("{} waits for you {}", record->agent, where);
+  if (now.state == "ended") {
+    env["AGENTVM_EXIT_CODE"] = std::to_string(now.code);
+    env["AGENTVM_MESSAGE"] = fmt::format("{} ended with status {} {}", record->agent, now.code, where);
   }
   spec.env = std::move(env);
   const auto result = run(spec, Deadline::after(command_limit));
@@ -47,10 +52,10 @@ void run_command(Core& core, const SandboxName& name, const AgentWatch::Session&
 
 }  // namespace
 
-void notify_user(Core& core, const SandboxName& name, const AgentWatch::Session& session) {
-  core.janitor().post("notify " + name.str(), [&core, name, session] {
+void notify_user(Core& core, const SandboxName& name, const std::string& session, const AgentWatch::Session& now) {
+  core.janitor().post("notify " + name.str(), [&core, name, session, now] {
     try {
-      run_command(core, name, session);
+      run_command(core, name, session, now);
     } catch (const Error& error) {
       log::warn("notify", "{}: {}", name.str(), error.what());
     }

@@ -19,6 +19,7 @@
 #include "cli/manager/ops/stop_op.hpp"
 #include "cli/manager/ops/suspend.hpp"
 #include "cli/manager/ops/sync_op.hpp"
+#include "cli/manager/ops/terminals.hpp"
 #include "cli/manager/ops/trust.hpp"
 #include "cli/manager/ops/wip_ops.hpp"
 #include "cli/manager/ops/worktrees.hpp"
@@ -145,9 +146,11 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
     return list_ports(*core, running_sandbox(*core, params).first);
   });
   service.add("agents.next", Lane::quick, [core](CallContext&, const Json&) {
-    const auto name = core->agents().next();
-    if (!name) throw Error(ErrorCode::not_found, "no agent waits for you", "agentvm list");
-    return Json{{"name", name->str()}};
+    const auto next = core->agents().next();
+    if (!next) throw Error(ErrorCode::not_found, "no agent waits for you", "agentvm list");
+    const auto& [name, session] = *next;
+    const auto branch = session_branch(core->store().get(name), session).value_or("");
+    return Json{{"name", name.str()}, {"worktree", branch}};
   });
   service.add("list", Lane::quick, [core](CallContext&, const Json& params) {
     return list_sandboxes(*core, text_or_empty(params, "state"));
@@ -155,6 +158,7 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
   service.add("ssh-config", Lane::quick,
               [core](CallContext&, const Json& params) { return ssh_config(*core, params); });
   service.add("logs", Lane::quick, [core](CallContext&, const Json& params) { return logs(*core, params); });
+  service.add("logs.agent", Lane::work, [core](CallContext&, const Json& params) { return agent_log(*core, params); });
   service.add("plan", Lane::work, [core](CallContext&, const Json& params) { return plan_json(*core, params); });
   service.add("config.show", Lane::quick, [core](CallContext&, const Json& params) {
     const auto config = resolve_config(config_input(*core, read_client_setting(params)));

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/log.hpp"
@@ -199,6 +200,18 @@ void connect_to_guest(Core& core, const std::shared_ptr<Responder>& call, const 
       });
 }
 
+namespace {
+/// Where there is no session any more, the one that attaching begins has the sandbox's agent in it.
+void add_agent(Core& core, const SandboxRecord& record, const std::string& session, std::vector<std::string>& argv) {
+  try {
+    if (const auto agent = agent_of(core, record))
+      for (auto& word : guest::session_command(*agent, session, {})) argv.push_back(std::move(word));
+  } catch (const Error& error) {
+    log::info("attach", "{}: a shell, because {}", record.name.str(), error.what());  // its definition is gone
+  }
+}
+}  // namespace
+
 void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
   const auto [record, live] = running_sandbox(core, params);
   const auto branch = optional_text(params, "worktree");
@@ -208,13 +221,13 @@ void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const J
   spec.argv = value_or<bool>(params, "read_only", false)
                   ? std::vector<std::string>{"tmux", "-u", "attach-session", "-r", "-t", "=" + name}
                   : std::vector<std::string>{"tmux", "-u", "new-session", "-A", "-s", name, "-c", folder};
+  if (!value_or<bool>(params, "read_only", false)) add_agent(core, record, name, spec.argv);
   spec.workdir = folder;
   spec.pty = pty_size(params);
   spec.term = value_or<std::string>(params, "term", spec.term);
   const auto deadline = Deadline::after(session_limit);
   GuestProcess terminal{record.name.str(), live->session(Session::control, deadline)->exec(spec, deadline), true};
-  std::shared_ptr<void> looking;
-  if (!branch) looking = core.agents().look(record.name);  // where its agent is
+  auto looking = core.agents().look(record.name, name);
   serve_process(core, call, std::move(terminal), [call, name, looking](const guest::GuestStatus&) mutable {
     looking.reset();
     call->respond({{"schema", "agentvm.attach/1"},

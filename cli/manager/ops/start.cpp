@@ -8,10 +8,12 @@
 #include "cli/manager/ops/agent_layers.hpp"
 #include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/boot.hpp"
+#include "cli/manager/ops/env_files.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/nested_check.hpp"
 #include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/rescue.hpp"
+#include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/status.hpp"
 #include "cli/manager/ops/suspend.hpp"
 #include "cli/manager/ops/teardown.hpp"
@@ -172,11 +174,13 @@ class StartFlow {
     const auto live = core_.live(*record_name_);
     const auto deadline = Deadline::after(short_limit);
     const auto config = core_.project_config(record().project, environment_);
-    const auto variables = agent_environment(config, options_.variables);
+    const auto warn = [this](const std::string& text) { call_.warning(text); };
+    auto more = run_env_commands(wanted_commands(config), home(), warn, call_.cancelled());
+    more.merge(read_env_files(record().project, config.list("env.files"), warn));
+    const auto variables = agent_environment(config, options_.variables, more);
     set_up_agent(*live, *agent_, variables, deadline);
     std::vector<guest::AgentFile> lent;
-    if (config.enabled("credentials.copy"))
-      lent = read_credentials(*agent_, home(), [this](const std::string& text) { call_.warning(text); });
+    if (config.enabled("credentials.copy")) lent = read_credentials(*agent_, home(), warn);
     lend_credentials(*live, *agent_, lent, deadline);
     core_.store().update(*record_name_, [&](SandboxRecord& r) {
       r.agent_credentials.clear();
@@ -184,8 +188,18 @@ class StartFlow {
       r.agent_variables.clear();
       for (const auto& [variable, value] : variables) r.agent_variables.push_back(variable);
     });
-    if (options_.session) begin_session(*live, record(), *agent_, options_.task, deadline);
+    if (options_.session)
+      begin_session(*live, {session_name(record()), "/workspace"}, *agent_, options_.task, deadline);
     timeline_.mark("agent");
+  }
+
+  /// But those of variables that nobody gets: what need not be asked is not.
+  static std::vector<std::string> wanted_commands(const Config& config) {
+    auto commands = config.list("env.commands");
+    const auto denied = config.list("env.deny");
+    std::erase_if(commands,
+                  [&](const auto& entry) { return names_variable(denied, entry.substr(0, entry.find('='))); });
+    return commands;
   }
 
   /// The client's.

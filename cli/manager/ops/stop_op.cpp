@@ -8,6 +8,7 @@
 #include "cli/manager/ops/suspend.hpp"
 #include "cli/manager/ops/sync_op.hpp"
 #include "cli/manager/ops/teardown.hpp"
+#include "cli/manager/ops/terminals.hpp"
 #include "cli/manager/ops/wip_ops.hpp"
 #include "vmm/base/text.hpp"
 
@@ -72,6 +73,7 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
       call.warning("sync: " + result + "; the commits are in refs/agentvm/" + record.name.str());
   }
   if (running && !force) rescued = rescue(core, call, record, Rescue::best_effort);
+  if (running && !force) keep_agent_logs(core, record);
   core.apply(record.name, SandboxEvent::stop, "user");
   report(call.progress_function(), "stop", "stopping " + record.name.str());
   if (running && force) write_back(core, record.name, Deadline::after(force_limit));

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/sessions.hpp"
@@ -20,8 +21,8 @@ constexpr milliseconds rescue_limit{5 * 60'000};
 constexpr std::size_t known_limit = 200;  ///< 41 bytes each, in the arguments of one command
 constexpr int no_such_branch = 20, in_use = 21;
 
-/// $1 branch, $2 its folder, $3 its session, $4 "create" or nothing. The folder is kept out of `git status` by the
-/// clone's own exclude file, which is not committed.
+/// $1 branch, $2 its folder, $3 its session or nothing, $4 "create" or nothing. The folder is kept out of `git status`
+/// by the clone's own exclude file, which is not committed.
 constexpr const char* add_script = R"sh(
 git() { LC_ALL=C command git "$@"; }  # not for what the session starts
 cd /workspace || exit 1
@@ -38,7 +39,7 @@ elif [ "$4" = create ]; then
 else
   exit 20
 fi
-command -v tmux >/dev/null && tmux -u new-session -d -s "$3" -c "$2" 2>/dev/null
+[ -z "$3" ] || ! command -v tmux >/dev/null || tmux -u new-session -d -s "$3" -c "$2" 2>/dev/null
 exit 0
 )sh";
 
@@ -141,6 +142,13 @@ std::string worktree_session(const SandboxRecord& record, const std::string& bra
   return record.name.str() + "-" + branch_label(branch);
 }
 
+std::optional<std::string> session_branch(const SandboxRecord& record, const std::string& session) {
+  if (session == session_name(record)) return "";
+  for (const auto& worktree : record.worktrees)
+    if (!worktree.branch.empty() && session == worktree_session(record, worktree.branch)) return worktree.branch;
+  return std::nullopt;
+}
+
 void remember_worktrees(Core& core, const SandboxRecord& record, const std::vector<sync::GuestWorktree>& seen) {
   std::vector<WorktreeRecord> found;
   for (std::size_t i = 1; i < seen.size(); ++i) found.push_back({seen[i].branch, seen[i].path});
@@ -181,11 +189,16 @@ Json add_worktree(Core& core, CallContext& call, const Json& params) {
     throw Error(ErrorCode::wrong_state, fmt::format("'{}' is the branch of /workspace itself", branch),
                 "agentvm attach " + record.name.str());
   const auto deadline = Deadline::after(guest_limit);
-  const auto path = added_path(branch);
+  const auto agent = agent_of(core, record);
+  const auto task = value_or<std::vector<std::string>>(params, "task", {});
+  if (!agent && !task.empty())
+    throw Error(ErrorCode::usage, fmt::format("'{}' has no agent that could be given a task", record.name.str()),
+                "agentvm start --agent NAME");
+  const auto path = added_path(branch), name = worktree_session(record, branch);
   report(call.progress_function(), "worktree", "checking out " + branch);
   const auto session = live->session(Session::control, deadline);
   const auto answer = sync::run_in_guest(*session,
-                                         {"sh", "-c", add_script, "sh", branch, path, worktree_session(record, branch),
+                                         {"sh", "-c", add_script, "sh", branch, path, agent ? "" : name,
                                           value_or<bool>(params, "create", false) ? "create" : ""},
                                          deadline);
   const auto words = clean_guest_text(answer.err, Newlines::escape, 300);
@@ -201,6 +214,7 @@ Json add_worktree(Core& core, CallContext& call, const Json& params) {
   const auto seen = survey(record, *live, sync::Survey::commits, deadline);
   remember_worktrees(core, record, seen);
   auto result = to_json(record, find(record, seen, branch));
+  if (agent) begin_session(*live, {name, path}, *agent, task, deadline);
   result["schema"] = "agentvm.worktree-add/1";
   result["name"] = record.name.str();
   return result;

@@ -10,7 +10,7 @@ namespace agentvm::manager {
 /// Where `agentvm worktree` puts them: below the clone, so that both workspace modes hold them.
 inline constexpr const char* worktrees_folder = "/workspace/.worktrees";
 
-/// `worktree.add` {name, branch, create}.
+/// `worktree.add` {name, branch, create, task}: the sandbox's agent begins in its session, with the words of `task`.
 Json add_worktree(Core& core, CallContext& call, const Json& params);
 /// `worktree.list` {name}.
 Json list_worktrees(Core& core, const Json& params);
@@ -22,6 +22,8 @@ std::string worktree_path(Core& core, const SandboxRecord& record, LiveSandbox& 
                           Deadline deadline);
 /// "<sandbox>-<branch>", as tmux takes it.
 std::string worktree_session(const SandboxRecord& record, const std::string& branch);
+/// Whose terminal session it is: empty for the sandbox's own, the branch of a known work tree, nothing for any other.
+std::optional<std::string> session_branch(const SandboxRecord& record, const std::string& session);
 
 /// Asks the guest for its work trees, the clone itself first; what the host has counts as not pending.
 std::vector<sync::GuestWorktree> survey(const SandboxRecord& record, LiveSandbox& live, sync::Survey what,

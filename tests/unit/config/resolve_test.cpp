@@ -202,8 +202,10 @@ TEST(AgentEnvironment, WhatIsSetCountsBeforeWhatIsPassedAndWhatIsDeniedIsGone) {
   const std::map<std::string, std::string> host{{"API_KEY", "k"},       {"API_", "e"},   {"B", "host"},
                                                 {"HIDDEN", "h"},        {"STOLEN", "s"}, {"OTHER", "o"},
                                                 {"DENIED_BY_USER", "d"}};
-  const auto environment = agent_environment(resolve_config(input), host);
-  const std::map<std::string, std::string> wanted{{"A", "project"}, {"B", "set"},     {"EMPTY", ""},
+  const std::map<std::string, std::string> files{
+      {"A", "file"}, {"API_KEY", "file"}, {"MORE", "file"}, {"DENIED_F", "file"}};
+  const auto environment = agent_environment(resolve_config(input), host, files);
+  const std::map<std::string, std::string> wanted{{"A", "project"}, {"B", "set"},     {"EMPTY", ""}, {"MORE", "file"},
                                                   {"WITH", "a=b"},  {"API_KEY", "k"}, {"API_", "e"}};
   EXPECT_EQ(environment, wanted) << "and STOLEN is the project's wish alone, which nobody trusted";
 }
@@ -234,6 +236,8 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"env.pass", "[API_KEY]"},
                                                        {"env.set", "[A=b]"},
                                                        {"env.deny", "[SECRET]"},
+                                                       {"env.files", "[.env]"},
+                                                       {"env.commands", "['A=touch /tmp/x']"},
                                                        {"agent", "claude"},
                                                        {"credentials.copy", "true"},
                                                        {"accelerator", "tcg"},

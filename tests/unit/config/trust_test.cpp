@@ -32,6 +32,8 @@ std::pair<std::string, std::string> two_values(const ConfigKey& key) {
       return {"['one.example:22']", "['one.example:22', 'localhost:5432']"};
     case KeyType::variables:
       return {"[API_KEY]", "[API_KEY, OTHER_*]"};
+    case KeyType::assignments:
+      return {"['A=one']", "['A=one', 'B=two']"};
     case KeyType::choices:
       return {"[" + first + "]", "[" + first + ", " + last + "]"};
     case KeyType::globs:

@@ -33,9 +33,9 @@ struct Guest {
     ::shutdown(end.get(), SHUT_RDWR);
     thread.join();
   }
-  void note(const std::string& text) {
+  void note(const std::string& text, const std::string& session = "main") {
     std::ofstream(root / "run/agentvm/sessions/new.tmp") << text;
-    fs::rename(root / "run/agentvm/sessions/new.tmp", root / "run/agentvm/sessions/main");
+    fs::rename(root / "run/agentvm/sessions/new.tmp", root / "run/agentvm/sessions" / session);
   }
   const test::TemporaryFolder root;
   UniqueFd end;
@@ -47,10 +47,10 @@ struct Guest {
 class AgentWatchTest : public testing::Test {
  protected:
   ~AgentWatchTest() override { watch.stop(); }
-  bool reaches(const SandboxName& name, const std::string& state, int code = 0) {
+  bool reaches(const SandboxName& name, const std::string& state, int code = 0, const std::string& where = "main") {
     const auto deadline = Deadline::after(milliseconds(10'000));
     const auto there = [&] {
-      const auto session = watch.session(name);
+      const auto session = watch.session(name, where);
       return session.state == state && session.code == code;
     };
     while (!there() && !deadline.expired()) system_clock().sleep(milliseconds(5));
@@ -58,15 +58,17 @@ class AgentWatchTest : public testing::Test {
   }
   Guest one, two;
   std::atomic<int> wanted = 0;
-  AgentWatch watch{[this](const SandboxName&, const AgentWatch::Session&) { ++wanted; }};
+  AgentWatch watch{
+      [](const SandboxName&, const std::string& session) { return session == "main" || session == "branch"; },
+      [this](const SandboxName&, const std::string&, const AgentWatch::Session&) { ++wanted; }};
 };
 
 TEST_F(AgentWatchTest, WhatIsSoWhenItBeginsIsNoNews) {
   one.note("ended 3\n");
-  watch.watch(box, "main", one.control);
+  watch.watch(box, one.control);
   EXPECT_TRUE(reaches(box, "ended", 3));
   EXPECT_EQ(wanted, 0);
-  EXPECT_EQ(watch.next(), box) << "but it waits";
+  EXPECT_EQ(watch.next(), std::pair(box, std::string("main"))) << "but it waits";
   one.note("ended 4\n");
   EXPECT_TRUE(reaches(box, "ended", 4));
   EXPECT_EQ(wanted, 1);
@@ -77,7 +79,7 @@ TEST_F(AgentWatchTest, WhatIsSoWhenItBeginsIsNoNews) {
 }
 
 TEST_F(AgentWatchTest, AGuestThatChangesItsMindDoesNotCallForEver) {
-  watch.watch(box, "main", one.control);
+  watch.watch(box, one.control);
   one.note("running 1\n");
   ASSERT_TRUE(reaches(box, "gone"));
   for (int code = 1; code <= 5; ++code) {
@@ -88,40 +90,57 @@ TEST_F(AgentWatchTest, AGuestThatChangesItsMindDoesNotCallForEver) {
 }
 
 TEST_F(AgentWatchTest, WhoeverLooksIsNotTold) {
-  watch.watch(box, "main", one.control);
+  watch.watch(box, one.control);
   one.note("running 1\n");
   ASSERT_TRUE(reaches(box, "gone"));
-  auto looking = watch.look(box);
+  auto looking = watch.look(box, "main");
   one.note("ended 0\n");
   ASSERT_TRUE(reaches(box, "ended"));
   EXPECT_EQ(wanted, 0);
   EXPECT_EQ(watch.next(), std::nullopt);
   looking.reset();
-  EXPECT_EQ(watch.next(), box) << "seen, and nothing else waits";
+  EXPECT_EQ(watch.next(), std::pair(box, std::string("main"))) << "seen, and nothing else waits";
 }
 
 TEST_F(AgentWatchTest, WhatNobodyHasSeenComesFirst) {
   one.note("ended 0\n");
   two.note("ended 0\n");
-  watch.watch(box, "main", one.control);
-  watch.watch(other, "main", two.control);
+  watch.watch(box, one.control);
+  watch.watch(other, two.control);
   ASSERT_TRUE(reaches(box, "ended") && reaches(other, "ended"));
   const auto first = watch.next();
   ASSERT_TRUE(first);
-  watch.look(*first).reset();
+  watch.look(first->first, first->second).reset();
   EXPECT_NE(watch.next(), first);
 }
 
-TEST_F(AgentWatchTest, AnotherSessionIsNotTheAgents) {
-  one.note("ended 0\n");
-  watch.watch(box, "elsewhere", one.control);
-  system_clock().sleep(milliseconds(300));
-  EXPECT_EQ(watch.session(box).state, "");
-  watch.watch(box, "main", one.control);
-  EXPECT_TRUE(reaches(box, "ended"));
+TEST_F(AgentWatchTest, ASessionThatTheHostDoesNotKnowIsNone) {
+  one.note("ended 0\n", "elsewhere");
+  watch.watch(box, one.control);
+  one.note("ended 1\n", "branch");
+  ASSERT_TRUE(reaches(box, "ended", 1, "branch"));
+  EXPECT_EQ(watch.session(box, "elsewhere").state, "");
+  EXPECT_EQ(watch.session(box, "main").state, "");
   watch.unwatch(box);
-  EXPECT_EQ(watch.session(box).state, "") << "of a guest that is gone nothing is known";
+  EXPECT_EQ(watch.session(box, "branch").state, "") << "of a guest that is gone nothing is known";
   EXPECT_EQ(watch.next(), std::nullopt);
+}
+
+TEST_F(AgentWatchTest, EachSessionOfASandboxWaitsForItself) {
+  one.note("ended 0\n");
+  one.note("ended 0\n", "branch");
+  watch.watch(box, one.control);
+  ASSERT_TRUE(reaches(box, "ended") && reaches(box, "ended", 0, "branch"));
+  const auto looking = watch.look(box, "main");
+  EXPECT_EQ(watch.next(), std::pair(box, std::string("branch")));
+  one.note("running 1\n", "branch");
+  ASSERT_TRUE(reaches(box, "gone", 0, "branch"));
+  EXPECT_EQ(watch.next(), std::nullopt);
+  for (int code = 1; code <= 3; ++code) {
+    one.note("ended " + std::to_string(code) + "\n", "branch");
+    ASSERT_TRUE(reaches(box, "ended", code, "branch"));
+  }
+  EXPECT_EQ(wanted, static_cast<int>(AgentWatch::calls_a_minute)) << "of one sandbox together";
 }
 
 }  // namespace
