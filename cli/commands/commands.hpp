@@ -12,6 +12,7 @@ CommandSpec exec_command();
 CommandSpec run_command();
 CommandSpec ssh_command();
 CommandSpec ssh_config_command();
+CommandSpec open_vscode_command();
 CommandSpec sync_command();
 std::vector<CommandSpec> worktree_commands();
 std::vector<CommandSpec> wip_commands();

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "cli/client/invocation.hpp"
 #include "cli/commands/commands.hpp"
 #include "cli/render/render.hpp"
@@ -7,7 +9,12 @@ namespace {
 
 int plan(Invocation& run) {
   auto params = request_params();
-  if (const auto path = run.args.positional(0)) params["path"] = *path;
+  const bool named = run.args.positional(0) == "start";  // a folder of that name is ./start
+  if (!named && run.args.positional(1))
+    throw Error(ErrorCode::usage,
+                fmt::format("plan takes one folder, and '{}' is no command", clean(*run.args.positional(0))),
+                "agentvm plan start PATH");
+  if (const auto path = run.args.positional(named ? 1 : 0)) params["path"] = *path;
   params["flags"] = given_config_flags(run.args);
   params["fresh"] = run.args.enabled("fresh");
   const auto result = run.call("plan", params);
@@ -25,14 +32,19 @@ CommandSpec plan_command() {
   auto options = config_options();
   options.push_back({.name = "fresh", .help = "As for start"});
   options.push_back(json_option());
-  return {.name = "plan",
-          .group = "Host and settings",
-          .summary = "Show what start would do and where each value comes from; runs nothing",
-          .arguments = {{.name = "PATH",
-                         .help = "A folder of the project; default: the working directory",
-                         .complete = Complete::directory}},
-          .options = std::move(options),
-          .run = plan};
+  return {
+      .name = "plan",
+      .group = "Host and settings",
+      .summary = "Show what start would do and where each value comes from; runs nothing",
+      .arguments = {{.name = "start",
+                     .help =
+                         "The command that is planned, which may be left out: a folder of the project stands here, too",
+                     .complete = Complete::directory},
+                    {.name = "PATH",
+                     .help = "A folder of the project; default: the working directory",
+                     .complete = Complete::directory}},
+      .options = std::move(options),
+      .run = plan};
 }
 
 }  // namespace agentvm::cli

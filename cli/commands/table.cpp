@@ -22,6 +22,7 @@ std::vector<CommandSpec> make_table() {
   add(run_command());
   add(ssh_command());
   add(ssh_config_command());
+  add(open_vscode_command());
   add(sync_command());
   add_all(worktree_commands());
   add_all(wip_commands());

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -239,6 +240,48 @@ def test_ssh_and_ssh_config(agentvm, box, home):
     config.write_text(stanza)
     command = ["ssh", "-F", str(config), "-o", "BatchMode=yes", alias, "hostname"]
     assert subprocess.run(command, env=home.environment(), capture_output=True, timeout=60, check=True).stdout.strip() == box.encode()
+
+
+def test_an_editor_comes_in_as_ssh_does(agentvm, box, home):
+    """What a Remote-SSH editor does: its own program calls the user's ssh, then copies a server over and forwards a port to it."""
+    programs = home.folder / "programs"
+    programs.mkdir()
+    editor = programs / "code"
+    editor.write_text('#!/bin/sh\necho "$@"\nhost=${2#ssh-remote+}\nssh -F "$HOME/.ssh/config" -o BatchMode=yes "$host" "cd $3 && pwd"\n')
+    editor.chmod(0o755)
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    config = home.folder / "home" / ".ssh" / "config"
+    config.parent.mkdir(mode=0o700)
+    real = home.folder / "dotfiles"  # where people keep it, and link to
+    real.write_text("Host elsewhere\n  User somebody\n")
+    real.chmod(0o640)
+    config.symlink_to(real)
+    # OpenSSH takes the home folder of the account, not of HOME: a wrapper stands for a login as this home's user.
+    ssh = programs / "ssh"
+    ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "$HOME/.ssh/config" "$@"\n')
+    ssh.chmod(0o755)
+    agentvm.run("open-vscode", box, "--editor", "no-such-editor", code=4)
+    refused = agentvm.run("open-vscode", box, env=path, code=6)
+    assert b"--write-ssh-config" in refused.stderr and real.read_text().startswith("Host elsewhere")
+    opened = agentvm.run("open-vscode", box, "--write-ssh-config", env=path)
+    assert opened.stdout.decode().splitlines() == [f"--remote ssh-remote+agentvm-{box} /workspace", "/workspace"]
+    assert config.is_symlink() and real.stat().st_mode & 0o777 == 0o640
+    assert real.read_text().startswith("Include ") and real.read_text().endswith("\n\nHost elsewhere\n  User somebody\n")
+    again = agentvm.run("open-vscode", box, env=path)
+    assert b"added" not in again.stderr and real.read_text().count("Include") == 1
+    (home.folder / "copied").write_text("a server of an editor")
+    copy = ["scp", "-q", "-F", str(config), str(home.folder / "copied"), f"agentvm-{box}:/tmp/copied"]
+    subprocess.run(copy, env=home.environment(), timeout=60, check=True)
+    assert agentvm.exec(box, "cat", "/tmp/copied") == "a server of an editor"
+    batch = subprocess.run(["sftp", "-q", "-F", str(config), "-b", "-", f"agentvm-{box}"], input=b"ls /tmp/copied\n", env=home.environment(),
+                           capture_output=True, timeout=60, check=True)
+    assert b"/tmp/copied" in batch.stdout
+    agentvm.run("exec", box, "--detach", "--", "python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", "/tmp", "8931")
+    harness.eventually(lambda: agentvm.run("exec", box, "--", "curl", "-fsS", "http://127.0.0.1:8931/copied", code=None).returncode == 0, 30, "the server listens")
+    through = ["ssh", "-F", str(config), "-o", "BatchMode=yes", "-W", "127.0.0.1:8931", f"agentvm-{box}"]
+    answer = subprocess.run(through, input=b"GET /copied HTTP/1.0\r\n\r\n", env=home.environment(), capture_output=True, timeout=60, check=True)
+    assert answer.stdout.endswith(b"a server of an editor")
+    agentvm.run("exec", box, "--", "pkill", "-f", "[h]ttp.server")
 
 
 def test_logs_show_the_console_cleaned_and_the_manager(agentvm, box):
