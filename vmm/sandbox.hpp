@@ -62,6 +62,7 @@ struct SandboxRecord {
   std::string branch;  ///< that /workspace started on; empty: a detached HEAD
   ByteSize memory;
   unsigned vcpus = 1;
+  bool vcpus_asked = true;  ///< somebody said how many; otherwise an emulated machine has one
   bool nested = true;
   WorkspaceMode workspace = WorkspaceMode::virtiofs;
   NetworkMode network = NetworkMode::filtered;

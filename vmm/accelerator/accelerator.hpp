@@ -46,7 +46,7 @@ struct AcceleratorProbes {
 /// The real ones.
 AcceleratorProbes host_accelerator_probes(const MachinePlatform& platform);
 
-/// Tries in order: /dev/kvm, the speed of a small loop, a boot of `image` to its marker (at most 20 s); the first that
+/// Tries in order: /dev/kvm, the speed of a small loop, a boot of `image` to its marker (at most 90 s); the first that
 /// fails makes it TCG. The verdict is kept in `cache_file` for as long as host boot, emulator, kernel and initrd stay
 /// the same. Without an image nothing is proven: TCG, and nothing is kept. `kvm` without proof throws `host_lacks` with
 /// the evidence; `tcg` tries nothing.

@@ -24,6 +24,7 @@ namespace {
 void take_changeable(SandboxRecord& record, const Plan& plan) {
   record.memory = plan.memory.value;
   record.vcpus = plan.vcpus.value;
+  record.vcpus_asked = plan.vcpus.origin.layer != ConfigLayer::default_value;
   record.nested = plan.nested.value;
   record.network = plan.network.value;
   record.agent = plan.agent.value;
@@ -92,6 +93,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["branch"] = record.branch;
   json["memory"] = record.memory.bytes();
   json["vcpus"] = record.vcpus;
+  json["vcpus_asked"] = record.vcpus_asked;
   json["nested"] = record.nested;
   json["workspace_mode"] = to_string(record.workspace);
   json["network"] = to_string(record.network);
@@ -221,6 +223,7 @@ SandboxRecord record_from_json(const Json& json) {
   record.branch = value_or<std::string>(json, "branch", "");
   record.memory = ByteSize(require<std::uint64_t>(json, "memory"));
   record.vcpus = require<unsigned>(json, "vcpus");
+  record.vcpus_asked = value_or(json, "vcpus_asked", true);
   record.nested = require<bool>(json, "nested");
   record.workspace = workspace_mode_from(require<std::string>(json, "workspace_mode"));
   record.network = network_mode_from(require<std::string>(json, "network"));

@@ -33,7 +33,6 @@ class Build {
                {.name = "layer-" + agent.name,
                 .folder = folder,
                 .flags = {{"memory", "2G"},
-                          {"vcpus", "2"},
                           {"network", "filtered"},
                           {"nested", "false"},
                           {"egress.presets", "package-registries"}},

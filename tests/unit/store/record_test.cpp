@@ -158,6 +158,14 @@ TEST(Record, ALaterPlanChangesWhatCanChangeAndTellsTheRest) {
   EXPECT_THAT(record.warnings[1], HasSubstr("agentvm destroy demo"));
 }
 
+TEST(Record, KnowsWhetherVcpusWereAskedFor) {
+  EXPECT_FALSE(record_from_plan(plan_with({}), 1).vcpus_asked);
+  auto record = record_from_plan(plan_with({{"vcpus", "1"}}), 1);
+  EXPECT_TRUE(record.vcpus_asked);
+  apply_plan(record, plan_with({}));
+  EXPECT_FALSE(record_from_json(record_to_json(record)).vcpus_asked);
+}
+
 TEST(Record, ADiskKeepsItsLayers) {
   auto record = record_from_plan(plan_with({{"layers", "hypervisor,containers,hypervisor"}}), 1);
   EXPECT_THAT(record.image_layers, testing::ElementsAre("containers", "hypervisor"));
