@@ -235,7 +235,7 @@ def test_each_work_tree_has_one(agentvm, home, repository):
     agentvm.run("worktree", "add", "fix/two", NAME, "--create", "--", "mend", "the second")
     harness.eventually(lambda: there().get("fix/two", {}).get("state") == "waiting", 60, "its agent waits, too")
     assert agentvm.exec(NAME, "git", "log", "-1", "--format=%s", "fix/two") == "mend the second\n"
-    assert re.search(r"Worktree +fix/two at \S+.*, agent waiting \d+s", agentvm.text("status", NAME))
+    assert re.search(r"Worktree: +fix/two at \S+.*, agent waiting \d+s", agentvm.text("status", NAME))
     assert re.search(r"scripted .*, fix/two waiting \d+s", agentvm.text("list"))
     main = agentvm.spawn("attach", NAME, size=(40, 120))
     main.expect_exact("\x1b")
