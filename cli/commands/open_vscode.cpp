@@ -12,6 +12,7 @@
 #include "cli/client/invocation.hpp"
 #include "cli/client/terminal.hpp"
 #include "cli/commands/commands.hpp"
+#include "cli/commands/process.hpp"
 #include "cli/render/table.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/process.hpp"
@@ -99,14 +100,7 @@ int open_vscode(Invocation& run) {
   const auto editor = find_editor(run);
   const auto stanza = run.call("ssh-config", run.params());
   if (!known_to_ssh(stanza)) teach_ssh(run, stanza);
-  std::vector<std::string> words = {editor, "--remote", "ssh-remote+" + require<std::string>(stanza, "host_alias"),
-                                    "/workspace"};
-  std::vector<char*> argv;
-  for (auto& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  run.out.clear_progress();
-  ::execv(editor.c_str(), argv.data());
-  throw_errno("running " + editor);
+  hand_over(run, {editor, "--remote", "ssh-remote+" + require<std::string>(stanza, "host_alias"), "/workspace"});
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "cli/client/terminal.hpp"
 
@@ -60,6 +61,15 @@ OptionSpec env_option() {
           .value = "K=V",
           .help = "Set a variable; K alone passes ours on",
           .repeatable = true};
+}
+
+void hand_over(Invocation& run, std::vector<std::string> words) {
+  std::vector<char*> argv;
+  for (auto& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  run.out.clear_progress();
+  ::execv(argv[0], argv.data());
+  throw_errno("running " + words[0]);
 }
 
 }  // namespace agentvm::cli

@@ -1,5 +1,6 @@
 #pragma once
-// What exec and run share: how a guest process meets the words, streams and terminal of this one.
+// How a guest process meets the words, streams and terminal of this one (exec, run), and how this one becomes a program
+// of the host's (ssh, open-vscode).
 
 #include "cli/client/invocation.hpp"
 #include "cli/client/session.hpp"
@@ -12,5 +13,7 @@ SessionOptions::Mode process_mode(Invocation& run);
 /// Adds what --env, --workdir and the terminal say: guest_env, workdir, tty, columns, rows, term. Throws `usage`.
 void add_process_params(Invocation& run, SessionOptions::Mode mode, Json& params);
 OptionSpec env_option();
+/// Becomes `words[0]`, a path. Throws when that cannot be executed.
+[[noreturn]] void hand_over(Invocation& run, std::vector<std::string> words);
 
 }  // namespace agentvm::cli

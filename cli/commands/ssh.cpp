@@ -1,10 +1,10 @@
 #include <cerrno>
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "cli/client/invocation.hpp"
 #include "cli/commands/commands.hpp"
+#include "cli/commands/process.hpp"
 #include "cli/render/table.hpp"
 #include "vmm/base/process.hpp"
 
@@ -18,15 +18,10 @@ int ssh(Invocation& run) {
     throw Error(ErrorCode::host_lacks, "the program 'ssh' is not installed; agentvm's own connection works without it",
                 "agentvm exec -- CMD");
   // The manager keeps the stanza in the sandbox's folder, so that nothing has to be cleaned up after us.
-  std::vector<std::string> words = {"ssh", "-F", require<std::string>(answer, "config_file"),
+  std::vector<std::string> words = {program, "-F", require<std::string>(answer, "config_file"),
                                     require<std::string>(answer, "host_alias")};
   words.insert(words.end(), run.args.trailing.begin(), run.args.trailing.end());
-  std::vector<char*> argv;
-  for (auto& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  run.out.clear_progress();
-  ::execv(program.c_str(), argv.data());
-  throw_errno("running " + program);
+  hand_over(run, std::move(words));
 }
 
 int ssh_config(Invocation& run) {

@@ -88,6 +88,12 @@ def test_it_is_installed_and_at_work_in_the_session(agentvm, home, repository):
     terminal.expect_exact("heard:yes, go on:")
     terminal.expect_exact("scripted ended with status 3")
     assert "heard:yes, go on:" in agentvm.text("logs", NAME, "--agent")
+    # What a guest that made itself another tmux prints.
+    forged = "printf '#!/bin/sh\\nprintf \"\\\\033]0;title\\\\007\\\\033[2Jforged\\\\n\"\\n' >/tmp/forged && chmod 755 /tmp/forged && "
+    agentvm.exec(NAME, "sh", "-c", forged + "sudo mv /usr/bin/tmux /usr/bin/tmux.real && sudo cp /tmp/forged /usr/bin/tmux")
+    shown = agentvm.json("logs", NAME, "--agent")["text"] + agentvm.text("logs", NAME, "--agent")
+    assert "forged" in shown and "\x1b" not in shown and "\x07" not in shown
+    agentvm.exec(NAME, "sudo", "mv", "/usr/bin/tmux.real", "/usr/bin/tmux")
     terminal.sendline("echo shell=$((6*7))")
     terminal.expect_exact("shell=42")
     terminal.send("\x02d")
@@ -232,6 +238,17 @@ def test_each_work_tree_has_one(agentvm, home, repository):
         return {each["branch"]: each for each in state(agentvm)["worktrees"]}
 
     assert state(agentvm)["worktrees"] == []
+    config, told = home.folder / "config" / "agentvm" / "config.yaml", home.folder / "told-of-work-trees"
+    before = config.read_text()
+    config.write_text(before + f"notify: 'echo \"$AGENTVM_SESSION: $AGENTVM_MESSAGE\" >>{told}'\n")
+    hostile = "x;$(id)"  # git takes it; a guest may name a branch so, and a note after its session
+    agentvm.run("worktree", "add", hostile, NAME, "--create", "--", "mend", "the first")
+    harness.eventually(told.exists, 60, "the user is told")
+    session = next(each["session"] for each in agentvm.json("status", NAME)["worktrees"] if each["branch"] == hostile)
+    assert re.fullmatch(rf"{NAME}-[a-z0-9-]+", session)
+    assert told.read_text() == f"{session}: scripted waits for you in '{NAME}', session {session}\n"
+    config.write_text(before)
+    agentvm.run("worktree", "remove", hostile, NAME, "--force")
     agentvm.run("worktree", "add", "fix/two", NAME, "--create", "--", "mend", "the second")
     harness.eventually(lambda: there().get("fix/two", {}).get("state") == "waiting", 60, "its agent waits, too")
     assert agentvm.exec(NAME, "git", "log", "-1", "--format=%s", "fix/two") == "mend the second\n"

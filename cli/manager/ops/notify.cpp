@@ -3,10 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "cli/manager/ops/worktrees.hpp"
+#include "cli/manager/ops/sessions.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/process.hpp"
-#include "vmm/base/text.hpp"
 
 namespace agentvm::manager {
 namespace {
@@ -35,9 +34,10 @@ void run_command(Core& core, const SandboxName& name, const std::string& session
   env["AGENTVM_PROJECT"] = record->project.string();
   env["AGENTVM_AGENT"] = record->agent;
   env["AGENTVM_EVENT"] = now.state;
-  const auto branch = clean_guest_text(session_branch(*record, session).value_or(""), Newlines::escape, 200);
-  const auto where = fmt::format("in '{}'{}", name.str(), branch.empty() ? "" : " on " + branch);
-  if (!branch.empty()) env["AGENTVM_WORKTREE"] = branch;
+  env["AGENTVM_SESSION"] = session;
+  // Not the branch: a guest names those, and a command may hand the message on to another shell.
+  const bool own = session == session_name(*record);
+  const auto where = fmt::format("in '{}'{}", name.str(), own ? "" : ", session " + session);
   env["AGENTVM_MESSAGE"] = fmt::format("{} waits for you {}", record->agent, where);
   if (now.state == "ended") {
     env["AGENTVM_EXIT_CODE"] = std::to_string(now.code);

@@ -5,9 +5,9 @@
 
 namespace agentvm::manager {
 
-/// Soon, on the janitor, with what happened in AGENTVM_* variables: names of ours, a word, and for a work tree its
-/// branch, cleaned, as data. Does nothing where `notify` is unset. A command that fails, or takes longer than half a
-/// minute (it is killed), is named in the manager's log.
+/// Soon, on the janitor, with what happened in AGENTVM_* variables: names of ours (a session's is letters, digits
+/// and '-') and a word, nothing that a guest chose. Does nothing where `notify` is unset. A command that fails, or
+/// takes longer than half a minute (it is killed), is named in the manager's log.
 void notify_user(Core& core, const SandboxName& name, const std::string& session, const AgentWatch::Session& now);
 
 }  // namespace agentvm::manager

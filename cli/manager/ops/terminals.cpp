@@ -55,7 +55,7 @@ Json agent_log(Core& core, const Json& params) {
     answer["text"] = *text;
     return answer;
   }
-  const auto kept = read_file_if_exists(kept_file(core, record, session), limit_bytes);
+  const auto kept = read_file_if_exists(kept_file(core, record, session), 2 * limit_bytes);  // cut, then marked as cut
   if (!kept)
     throw Error(ErrorCode::not_found,
                 fmt::format("nothing is kept of a terminal {} of '{}': that is done when a sandbox with an agent stops",
