@@ -90,7 +90,7 @@ function(agentvm_test name label)
   add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
   set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${ARG_TIMEOUT})
   if(ARG_NEEDS_IMAGE)
-    set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED image RUN_SERIAL ON
+    set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED "image;places"
       ENVIRONMENT AGENTVM_TEST_IMAGE=${CMAKE_BINARY_DIR}/test-data/image)
   endif()
 endfunction()

@@ -30,7 +30,6 @@ def image():
 
 @pytest.fixture(scope="module")
 def home(image):
-    before = harness.temporary_files()
     made = harness.Home.make()
     try:
         yield made
@@ -38,7 +37,7 @@ def home(image):
         for name in client.sandboxes():
             client.run("destroy", name, "--force")
         client.run("manager", "stop", code=(0, 2))
-        left = harness.leaks(made, before)
+        left = harness.leaks(made)
         if left:
             harness.keep_artifacts(made, "leaks-" + made.folder.name)
         assert not left, "left behind:\n" + "\n".join(left)

@@ -20,7 +20,7 @@ IDENTITY = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.inval
 KEPT = ("manager.log*", "sandboxes/*/serial.log*", "sandboxes/*/virtiofsd.log", "sandboxes/*/record.json", "sandboxes/*/domain.xml",
         "libvirt/log/**/*.log")
 # What a host must hand on for its packages to be reached; nothing else of the caller's environment gets in.
-PASSED = ("PATH", "TERM", "TMPDIR", "NODE_EXTRA_CA_CERTS", "AGENTVM_ACCEL", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY",
+PASSED = ("PATH", "TERM", "NODE_EXTRA_CA_CERTS", "AGENTVM_ACCEL", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY",
           "HTTPS_PROXY", "NO_PROXY", "npm_config_registry", "NPM_CONFIG_REGISTRY")
 
 
@@ -35,7 +35,7 @@ class Home:
     def make(cls, **changes):
         # Short, because socket paths end at 108 bytes.
         home = cls(pathlib.Path(tempfile.mkdtemp(prefix="avm-", dir=os.environ.get("TMPDIR", "/tmp"))), **changes)
-        for name in ("home", "config", "state", "run"):
+        for name in ("home", "config", "state", "run", "tmp"):
             (home.folder / name).mkdir(mode=0o700)
         home.data.mkdir(parents=True, exist_ok=True)
         # Any free port: homes exist side by side, and beside the manager of whoever runs the tests.
@@ -59,6 +59,7 @@ class Home:
             "XDG_STATE_HOME": str(self.folder / "state"),
             "XDG_RUNTIME_DIR": str(self.folder / "run"),
             "XDG_DATA_HOME": str(self.data),
+            "TMPDIR": str(self.folder / "tmp"),
         }
 
 
@@ -218,21 +219,19 @@ def sockets(home):
     return [str(path.relative_to(home.folder)) for path in home.folder.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)]
 
 
-def temporary_files():
-    """Names below the temporary folders that may be ours."""
-    folders = {"/tmp", "/var/tmp", "/dev/shm", os.environ.get("TMPDIR", "/tmp")}
-    return {str(path) for folder in folders for pattern in ("agentvm*", "mmdebstrap*", "libvirt*", "libguestfs*", "qemu*") for path in pathlib.Path(folder).glob(pattern)
-            if not path.name.startswith("agentvm-test-")}  # unit tests make and remove their own, beside us
+def temporary_files(home):
+    """Names in a home's own temporary folder."""
+    return sorted(str(path.relative_to(home.folder)) for path in (home.folder / "tmp").iterdir())
 
 
-def leaks(home, before):
-    """What a finished set of tests must not leave: one line each."""
+def leaks(home):
+    """What a finished set of tests must not leave: one line each. What several files share is looked at when all ended (aftermath.py)."""
     with contextlib.suppress(AssertionError):  # ending takes a moment
         eventually(lambda: not processes(home), 15)
     found = [f"process {pid}: {line[:200]}" for pid, line in processes(home).items()]
     found += [f"mount {path}" for path in mounts(home)]
     found += [f"socket {path}" for path in sockets(home)]
-    found += [f"temporary file {path}" for path in sorted(temporary_files() - before)]
+    found += [f"temporary file {path}" for path in temporary_files(home)]
     return found
 
 

@@ -19,7 +19,6 @@ def snapshot(home, agentvm):
                         if ".log" not in p.name and ".git" not in p.parts and "cache" not in p.parts),
         "descriptors of the manager": len(os.listdir(f"/proc/{manager}/fd")),
         "threads of the manager": len(os.listdir(f"/proc/{manager}/task")),
-        "temporary files": sorted(harness.temporary_files()),
     }
 
 

@@ -36,12 +36,12 @@ def user():
 def home(image, user):
     """A home and an installation that the user can reach; the checkout may be below a folder that it cannot."""
     _, uid, gid = user
-    before = harness.temporary_files()
-    shared = harness.Home.make()
-    shutil.rmtree(shared.folder)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="avm-", dir="/var/tmp"))  # the image is too large for some /tmp
     made = harness.Home.make(data=folder / "data")
-    shutil.copytree(shared.data, made.data, symlinks=True, dirs_exist_ok=True, copy_function=copy_sparse)
+    built = (harness.BUILD / "test-data" / "image").resolve()
+    shutil.copytree(built, made.data / "agentvm" / "images" / built.name, symlinks=True, copy_function=copy_sparse)
+    for private in (made.data, made.data / "agentvm", made.data / "agentvm" / "images"):
+        private.chmod(0o700)
     subprocess.run(["cmake", "--install", str(harness.BUILD), "--prefix", str(folder / "usr")], check=True, stdout=subprocess.DEVNULL)
     harness.make_repository(made.folder / "project")
     folder.chmod(0o755)
@@ -50,7 +50,7 @@ def home(image, user):
     made.binary = folder / "usr" / "bin" / "agentvm"
     try:
         yield made
-        left = harness.leaks(made, before)
+        left = harness.leaks(made)
         if left:
             harness.keep_artifacts(made, "leaks-unprivileged")
         assert not left, "left behind:\n" + "\n".join(left)
