@@ -1,4 +1,5 @@
 // What may happen before a session stands: wrong keys, silence, floods.
+#include <random>
 #include <stop_token>
 #include <thread>
 
@@ -11,6 +12,7 @@
 #include "tests/contract/ssh/sshd.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "vmm/base/error.hpp"
+#include "vmm/base/files.hpp"
 
 namespace agentvm::guest {
 namespace {
@@ -153,6 +155,90 @@ TEST(Handshake, AStallAfterTheBannerEndsAtTheDeadline) {
     }
   });
   EXPECT_THAT(failure(endpoint_for(server.port), milliseconds(400)), testing::StartsWith("timed-out"));
+}
+
+/// What a guest's own sshd may be told to insist on, and we do not speak.
+TEST(Handshake, OneSetOfAlgorithmsAndNoOlderOne) {
+  EXPECT_EQ(failure(Sshd("Ciphers aes256-gcm@openssh.com\n").endpoint()), "connected");
+  for (const char* only : {"Ciphers aes128-ctr\n", "Ciphers aes256-ctr\nMACs hmac-sha1\n",
+                           "KexAlgorithms diffie-hellman-group14-sha256\n", "KexAlgorithms ecdh-sha2-nistp256\n"})
+    EXPECT_THAT(failure(Sshd(only).endpoint()), testing::StartsWith("operation-failed: connecting to sandbox test"))
+        << only;
+}
+
+std::string be32(std::uint32_t value) {
+  std::string text;
+  for (int shift = 24; shift >= 0; shift -= 8) text += static_cast<char>(value >> shift);
+  return text;
+}
+
+/// A packet before any key: length, padding length, payload, padding.
+std::string packet(const std::string& payload) {
+  const std::size_t padding = 8 - (5 + payload.size()) % 8 + 8;
+  return be32(static_cast<std::uint32_t>(1 + payload.size() + padding)) + static_cast<char>(padding) + payload +
+         std::string(padding, '\0');
+}
+
+std::string key_exchange_init(const std::string& method, const std::string& cipher) {
+  std::string payload = "\x14" + std::string(16, 'c');
+  for (const auto& list :
+       {method, std::string("ssh-ed25519"), cipher, cipher, std::string("hmac-sha2-256"), std::string("hmac-sha2-256"),
+        std::string("none"), std::string("none"), std::string(), std::string()})
+    payload += be32(static_cast<std::uint32_t>(list.size())) + list;
+  return payload + std::string(5, '\0');
+}
+
+long resident_kib() {
+  const auto text = read_file("/proc/self/statm", 4096);
+  return std::strtol(text.c_str() + text.find(' '), nullptr, 10) * (::sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/// A server that is the attacker, at each point at which it may speak before it has proven anything.
+TEST(Handshake, AHostileServerCostsLittleAndNeverConnects) {
+  const auto good = key_exchange_init("curve25519-sha256", "aes128-gcm@openssh.com");
+  std::vector<std::pair<std::string, std::string>> said = {
+      {"the longest length", be32(0xffffffff) + std::string(4096, 'x')},
+      {"no length", be32(0) + std::string(4096, '\0')},
+      {"a huge packet", be32(256u << 20) + std::string(8u << 20, 'x')},
+      {"more padding than packet", be32(12) + "\xff" + std::string(11, 'x')},
+      {"methods that nobody offers", packet(key_exchange_init("diffie-hellman-group1-sha1", "3des-cbc"))},
+      {"ciphers that nobody offers", packet(key_exchange_init("curve25519-sha256", "aes128-cbc"))},
+      {"no method", packet(key_exchange_init("", ""))},
+      {"a list that is longer than its packet", packet("\x14" + std::string(16, 'c') + be32(0x7fffffff) + "x")},
+      {"a list that is cut", packet(good.substr(0, 40))},
+      {"an answer nobody asked for", packet(good) + packet("\x1f" + be32(0xfffffff0) + "x")},
+      {"an empty key", packet(good) + packet("\x1f" + be32(0) + be32(0) + be32(0))},
+      {"keys before any were exchanged", packet("\x15") + packet(good)},
+      {"authentication before keys", packet(good) + packet("\x34")},
+      {"debugging without end", packet(good)},
+      {"a farewell full of control characters", packet("\x01" + be32(2) + be32(8) + "\x1b]0;x\x07\n\n" + be32(0))},
+  };
+  for (int i = 0; i < 4096; ++i) said[13].second += packet("\x04" + std::string(1, '\1') + be32(4) + "talk" + be32(0));
+  std::minstd_rand random(7);
+  for (int round = 0; round < 40; ++round) {
+    auto bytes = packet(good) + packet("\x1f" + be32(32) + std::string(32, 'k') + be32(32) + std::string(32, 'q') +
+                                       be32(8) + "12345678");
+    for (int change = 0; change < 4; ++change) bytes[random() % bytes.size()] = static_cast<char>(random());
+    said.emplace_back("changed bytes " + std::to_string(round), std::move(bytes));
+  }
+  const long before = resident_kib();
+  for (const auto& [name, bytes] : said) {
+    FakeServer server([&](int fd) {
+      try {
+        write_all(fd, "SSH-2.0-OpenSSH_9.2\r\n" + bytes, Deadline::after(milliseconds(2000)));
+      } catch (const Error&) {  // it hung up
+      }
+      ::shutdown(fd, SHUT_WR);
+      char byte;
+      while (::read(fd, &byte, 1) > 0) {
+      }
+    });
+    const auto told = failure(endpoint_for(server.port), milliseconds(2000));
+    EXPECT_THAT(told, testing::AnyOf(testing::StartsWith("operation-failed: "), testing::StartsWith("timed-out: ")))
+        << name;
+    EXPECT_EQ(told.find_first_of("\x1b\x07"), std::string::npos) << name;
+  }
+  EXPECT_LT(resident_kib() - before, 64 * 1024);
 }
 
 TEST(Handshake, BadKeysOfOursAreNamed) {

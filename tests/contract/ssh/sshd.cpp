@@ -70,7 +70,8 @@ std::uint16_t free_port() {
   return ntohs(address.sin_port);
 }
 
-Sshd::Sshd() : host_(generate_ed25519("host")), client_(generate_ed25519("client")), port_(free_port()) {
+Sshd::Sshd(const std::string& more)
+    : host_(generate_ed25519("host")), client_(generate_ed25519("client")), port_(free_port()) {
   std::string pattern = "/tmp/agentvm-test-sshd-XXXXXX";
   folder_ = ::mkdtemp(pattern.data());
   const std::string program = find_program("sshd");
@@ -93,7 +94,8 @@ Sshd::Sshd() : host_(generate_ed25519("host")), client_(generate_ed25519("client
       "Port " + std::to_string(port_) + "\nListenAddress 127.0.0.1\nHostKey " + (folder_ / "host").string() +
           "\nAuthorizedKeysFile " + (folder_ / "authorized").string() +
           "\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nLogLevel VERBOSE\n"
-          "MaxSessions 2000\nMaxStartups 100\nAllowTcpForwarding yes\nAcceptEnv *\nUseDNS no\nPrintMotd no\n");
+          "MaxSessions 2000\nMaxStartups 100\nAllowTcpForwarding yes\nAcceptEnv *\nUseDNS no\nPrintMotd no\n" +
+          more);
   const UniqueFd log = open_file(folder_ / "log", O_WRONLY | O_CREAT | O_APPEND);
   ProcessSpec spec{.argv = {program, "-D", "-e", "-f", folder_ / "config"}};
   spec.fds = {{1, log.get()}, {2, log.get()}};

@@ -13,8 +13,8 @@ namespace agentvm::guest {
 
 class Sshd {
  public:
-  /// Throws when no sshd is installed or it does not come up.
-  Sshd();
+  /// `more`: lines for its configuration. Throws when no sshd is installed or it does not come up.
+  explicit Sshd(const std::string& more = "");
   ~Sshd();
   SshEndpoint endpoint() const;
   /// SIGKILL for the listener and every connection of it, as when a guest dies.
