@@ -104,49 +104,68 @@ std::string entry_of(const IncomingFile& file) {
 }  // namespace
 
 GateFindings search_range(const HostGit& git, const std::string& base, const std::string& tip, const GatePolicy& policy,
-                          Deadline deadline) {
+                          const GateEntries& seen, Deadline deadline) {
   auto files = changed_files(git, base, tip, deadline);
   std::set<std::string> links;
   for (const auto& file : files)
     if (file.new_mode == mode_link) links.insert(file.new_oid);
   const auto targets = read_blobs(git, links, link_limit_bytes, deadline);
   GateFindings findings;
-  std::vector<std::pair<const IncomingFile*, std::string>> gated;
-  std::set<std::string> wanted;
+  struct Gated {
+    const IncomingFile* file;
+    std::string kind, entry;
+  };
+  std::vector<Gated> fresh, known;  // at most gate_listed_limit of each
   for (auto& file : files) {
     if (const auto target = targets.find(file.new_oid); file.new_mode == mode_link && target != targets.end())
       file.link_target = target->second;
     auto kind = gate_kind(file, policy);
     if (!kind) continue;
-    findings.entries.push_back(sha256_hex(entry_of(file)));
-    if (gated.size() >= gate_listed_limit) continue;
-    gated.emplace_back(&file, std::move(*kind));
-    if (file.new_mode == mode_link || file.new_mode == mode_submodule) continue;
-    wanted.insert(file.new_oid);
-    if (file.old_mode != 0) wanted.insert(file.old_oid);
+    auto entry = sha256_hex(entry_of(file));
+    findings.entries.insert(entry);
+    auto& group = seen.contains(entry) ? known : fresh;
+    if (group.size() < gate_listed_limit) group.push_back({&file, std::move(*kind), std::move(entry)});
+  }
+  auto& gated = fresh;
+  for (auto& each : known)
+    if (gated.size() < gate_listed_limit) gated.push_back(std::move(each));
+  std::sort(gated.begin(), gated.end(), [](const Gated& a, const Gated& b) { return a.file->path < b.file->path; });
+  std::set<std::string> wanted;
+  for (const auto& [file, kind, entry] : gated) {
+    if (file->new_mode == mode_link || file->new_mode == mode_submodule) continue;
+    wanted.insert(file->new_oid);
+    if (file->old_mode != 0) wanted.insert(file->old_oid);
   }
   const auto contents = read_blobs(git, wanted, content_limit_bytes, deadline);
-  for (const auto& [file, kind] : gated) findings.listed.push_back({file->path, kind, excerpt_of(*file, contents)});
+  for (const auto& [file, kind, entry] : gated) {
+    findings.listed.push_back({file->path, kind, excerpt_of(*file, contents)});
+    findings.listed_entries.insert(entry);
+  }
   return findings;
 }
 
-void ShownGate::remember(const std::string& branch, const GateFindings& findings) const {
-  write_file_atomic(file_, dump_json({{"branch", sha256_hex(branch)}, {"entries", findings.entries}}));
-}
-
-void ShownGate::forget() const {
-  ::unlink(file_.c_str());
-}
-
-std::size_t ShownGate::unseen(const std::string& branch, const GateFindings& findings) const {
+ShownGate::ShownGate(const fs::path& folder, const std::string& subject)
+    : file_(folder / "gate-shown.json"), subject_(sha256_hex(subject)) {
   const auto text = read_file_if_exists(file_, shown_limit_bytes);
-  if (!text) return 0;
+  if (!text) return;
   const auto shown = parse_json(*text, file_.string());
-  if (require<std::string>(shown, "branch") != sha256_hex(branch)) return 0;
-  std::set<std::string> seen;
-  for (const auto& entry : require<std::vector<std::string>>(shown, "entries")) seen.insert(entry);
-  return static_cast<std::size_t>(std::count_if(findings.entries.begin(), findings.entries.end(),
-                                                [&](const auto& entry) { return !seen.contains(entry); }));
+  if (require<std::string>(shown, "subject") == subject_) seen_ = require<GateEntries>(shown, "entries");
+}
+
+std::optional<std::string> ShownGate::refuse(const GateFindings& findings, const GateQuestion& question) {
+  GateEntries known, unseen;
+  for (const auto& entry : findings.entries) (seen_.contains(entry) ? known : unseen).insert(entry);
+  if (unseen.empty() && (question.accept || findings.entries.empty())) {
+    if (question.accept && !question.dry_run) ::unlink(file_.c_str());
+    return std::nullopt;
+  }
+  if (question.listed) {
+    known.insert(findings.listed_entries.begin(), findings.listed_entries.end());
+    write_file_atomic(file_, dump_json({{"subject", subject_}, {"entries", known}}));
+  }
+  const auto count = question.accept ? unseen.size() : findings.entries.size();
+  if (question.accept && !seen_.empty()) return fmt::format("{} of these were not listed when you were asked", count);
+  return fmt::format("{} file{} may run or steer something on your host", count, count == 1 ? "" : "s");
 }
 
 }  // namespace agentvm::sync

@@ -1,5 +1,6 @@
 #include "sync/remote.hpp"
 
+#include <algorithm>
 #include <set>
 
 #include "sync/land.hpp"
@@ -11,21 +12,35 @@ namespace agentvm::sync {
 
 namespace {
 
-constexpr std::size_t gated_branches_limit = 16;
+constexpr std::size_t gated_tips_limit = 64;
 
-std::vector<GatedPath> findings_of(const RemoteRequest& request, const fs::path& git_dir, const Quarantine& quarantine,
-                                   const std::map<std::string, std::string>& branches, Deadline deadline) {
+/// The tips that git may check out next, the likeliest first: what a clone checks out is not hidden behind other names.
+std::vector<std::string> tips_in_order(const FetchVerdict& verdict) {
+  std::vector<std::string> tips;
+  const auto add = [&](const std::string& tip) {
+    if (!tip.empty() && std::find(tips.begin(), tips.end(), tip) == tips.end()) tips.push_back(tip);
+  };
+  add(verdict.detached_head);
+  if (const auto head = verdict.branches.find(verdict.head_branch); head != verdict.branches.end()) add(head->second);
+  std::set<std::string> others;
+  for (const auto& [branch, tip] : verdict.branches)
+    if (others.insert(tip).second && tips.size() <= gated_tips_limit) add(tip);
+  return tips;
+}
+
+void judge(const RemoteRequest& request, const fs::path& git_dir, const Quarantine& quarantine, Delivery& delivery,
+           Deadline deadline) {
   const auto git = HostGit(git_dir).with_env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quarantine.objects().string());
   const auto head = git.try_line({"rev-parse", "-q", "--verify", "HEAD^{commit}"}, deadline);
-  std::vector<GatedPath> all;
-  std::set<std::string> known, tips;
-  for (const auto& [branch, tip] : branches) {
-    if (!tips.insert(tip).second || tips.size() > gated_branches_limit) continue;
+  std::set<std::string> known;
+  auto tips = tips_in_order(delivery.verdict);
+  delivery.all_judged = tips.size() <= gated_tips_limit;
+  tips.resize(std::min(tips.size(), gated_tips_limit));
+  for (const auto& tip : tips) {
     const auto base = head ? git.try_line({"merge-base", *head, tip}, deadline).value_or("") : "";
-    for (auto& found : search_range(git, base, tip, request.gate, deadline).listed)
-      if (known.insert(found.path).second) all.push_back(std::move(found));
+    for (auto& found : search_range(git, base, tip, request.gate, {}, deadline).listed)
+      if (known.insert(found.path).second) delivery.gated.push_back(std::move(found));
   }
-  return all;
 }
 
 }  // namespace
@@ -47,10 +62,9 @@ Delivery deliver_remote(const RemoteRequest& request, const fs::path& git_dir, g
   Delivery delivery;
   delivery.verdict =
       quarantine.fetch(streams, request.guest_path, request.libexec, Beside::detached_head, progress, deadline);
-  auto arrived = delivery.verdict.branches;
-  if (!delivery.verdict.detached_head.empty()) arrived["HEAD"] = delivery.verdict.detached_head;
-  delivery.gated = findings_of(request, git_dir, quarantine, arrived, deadline);
-  if (!delivery.verdict.pack.empty() && !arrived.empty())
+  judge(request, git_dir, quarantine, delivery, deadline);
+  const bool arrived = !delivery.verdict.branches.empty() || !delivery.verdict.detached_head.empty();
+  if (!delivery.verdict.pack.empty() && arrived)
     delivery.keep = LandedPack(host, quarantine.objects(), delivery.verdict.pack).release();
   return delivery;
 }

@@ -33,6 +33,7 @@ struct Delivery {
   /// What the branches bring, against the repository's HEAD, that would run or steer something on the host: to be told,
   /// not to be asked about, since nothing of it enters a work tree here.
   std::vector<GatedPath> gated;
+  bool all_judged = true;  ///< else so many different tips came that `gated` is about the first of them
 };
 /// Fetches what the repository with this `git_dir` lacks, judges it, and stores it there. Makes no reference. Throws as
 /// `sync_now` does; the repository is then as before.

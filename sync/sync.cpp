@@ -261,23 +261,18 @@ class Run {
   /// it stays where it is.
   bool ask_at_the_gate(Action action) {
     const auto base = common(outcome_.old_tip.empty() ? host_.head : outcome_.old_tip, outcome_.new_tip);
-    const auto found = search_range(asking_, base, outcome_.new_tip, request_.gate, deadline_);
+    ShownGate shown(request_.scratch, outcome_.branch);
+    const auto found = search_range(asking_, base, outcome_.new_tip, request_.gate, shown.seen(), deadline_);
     outcome_.gated = found.listed;
     outcome_.gated_count = found.entries.size();
     const bool moves = action == Action::fast_forward || action == Action::follow;
-    if (!moves || found.entries.empty()) return true;
-    const ShownGate shown(request_.scratch);
-    const auto unseen = request_.accept ? shown.unseen(outcome_.branch, found) : found.entries.size();
-    if (request_.accept && unseen == 0) {
-      if (!request_.dry_run) shown.forget();
-      return true;
-    }
-    shown.remember(outcome_.branch, found);
+    if (!moves) return true;
+    const auto refused =
+        shown.refuse(found, {.accept = request_.accept, .listed = request_.listed, .dry_run = request_.dry_run});
+    if (!refused) return true;
     const auto& sandbox = request_.sandbox.str();
     outcome_.result = Result::gated;
-    outcome_.reason = request_.accept ? fmt::format("{} of these came after you were asked", unseen)
-                                      : fmt::format("{} file{} may run or steer something on your host", unseen,
-                                                    unseen == 1 ? "" : "s");
+    outcome_.reason = *refused;
     outcome_.commands = {fmt::format("git diff HEAD...{}", shell_word(mirror_ref(sandbox, outcome_.branch))),
                          fmt::format("agentvm sync {} --accept", sandbox)};
     return false;

@@ -26,6 +26,7 @@ struct SyncRequest {
   Move move = Move::by_branch_rule;
   GatePolicy gate;
   bool accept = false;                ///< the user takes what the gate showed them
+  bool listed = true;                 ///< a user sees the outcome; else an acceptance does not cover what is in it
   bool dry_run = false;               ///< fetch and judge, change nothing
   std::optional<std::string> branch;  ///< the guest branch to be about
   /// What the guest says that its references are, asked before this call; a hint that is compared and never trusted:

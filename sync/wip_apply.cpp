@@ -161,23 +161,15 @@ class Apply {
   }
 
   bool ask_at_the_gate(const std::string& from, const std::string& to) {
-    const auto found = search_range(git_, from, to, request_.gate, deadline_);
+    // One list per repository and sandbox: a newer snapshot than the one that was shown is asked for again.
+    ShownGate shown(request_.scratch, "wip of " + request_.entry.sandbox + " in " + host_.common_dir.string());
+    const auto found = search_range(git_, from, to, request_.gate, shown.seen(), deadline_);
     outcome_.gated = found.listed;
     outcome_.gated_count = found.entries.size();
-    if (found.entries.empty()) return true;
-    // One list per repository and sandbox: a newer snapshot than the one that was shown is asked for again.
-    const ShownGate shown(request_.scratch);
-    const auto subject = "wip of " + request_.entry.sandbox + " in " + host_.common_dir.string();
-    const auto unseen = request_.accept ? shown.unseen(subject, found) : found.entries.size();
-    if (request_.accept && unseen == 0) {
-      shown.forget();
-      return true;
-    }
-    shown.remember(subject, found);
+    const auto refused = shown.refuse(found, {.accept = request_.accept});
+    if (!refused) return true;
     outcome_.result = ApplyOutcome::Result::gated;
-    outcome_.reason = request_.accept ? fmt::format("{} of these came after you were asked", unseen)
-                                      : fmt::format("{} file{} may run or steer something on your host", unseen,
-                                                    unseen == 1 ? "" : "s");
+    outcome_.reason = *refused;
     outcome_.commands = {fmt::format("agentvm wip show {}", word()),
                          fmt::format("agentvm wip apply {} --accept", word())};
     return false;

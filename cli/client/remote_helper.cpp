@@ -115,6 +115,8 @@ class Helper {
     const auto keep = require<std::string>(result, "keep");
     if (!keep.empty()) answer(fmt::format("lock {}\n", keep));
     tell_gated(require<Json>(result, "gated"));
+    if (!require<bool>(result, "all_judged"))
+      output_.warn("so many branches came that not all were searched for what may run on this host");
     // A tip that moved forward since the list is in the new one's history, and git finds it there by itself.
     for (const auto& [id, name] : wanted)
       output_.warn(fmt::format("{} moved in the sandbox, or was refused, while git was fetching", clean(name)));

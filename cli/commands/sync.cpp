@@ -37,6 +37,7 @@ int sync(Invocation& run) {
   auto params = run.params();
   params["dry_run"] = run.args.enabled("dry-run");
   params["accept"] = run.args.enabled("accept");
+  params["listed"] = true;
   if (run.args.given("branch")) params["branch"] = run.args.text("branch");
   const auto result = run.call("sync", params);
   run.show(result, render_sync(result, run.out.out_style()));

@@ -102,7 +102,7 @@ def test_what_would_run_on_the_host_waits_for_its_user(agentvm, box, git, reposi
     assert git("rev-parse", "main", cwd=repository).stdout == before and not (repository / "link").is_symlink()
     # What the guest commits while its user reads is not what they accept.
     agentvm.exec(box, "sh", "-c", "cd /workspace && echo evil >.envrc && git add -A && git commit -qm More")
-    assert b"came after you were asked" in agentvm.run("sync", box, "--accept", code=6).stdout
+    assert b"were not listed when you were asked" in agentvm.run("sync", box, "--accept", code=6).stdout
     agentvm.run("sync", box, "--accept")
     assert (repository / ".envrc").read_text() == "evil\n"
 

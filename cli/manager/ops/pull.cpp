@@ -92,6 +92,7 @@ Json answer_fetch(const SandboxWork& work, const fs::path& git_dir, CallContext&
   result["schema"] = "agentvm.remote-fetch/1";
   result["name"] = work.name;
   result["gated"] = sync::gated_json(delivery.gated);
+  result["all_judged"] = delivery.all_judged;
   result["keep"] = delivery.keep.string();
   result["objects"] = delivery.verdict.objects;
   return result;

@@ -112,6 +112,7 @@ Json finish(Core& core, CallContext& call, const SandboxName& name, const Json& 
   };
   Json wanted{{"name", name.str()}, {"cwd", value_or<std::string>(params, "cwd", "/")}};
   if (params.contains("env")) wanted["env"] = params["env"];
+  wanted["listed"] = !call.cancelled().stop_requested();  // else nobody is there to see what waits
   attempt([&] {
     const auto record = after_the_command(core, name);
     // What such a machine left is read from its files below, where they are to be removed.

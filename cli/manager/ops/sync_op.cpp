@@ -8,6 +8,7 @@
 #include "cli/manager/ops/stoppable.hpp"
 #include "sync/pending.hpp"
 #include "sync/sync.hpp"
+#include "sync/wip.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/config.hpp"
 
@@ -19,9 +20,11 @@ constexpr milliseconds sync_limit{20 * 60'000};
 constexpr milliseconds hold_turn{20};
 constexpr milliseconds token_limit{5'000};
 constexpr milliseconds count_limit{15'000};
+constexpr std::size_t named_limit = 5;
 
 struct Asked {
   bool dry_run = false, accept = false;
+  bool listed = false;  // to a user, by the client that asked
   std::optional<std::string> branch;
   SyncSettings settings;
 };
@@ -48,6 +51,7 @@ Json run(Core& core, const SandboxRecord& record, LiveSandbox& live, Asked asked
   request.limits = asked.settings.limits;
   request.gate = std::move(asked.settings.gate);
   request.accept = asked.accept;
+  request.listed = asked.listed;
   request.dry_run = asked.dry_run;
   request.branch = std::move(asked.branch);
   const auto session = live.session(Session::control, deadline);
@@ -92,6 +96,27 @@ std::optional<std::uint64_t> count_pending(Core& core, const SandboxName& name, 
   return answer.ok() ? sync::pending_answer(answer.out) : std::nullopt;
 }
 
+/// A running one. Where it does not run, the error also names what its last end kept on the host.
+SandboxName sandbox_to_sync(Core& core, const Json& params) {
+  try {
+    return running_sandbox(core, params).first.name;
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::wrong_state) throw;
+    const auto record = core.resolve(params);
+    std::vector<sync::WipEntry> kept;
+    try {
+      kept = sync::list_wip(sync::HostGit(record.project), record.name.str(), Deadline::after(count_limit));
+    } catch (const Error&) {  // a project that is gone is not what was asked about
+    }
+    if (kept.empty()) throw;
+    std::string refs;
+    for (std::size_t i = 0; i < std::min(kept.size(), named_limit); ++i) refs += (i ? ", " : "") + kept[i].ref;
+    const auto more = kept.size() > named_limit ? fmt::format(" and {} more", kept.size() - named_limit) : "";
+    throw Error(error.code(), fmt::format("{}; what was uncommitted is kept as {}{}", error.message(), refs, more),
+                error.hint());
+  }
+}
+
 }  // namespace
 
 Json sync_held(Core& core, CallContext& call, const Json& params) {
@@ -101,12 +126,13 @@ Json sync_held(Core& core, CallContext& call, const Json& params) {
   for (const auto& warning : asked.settings.warnings) call.warning(warning);
   asked.dry_run = value_or<bool>(params, "dry_run", false);
   asked.accept = value_or<bool>(params, "accept", false);
+  asked.listed = value_or<bool>(params, "listed", false);
   asked.branch = optional_text(params, "branch");
   return run(core, record, *live, std::move(asked), call.progress_function(), call.cancelled());
 }
 
 Json sync_sandbox(Core& core, CallContext& call, const Json& params) {
-  const auto name = running_sandbox(core, params).first.name;
+  const auto name = sandbox_to_sync(core, params);
   const auto deadline = Deadline::after(sync_limit);
   auto hold = core.try_hold(name);
   while (!hold && !deadline.expired()) {  // a sync that runs by itself may take its time; whoever waits may have enough

@@ -1,4 +1,6 @@
 // The host-execution gate in a whole sync: what waits, what passes, and what an acceptance covers.
+#include <set>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -83,7 +85,7 @@ TEST_F(GateTest, AnAcceptanceCoversWhatWasShown) {
   guest.commit("package.json", "{\"scripts\": {\"postinstall\": \"evil\"}}\n");
   const auto outcome = accept();
   expect_gated(outcome);
-  EXPECT_THAT(outcome.reason, HasSubstr("1 of these came after"));
+  EXPECT_THAT(outcome.reason, HasSubstr("1 of these were not listed"));
   EXPECT_EQ(outcome.gated_count, 2u);
   guest.commit("Makefile", "all:\n\tevil\n");  // the same path, another content
   expect_gated(accept());
@@ -91,9 +93,40 @@ TEST_F(GateTest, AnAcceptanceCoversWhatWasShown) {
   EXPECT_TRUE(accept().moved);
 }
 
-TEST_F(GateTest, AcceptWithoutAQuestionTakesAll) {
+TEST_F(GateTest, AcceptWithoutAQuestionTakesNothing) {
   guest.commit(".envrc", "evil\n");
-  EXPECT_TRUE(accept().moved);
+  const auto outcome = accept();
+  expect_gated(outcome);
+  EXPECT_EQ(outcome.gated.size(), 1u);
+  EXPECT_TRUE(accept().moved);  // it was listed now
+}
+
+/// A live mode asks the gate after each commit; the user saw the list of before.
+TEST_F(GateTest, WhatASyncByItselfFoundWasShownToNobody) {
+  guest.commit("Makefile", "all:\n\tmake test\n");
+  expect_gated(sync());
+  guest.commit(".envrc", "evil\n");
+  auto by_itself = request();
+  by_itself.listed = false;
+  expect_gated(sync(by_itself));
+  const auto outcome = accept();
+  expect_gated(outcome);
+  EXPECT_THAT(outcome.reason, HasSubstr("1 of these were not listed"));
+}
+
+/// The guest shows one branch and has another checked out when the answer comes.
+TEST_F(GateTest, AnAcceptanceIsForOneBranch) {
+  const auto first = guest.tip();
+  guest.commit("Makefile", "all:\n\tmake test\n");
+  expect_gated(sync());
+  guest.git({"reset", "--quiet", "--hard", first});
+  guest.git({"checkout", "--quiet", "-b", "evil"});
+  guest.commit(".envrc", "evil\n");
+  const auto outcome = accept();
+  EXPECT_EQ(outcome.result, Result::gated);
+  EXPECT_EQ(host.tip(), first);
+  EXPECT_EQ(outcome.branch, "evil");
+  EXPECT_EQ(outcome.gated.at(0).path, ".envrc");
 }
 
 TEST_F(GateTest, ExecutablesLinksAndSubmodules) {
@@ -156,6 +189,14 @@ TEST_F(GateTest, HostileNamesAndContentAreCleanedAndBounded) {
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   EXPECT_LT(text.size(), 100'000u);
   EXPECT_THAT(text, HasSubstr("... and 52 more"));
+  // An acceptance covers what was listed; what was not comes first in the next list.
+  const auto rest = accept();
+  expect_gated(rest);
+  EXPECT_THAT(rest.reason, HasSubstr("52 of these were not listed"));
+  std::set<std::string> listed;
+  for (const auto* each : {&outcome, &rest})
+    for (const auto& file : each->gated) listed.insert(file.path);
+  EXPECT_EQ(listed.size(), 152u);
   EXPECT_TRUE(accept().moved);
 }
 

@@ -134,6 +134,23 @@ TEST_F(RemoteTest, WhatWouldRunOnTheHostIsNamedOnce) {
   fs::remove(delivery.keep);
 }
 
+/// A clone checks the guest's branch out: names that sort before it do not keep it from being looked at.
+TEST_F(RemoteTest, ManyBranchesHideNothingOfTheOneInHand) {
+  const auto empty = Repo::init(dir / "empty");
+  guest.git({"switch", "--quiet", "-c", "decoys"});
+  for (int i = 0; i < 70; ++i) {
+    guest.commit("n.txt", std::to_string(i));
+    guest.git({"branch", "a" + std::to_string(i)});
+  }
+  EXPECT_FALSE(deliver(empty.path() / ".git").all_judged);
+  guest.git({"switch", "--quiet", "main"});
+  guest.commit(".envrc", "evil\n");
+  const auto delivery = deliver(empty.path() / ".git");
+  EXPECT_FALSE(delivery.all_judged);
+  ASSERT_EQ(delivery.gated.size(), 1u);
+  EXPECT_EQ(delivery.gated[0].path, ".envrc");
+}
+
 TEST_F(RemoteTest, BareAndLinkedRepositoriesAreFine) {
   const auto bare = Repo::init(dir / "bare.git");
   bare.git({"config", "core.bare", "true"});

@@ -347,7 +347,7 @@ TEST_F(WipTest, WhatRunsOnTheHostIsAskedForAndAcceptedAsShown) {
   snapshot(WipKind::timer);
   outcome = apply(true);
   EXPECT_EQ(outcome.result, Result::gated);
-  EXPECT_THAT(outcome.reason, HasSubstr("1 of these came after"));
+  EXPECT_THAT(outcome.reason, HasSubstr("1 of these were not listed"));
   EXPECT_EQ(host.status(), "");
   EXPECT_EQ(apply(true).result, Result::applied);
   EXPECT_EQ(host.read("Makefile"), "all:\n\tevil\n");
