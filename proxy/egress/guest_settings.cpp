@@ -23,6 +23,8 @@ GuestSettings guest_settings(const NpmConfig& npm, const PipConfig& pip, std::ui
   set("CARGO_HTTP_PROXY", proxy);
   // Node's own fetch ignores the variables unless told (22.21 and later, 24).
   set("NODE_USE_ENV_PROXY", "1");
+  // Where only Debian's npm looks by itself; others look below the folder that their Node was unpacked to.
+  set("npm_config_globalconfig", "/etc/npmrc");
   service.back() = '\n';
   settings.files.push_back({"/etc/profile.d/agentvm-proxy.sh", profile});
   settings.files.push_back({"/etc/systemd/system.conf.d/90-agentvm-proxy.conf", service});

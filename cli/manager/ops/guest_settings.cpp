@@ -80,6 +80,10 @@ std::vector<std::string> host_authorities() {
   return extra_authorities(sources, "/usr/share/ca-certificates");
 }
 
+std::string guest_authority(std::size_t index) {
+  return fmt::format("agentvm-host-{}", index);
+}
+
 void add_authorities(guest::Identity& identity, std::vector<std::string>& environment) {
   const auto extra = host_authorities();
   if (extra.empty()) return;
@@ -87,7 +91,7 @@ void add_authorities(guest::Identity& identity, std::vector<std::string>& enviro
   for (std::size_t i = 0; i < extra.size(); ++i) {
     all += extra[i];
     identity.files.push_back(
-        {fmt::format("{}/agentvm-host-{}.crt", guest_authorities_folder, i), 0644, 0, 0, extra[i]});
+        {fmt::format("{}/{}.crt", guest_authorities_folder, guest_authority(i)), 0644, 0, 0, extra[i]});
   }
   identity.files.push_back({guest_authorities_file, 0644, 0, 0, all});
   environment.push_back(fmt::format("NODE_EXTRA_CA_CERTS={}", guest_authorities_file));
@@ -146,14 +150,17 @@ void trust_host_authorities(guest::Control& control, const fs::path& sandbox_fol
   const auto digest = sha256_hex(fmt::format("{}", fmt::join(extra, "")));
   const auto marker = sandbox_folder / "authorities.digest";
   if (read_file_if_exists(marker, 128).value_or(extra.empty() ? digest : "") == digest) return;
-  // The bundle serves curl, git and apt at once; OpenSSL's hashed folder (Python and others) takes seconds under
-  // emulation and follows.
-  const auto result =
-      control.exec({.argv = {"sh", "-c",
-                             fmt::format("cat {} >>/etc/ssl/certs/ca-certificates.crt && "
-                                         "setsid --fork update-ca-certificates </dev/null >/dev/null 2>&1",
-                                         guest_authorities_file)}},
-                   deadline);
+  // The bundle serves curl, git and apt, the links Python and others. As update-ca-certificates would make them, which
+  // goes through all that the distribution brings: a minute's work for an emulated guest.
+  std::string script = fmt::format(
+      "set -e; cat {} >>/etc/ssl/certs/ca-certificates.crt; cd /etc/ssl/certs\n"
+      "trust() {{ ln -sf \"{}/$1.crt\" \"$1.pem\"; n=0; while [ -e \"$2.$n\" ]; do "
+      "[ \"$(readlink \"$2.$n\")\" != \"$1.pem\" ] || return 0; n=$((n+1)); done; ln -s \"$1.pem\" \"$2.$n\"; }}\n",
+      guest_authorities_file, guest_authorities_folder);
+  for (std::size_t i = 0; i < extra.size(); ++i)
+    if (const auto hash = subject_hash(extra[i]); !hash.empty())
+      script += fmt::format("trust {} {}\n", guest_authority(i), hash);
+  const auto result = control.exec({.argv = {"sh", "-c", script}}, deadline);
   if (!result.ok())
     throw Error(ErrorCode::operation_failed, "the guest does not take the host's certificate authorities: " +
                                                  clean_guest_text(result.err, Newlines::escape, 300));

@@ -1,7 +1,12 @@
 #include "cli/manager/ops/host_trust.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <set>
+
+#include <fmt/format.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include "vmm/base/error.hpp"
 
@@ -54,6 +59,18 @@ std::vector<std::string> pem_certificates(std::string_view text) {
     blocks.push_back(std::string(text.substr(start, stop + end.size() - start)) + "\n");
     text.remove_prefix(stop + end.size());
   }
+}
+
+std::string subject_hash(const std::string& pem) {
+  const std::unique_ptr<BIO, decltype(&BIO_free)> text(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())),
+                                                       &BIO_free);
+  if (!text) return "";
+  const std::unique_ptr<X509, decltype(&X509_free)> certificate(
+      PEM_read_bio_X509(text.get(), nullptr, nullptr, nullptr), &X509_free);
+  if (!certificate) return "";
+  int known = 0;
+  const auto hash = X509_NAME_hash_ex(X509_get_subject_name(certificate.get()), nullptr, nullptr, &known);
+  return known == 1 ? fmt::format("{:08x}", hash) : "";
 }
 
 std::vector<std::string> extra_authorities(const std::vector<fs::path>& sources, const fs::path& distributed) {

@@ -110,6 +110,7 @@ TEST(GuestSettings, SayTheProxyToEveryProgram) {
   EXPECT_EQ(files["/etc/pip.conf"],
             "[global]\nproxy = http://127.0.0.1:3128\nindex-url = https://pip.example.org/simple\n");
   EXPECT_THAT(settings.environment, testing::Contains("CARGO_HTTP_PROXY=http://127.0.0.1:3128"));
+  EXPECT_THAT(settings.environment, testing::Contains("npm_config_globalconfig=/etc/npmrc"));
   EXPECT_THAT(settings.environment, Not(testing::Contains(HasSubstr("ALL_PROXY"))));
   EXPECT_THAT(files["/etc/chromium/policies/managed/agentvm.json"],
               HasSubstr("\"EncryptedClientHelloEnabled\": false"));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/temporary_folder.hpp"
+#include "vmm/base/process.hpp"
 
 namespace agentvm::manager {
 namespace {
@@ -17,6 +18,26 @@ TEST(PemCertificates, FindsBlocksAndDropsEverythingElse) {
                     "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n" + certificate("REVG") +
                     "-----BEGIN CERTIFICATE-----\ncut off";
   EXPECT_THAT(pem_certificates(text), testing::ElementsAre(certificate("QUJD"), certificate("REVG")));
+}
+
+TEST(SubjectHash, IsNothingForWhatIsNoCertificate) {
+  EXPECT_EQ(subject_hash(certificate("QUJD")), "");
+  EXPECT_EQ(subject_hash(""), "");
+}
+
+/// Against the name that OpenSSL's own tool gives the links in a folder.
+TEST(SubjectHash, IsTheNameOfTheLink) {
+  test::TemporaryFolder folder;
+  const auto key = (folder.path() / "key.pem").string(), file = (folder.path() / "ca.pem").string();
+  run({.argv = {"openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/O=A company/CN=Inspection",
+                "-keyout", key, "-out", file}},
+      Deadline::after(std::chrono::seconds(20)));
+  auto told = run({.argv = {"openssl", "x509", "-noout", "-subject_hash", "-in", file}},
+                  Deadline::after(std::chrono::seconds(20)))
+                  .out;
+  told.pop_back();
+  ASSERT_EQ(told.size(), 8u);
+  EXPECT_EQ(subject_hash(read_file(file)), told);
 }
 
 class ExtraAuthorities : public testing::Test {
