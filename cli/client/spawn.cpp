@@ -19,13 +19,13 @@ constexpr milliseconds answer_limit{10'000};   // connect and hello of a manager
 constexpr milliseconds overall_limit{30'000};  // includes the 10 s that a new manager waits for the old one's lock
 constexpr milliseconds first_pause{5}, longest_pause{320};
 constexpr std::size_t log_tail_bytes = 2048;
+constexpr std::size_t address_limit_bytes = 4096;  // PATH_MAX
 
 fs::path manager_program(const Paths& paths) {
   return paths.libexec / "agentvm-manager";
 }
 
-/// Nothing when nobody listens, or when whoever listened was just leaving.
-std::optional<Connection> try_connect(const Paths& paths, Deadline deadline) {
+std::optional<Connection> try_connect_at(const Paths& paths, Deadline deadline) {
   try {
     return Connection(paths, Deadline::after(answer_limit).sooner(deadline));
   } catch (const ManagerLost&) {
@@ -34,6 +34,18 @@ std::optional<Connection> try_connect(const Paths& paths, Deadline deadline) {
     if (error.code() == ErrorCode::not_found) return std::nullopt;
     throw;
   }
+}
+
+/// Nothing when nobody listens, or when whoever listened was just leaving. A manager that was started where the runtime
+/// folder is another one (a login session's, while cron's have none) is found by what it wrote down.
+std::optional<Connection> try_connect(const Paths& paths, Deadline deadline) {
+  if (auto connection = try_connect_at(paths, deadline)) return connection;
+  const fs::path written = read_file_if_exists(paths.manager_address(), address_limit_bytes).value_or("");
+  if (written.empty() || written == paths.manager_socket() || written.filename() != paths.manager_socket().filename())
+    return std::nullopt;
+  auto there = paths;
+  there.runtime = written.parent_path();
+  return try_connect_at(there, deadline);
 }
 
 std::string log_tail(const Paths& paths) {

@@ -20,6 +20,7 @@ void Server::watch_idleness() {
   idle_timer_.expires_after(step);
   idle_timer_.async_wait([this](const boost::system::error_code& problem) {
     if (problem || stopping_) return;
+    keep_listening();
     if (!connections_.empty() || retiring_ || in_flight(false) > 0) return judge_idleness(true);
     if (std::chrono::steady_clock::now() - idle_since_ < options_.idle) return watch_idleness();
     asio::post(quick_, [this] {
@@ -86,6 +87,7 @@ void Server::stop(const std::string& reason) {
   log::info("manager", "ending: {}", reason);
   // Nobody else may bind the name before our lock is free, so it is ours to remove.
   ::unlink(options_.paths.manager_socket().c_str());
+  ::unlink(options_.paths.manager_address().c_str());
   boost::system::error_code ignored;
   acceptor_.close(ignored);
   idle_timer_.cancel();

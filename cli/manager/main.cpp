@@ -11,6 +11,7 @@
 
 #include "cli/manager/ops/operations.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/config.hpp"
 
 namespace {
 
@@ -52,6 +53,18 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/// The variable, else what the user's file says. A file that is not in order is the next command's to name.
+void set_log_levels(const Paths& paths) {
+  if (const char* levels = std::getenv("AGENTVM_LOG")) return log::set_levels(levels);
+  try {
+    ConfigInput input;
+    input.user = read_config_file(paths.config_file);
+    if (const auto levels = resolve_config(input).text("log.levels"); !levels.empty()) log::set_levels(levels);
+  } catch (const Error& error) {
+    log::warn("manager", "the configuration is not in order: {}", error.what());
+  }
+}
+
 int serve(const Arguments& arguments) {
   manager::ManagerOptions options;
   options.paths = resolve_paths();
@@ -61,7 +74,7 @@ int serve(const Arguments& arguments) {
   // The umask stays the user's: sync writes into their work tree. What is ours sits in folders that are closed (0700).
   auto lock = manager::acquire_manager_lock(options.paths);
   if (!arguments.foreground) log::to_file(options.paths.manager_log());
-  if (const char* levels = std::getenv("AGENTVM_LOG")) log::set_levels(levels);
+  set_log_levels(options.paths);
   raise_descriptor_limit();
   manager::Service service;
   manager::register_operations(service, options.paths);

@@ -4,6 +4,7 @@
 
 #include <boost/asio/post.hpp>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/base/files.hpp"
@@ -17,6 +18,13 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr std::size_t connections_limit = 256;
+
+/// Device and inode; zeros when nothing is there.
+std::pair<dev_t, ino_t> identity_of(const std::filesystem::path& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return {};
+  return {status.st_dev, status.st_ino};
+}
 
 /// Runs `work`; whatever it throws becomes the call's answer. One of the three catch-alls.
 template <class Work>
@@ -49,22 +57,38 @@ wire::Hello Server::hello() const {
 void Server::listen() {
   ensure_private_dir(options_.paths.runtime);
   auto fd = listen_unix(options_.paths.manager_socket());
+  socket_ = identity_of(options_.paths.manager_socket());
+  write_file_atomic(options_.paths.manager_address(), options_.paths.manager_socket().string());
   acceptor_.assign(asio::local::stream_protocol(), fd.release());
   acceptor_.non_blocking(true);
   accepting_ = true;
   accept();
 }
 
+void Server::keep_listening() {
+  if (!accepting_ || identity_of(options_.paths.manager_socket()) == socket_) return;
+  boost::system::error_code ignored;
+  acceptor_.close(ignored);
+  accepting_ = false;
+  try {
+    listen();
+    log::warn("manager", "{} was gone and is there again", options_.paths.manager_socket().string());
+  } catch (const Error& error) {  // a user who is logged out has no runtime folder; it comes back with them
+    accepting_ = true;
+    log::debug("manager", "{}", error.what());
+  }
+}
+
 void Server::accept() {
   acceptor_.async_accept([this](const boost::system::error_code& problem, asio::local::stream_protocol::socket socket) {
-    if (stopping_) return;
+    if (stopping_ || problem == asio::error::operation_aborted) return;
     if (!problem) {
       try {
         accepted(UniqueFd(socket.release()));
       } catch (const std::exception& failure) {
         log::warn("manager", "a client went away at once: {}", failure.what());
       }
-    } else if (problem != asio::error::operation_aborted) {
+    } else {
       // Out of descriptors, most likely: trying again at once would spin.
       log::error("manager", "accepting a client: {}", problem.message());
       return after(milliseconds(200), [this] { accept(); });

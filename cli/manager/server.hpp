@@ -33,6 +33,9 @@ class Server final : public ConnectionOwner {
   void closed(const std::shared_ptr<Connection>& connection) override;
 
   void listen();
+  /// A logout takes the user's runtime folder along, and a cleaner of old files may take the socket: sandboxes that run
+  /// keep us here, so the name must come back.
+  void keep_listening();
   void accept();
   void accepted(UniqueFd socket);
   bool builtin(const std::shared_ptr<Connection>& from, const wire::ClientMessage& message,
@@ -69,6 +72,7 @@ class Server final : public ConnectionOwner {
   // Io thread only.
   std::set<std::shared_ptr<Connection>> connections_;
   SteadyTime idle_since_ = started_;
+  std::pair<dev_t, ino_t> socket_;  // what we bound
   bool accepting_ = false, retiring_ = false, stopping_ = false, overdue_ = false;
   // Any thread.
   std::mutex mutex_;  // guards the two below

@@ -24,6 +24,10 @@ fs::path Paths::manager_socket() const {
   return runtime / fmt::format("manager-{}.sock", sha256_hex(state.string()).substr(0, digits));
 }
 
+fs::path Paths::manager_address() const {
+  return state / "manager.address";
+}
+
 Paths resolve_paths(const std::function<std::string(const std::string&)>& lookup) {
   Paths paths;
   const auto folder = fs::path(executable_dir());

@@ -21,6 +21,8 @@ struct Paths {
   /// Sockets of one sandbox, under a short name because of the 108-byte limit of socket paths.
   std::filesystem::path sockets(const std::string& name) const;
   std::filesystem::path manager_lock() const { return state / "manager.lock"; }
+  /// Where the manager wrote down its socket: a client whose runtime folder is another one looks there.
+  std::filesystem::path manager_address() const;
   std::filesystem::path manager_log() const { return state / "manager.log"; }
   std::filesystem::path host_facts() const { return state / "host"; }
   // Data folder

@@ -76,6 +76,36 @@ TEST_F(Manager, StaysWhileASandboxRuns) {
   EXPECT_TRUE(eventually([&] { return !alive(pid); }));
 }
 
+/// A logout takes the runtime folder along, while a guest keeps the manager here.
+TEST_F(Manager, IsFoundAgainWhenItsRuntimeFolderWasTakenAway) {
+  put("fake-busy", "");
+  put("fake-idle-milliseconds", "400");
+  ASSERT_TRUE(run({"list"}).status.ok());
+  const int pid = started().at(0);
+  remove_tree(paths().runtime);
+  ASSERT_TRUE(eventually([&] { return std::filesystem::exists(paths().manager_socket()); }));
+  EXPECT_TRUE(run({"list"}).status.ok());
+  EXPECT_EQ(started(), std::vector<int>{pid});
+}
+
+/// cron has no XDG_RUNTIME_DIR, a login session has one: the same state folder, another socket.
+TEST_F(Manager, IsFoundFromWhereTheRuntimeFolderIsAnother) {
+  ASSERT_TRUE(run({"list"}).status.ok());
+  const int pid = started().at(0);
+  const auto elsewhere = home_ / "elsewhere";
+  std::filesystem::create_directory(elsewhere);
+  std::filesystem::rename(paths().manager_socket(), elsewhere / paths().manager_socket().filename());
+  write_file_atomic(paths().manager_address(), (elsewhere / paths().manager_socket().filename()).string());
+  EXPECT_TRUE(run({"list"}).status.ok());
+  EXPECT_EQ(started(), std::vector<int>{pid});
+  // What is written there is a hint: a name that nobody serves is passed over.
+  write_file_atomic(paths().manager_address(), (home_ / "nowhere" / paths().manager_socket().filename()).string());
+  std::filesystem::remove(elsewhere / paths().manager_socket().filename());
+  ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return !alive(pid); }));
+  EXPECT_TRUE(run({"list"}).status.ok());
+}
+
 TEST_F(Manager, StopsOnRequestAndOnSigterm) {
   ASSERT_TRUE(run({"list"}).status.ok());
   EXPECT_EQ(run({"manager", "stop"}).status.code, 0);
