@@ -1,6 +1,7 @@
 """kill -9 of each process ends in a clear state that says so, and a retry heals."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -140,6 +141,47 @@ def test_an_emulated_machine_that_hangs_while_it_boots_is_started_again(agentvm,
     assert agentvm.exec(NAME, "cat", "/hung", "/workspace/README") == "one\n"
     agentvm.exec(NAME, "sudo", "systemctl", "disable", "hang.service")
     assert len(harness.processes(home, "qemu-system")) == 1
+
+
+EARLY_END = """[Unit]
+DefaultDependencies=no
+After=systemd-remount-fs.service
+Before=ssh.service sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c '[ -e /ended ] || { touch /ended; sync; echo "no further: the disk is upside down" >/dev/ttyS0; sleep 1; poweroff -f; }'
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+def test_a_start_that_fails_names_the_step_and_shows_the_console(agentvm, home, box, repository):
+    agentvm.exec(NAME, "sudo", "sh", "-c", "cat >/etc/systemd/system/end.service && systemctl enable end.service && sync", stdin=EARLY_END)
+    agentvm.run("stop", NAME)
+    told = agentvm.run("start", repository, "--name", NAME, "--no-attach", code=3, timeout=harness.START_SECONDS).stderr.decode()
+    assert "waiting until the guest's sshd listens" in told and "no further: the disk is upside down" in told, told
+    assert "try: agentvm " in told
+    status = agentvm.json("status", NAME)
+    assert status["state"] == "failed" and status["reason"] == "start-failed" and "sshd listens" in status["message"]
+    assert not harness.processes(home, "qemu-system") and not harness.processes(home, "virtiofsd")
+    heals(agentvm, repository)
+
+
+def test_a_guest_that_floods_its_ports_is_told_of_and_stopped_in_order(agentvm, home, box, repository):
+    assert agentvm.json("status", NAME)["guest_agent"] == {"answers": True, "reason": ""}
+    flood = "pkill -KILL agentvm; setsid cat /dev/zero >$(echo /dev/vport*p1) 2>/dev/null & setsid timeout 8 cat /dev/zero >/dev/ttyS0 2>/dev/null &"
+    agentvm.exec(NAME, "sudo", "sh", "-c", flood)
+    harness.eventually(lambda: agentvm.json("status", NAME)["guest_agent"]["answers"] is False, 60, "it is noticed")
+    assert re.search(r"Guest agent: +lost", agentvm.text("status", NAME))
+    assert agentvm.exec(NAME, "cat", "/workspace/README") == "one\n", "sshd is another way in"
+    time.sleep(5)
+    assert sum(path.stat().st_size for path in (home.state / "sandboxes" / NAME).glob("serial.log*")) < 20 << 20
+    log = home.state / "manager.log"
+    before = len(log.read_text())
+    agentvm.run("stop", NAME)
+    assert "did not power off" not in log.read_text()[before:]
+    heals(agentvm, repository)
+    assert agentvm.json("status", NAME)["guest_agent"]["answers"] is True
 
 
 def test_client_killed_during_exec(agentvm, box):

@@ -18,6 +18,8 @@ constexpr milliseconds call_limit{20'000};
 constexpr milliseconds teardown_limit{60'000};
 constexpr milliseconds take_over_limit{30'000};
 constexpr milliseconds redial_pause{2'000};
+constexpr milliseconds longest_agent_pause{60'000};
+constexpr milliseconds hello_limit{10'000};
 constexpr milliseconds full_disk_pause{10'000};
 constexpr milliseconds end_notice_limit{10'000};
 constexpr milliseconds dial_limit{60'000};
@@ -45,6 +47,45 @@ void redial_data(Core& core, const SandboxName& name) {
   } catch (const Error& error) {
     log::warn("ssh", "{}: the data session is down: {}", name.str(), error.what());
     core.janitor().post_later(redial_pause, "redial " + name.str(), [&core, name] { redial_data(core, name); });
+  }
+}
+
+void redial_agent(Core& core, const SandboxName& name, milliseconds pause);
+
+/// Ports, live sync and the agents' states come over it, and an orderly stop: a lost one is dialled again. A guest that
+/// breaks it again and again is asked less and less often.
+void adopt_control(Core& core, const SandboxName& name, LiveSandbox& live, std::shared_ptr<guest::Control> control,
+                   milliseconds pause) {
+  live.set_control(control);
+  const auto since = std::chrono::steady_clock::now();
+  control->on_lost([&core, name, since, pause](const std::string&) {
+    const bool lasted = std::chrono::steady_clock::now() - since > longest_agent_pause;
+    const auto next = lasted ? redial_pause : std::min(pause * 2, longest_agent_pause);
+    core.janitor().post_later(next, "agent of " + name.str(), [&core, name, next] { redial_agent(core, name, next); });
+  });
+}
+
+void redial_agent(Core& core, const SandboxName& name, milliseconds pause) {
+  const auto live = core.live(name);
+  const auto record = core.store().find(name);
+  if (!live || !record) return;
+  if (const auto control = live->control(); control && control->alive()) return;
+  const auto again = [&](milliseconds next) {
+    core.janitor().post_later(next, "agent of " + name.str(), [&core, name, next] { redial_agent(core, name, next); });
+  };
+  if (record->state == SandboxState::paused) return again(pause);
+  if (record->state != SandboxState::running) return;
+  try {
+    std::shared_ptr<guest::Control> control =
+        guest::Control::connect(core.paths().sockets(name.str()) / socket_files::agent, Deadline::after(hello_limit));
+    control->hello(Deadline::after(hello_limit));
+    adopt_control(core, name, *live, std::move(control), pause);
+    core.leave_guest(name);
+    core.follow_guest(name);
+    log::info("manager", "{}: the guest's agent is back", name.str());
+  } catch (const Error& error) {
+    log::warn("manager", "{}: the guest's agent does not answer: {}", name.str(), error.what());
+    again(std::min(pause * 2, longest_agent_pause));
   }
 }
 
@@ -112,6 +153,8 @@ void take_over(Core& core, SandboxRecord record) {
     auto live = std::make_shared<LiveSandbox>(endpoint_of(core, record));
     wire(core, *live, record);
     core.set_live(record.name, live);
+    core.janitor().post_later(redial_pause, "agent of " + record.name.str(),
+                              [&core, name = record.name] { redial_agent(core, name, redial_pause); });
   }
   dial_data(core, record.name);
 }
@@ -207,8 +250,8 @@ std::shared_ptr<LiveSandbox> connect_running(Core& core, const SandboxRecord& re
   if (resume) resume();
   control->hello(deadline);
   auto live = std::make_shared<LiveSandbox>(endpoint_of(core, record));
-  live->set_control(std::move(control));
   wire(core, *live, record);
+  adopt_control(core, record.name, *live, std::move(control), redial_pause);
   core.set_live(record.name, live);
   return live;
 }

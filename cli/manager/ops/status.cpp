@@ -50,6 +50,16 @@ void add_details(Core& core, const SandboxRecord& record, Json& status) {
   status["warnings"] = record.warnings;
 }
 
+/// Null unless a machine runs whose vCPUs do.
+Json guest_agent_status(Core& core, const SandboxRecord& record) {
+  const auto live = record.state == SandboxState::running ? core.live(record.name) : nullptr;
+  if (!live) return nullptr;
+  const auto control = live->control();
+  const bool answers = control && control->alive();
+  const auto why = answers ? "" : control ? control->lost_reason() : "it never answered";
+  return {{"answers", answers}, {"reason", clean_guest_text(why, Newlines::escape, 300)}};
+}
+
 }  // namespace
 
 Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
@@ -74,6 +84,7 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
               {"egress", egress_status(core, record)},
               {"workspace_mode", to_string(record.workspace)},
               {"ssh", nullptr},
+              {"guest_agent", guest_agent_status(core, record)},
               {"agent", agent_status(core, record)},
               {"throw_away", record.throw_away},
               {"ports", core.front().ports(record.name)},

@@ -19,25 +19,43 @@ constexpr const char* sockets = "sockets-remove";
 
 constexpr milliseconds poll_interval{50};
 constexpr milliseconds stop_limit{20'000};
+constexpr milliseconds ask_limit{10'000};
 
 bool domain_is_gone(Hypervisor& hypervisor, const std::string& domain) {
   const auto info = hypervisor.find(domain, Deadline::after(stop_limit));
   return !info || info->state == DomainState::shut_off;
 }
 
-/// Asks the guest to power off and waits for it; false when it did not within `grace`.
-bool power_off(Core& core, const SandboxRecord& record, Hypervisor& hypervisor, Deadline grace) {
+/// Asks the guest's agent, else its sshd, else its firmware's button.
+bool ask_to_power_off(Core& core, const SandboxRecord& record, Hypervisor& hypervisor, Deadline grace) {
   const auto live = core.live(record.name);
   const auto control = live ? live->control() : nullptr;
-  try {
-    if (control)
-      control->shutdown(grace);
-    else
-      hypervisor.request_shutdown(record.domain, grace);
-  } catch (const Error& error) {
-    log::info("stop", "{}: the guest does not take the request to power off: {}", record.name.str(), error.what());
-    return false;
-  }
+  const auto session = live ? live->session_if_alive(Session::control) : nullptr;
+  const auto attempt = [&](const char* whom, const std::function<void()>& ask) {
+    try {
+      ask();
+      return true;
+    } catch (const Error& error) {
+      log::info("stop", "{}: {} does not take the request to power off: {}", record.name.str(), whom, error.what());
+      return false;
+    }
+  };
+  if (control && control->alive() &&
+      attempt("the guest's agent", [&] { control->shutdown(grace.sooner(Deadline::after(ask_limit))); }))
+    return true;
+  if (session && attempt("the guest's sshd", [&] {
+        guest::ExecSpec spec;
+        spec.argv = {"sudo", "-n", "systemctl", "poweroff", "--no-block"};
+        const auto status = session->exec(spec, grace)->wait(grace.sooner(Deadline::after(ask_limit)));
+        if (!status || status->shell_code() != 0) throw Error(ErrorCode::operation_failed, "it refused");
+      }))
+    return true;
+  return attempt("the machine", [&] { hypervisor.request_shutdown(record.domain, grace); });
+}
+
+/// Asks the guest to power off and waits for it; false when it did not within `grace`.
+bool power_off(Core& core, const SandboxRecord& record, Hypervisor& hypervisor, Deadline grace) {
+  if (!ask_to_power_off(core, record, hypervisor, grace)) return false;
   while (!grace.expired()) {
     if (domain_is_gone(hypervisor, record.domain)) return true;
     system_clock().sleep(poll_interval);
