@@ -11,6 +11,7 @@
 namespace agentvm::sync {
 namespace {
 
+constexpr std::size_t packed_refs_limit = 256u << 20;
 constexpr int alternates_depth_limit = 5;  // git's own
 
 void add_object_dirs(const fs::path& objects, int depth, std::vector<fs::path>& out) {
@@ -85,6 +86,21 @@ std::string read_refs(const HostGit& git, std::vector<HostRef>& refs, Deadline d
   return head;
 }
 
+/// git takes a branch whose file is cut or garbage for one that has no commit yet, with a warning; a sandbox would come
+/// up without the history and look whole.
+void refuse_damaged_head(const HostRepository& repository, const fs::path& path) {
+  if (!repository.head.empty()) return;
+  const auto ref = std::string(branch_prefix) + repository.head_branch;
+  if (!repository.head_branch.empty() && !fs::exists(repository.common_dir / ref)) {
+    const auto packed = read_file_if_exists(repository.common_dir / "packed-refs", packed_refs_limit).value_or("");
+    if (packed.find(" " + ref + "\n") == std::string::npos) return;  // it has none
+  }
+  throw Error(ErrorCode::operation_failed,
+              fmt::format("{} of {} names no commit that is there: the repository is damaged",
+                          repository.head_branch.empty() ? "HEAD" : ref, path.string()),
+              fmt::format("git -C {} fsck", path.string()));
+}
+
 /// What a work tree is asked, in one go; nothing where git has no answer to all of it.
 std::vector<std::string> ask(const HostGit& git, Deadline deadline) {
   auto result = git.run(
@@ -153,6 +169,7 @@ HostRepository open_host_repository(const fs::path& path, Deadline deadline) {
     const auto unborn = git.try_line({"symbolic-ref", "-q", "HEAD"}, deadline);
     if (unborn && unborn->starts_with(branch_prefix)) repository.head_branch = unborn->substr(branch_prefix.size());
     repository.head = git.try_line({"rev-parse", "-q", "--verify", "HEAD^{commit}"}, deadline).value_or("");
+    refuse_damaged_head(repository, path);
   }
   repository.operation = operation_in_progress(repository.git_dir);
   return repository;

@@ -36,7 +36,7 @@ int exec(Invocation& run) {
     if (run.args.enabled("detach")) {
       if (run.out.json()) run.out.print_json(end.result);
       run.out.say(text_at(end.result, "message", "started in the guest"));
-      return 0;
+      return static_cast<int>(number_at(end.result, "exit_code"));
     }
     const int code = guest_exit_code(end.status);
     if (run.out.json())

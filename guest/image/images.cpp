@@ -117,6 +117,25 @@ std::string root_digest_of(const Image& image) {
   return text ? value_or<std::string>(parse_json(*text, image.folder.string()), "root", "") : "";
 }
 
+namespace {
+
+void remove_leftovers(const fs::path& images, const fs::path& libexec, Deadline deadline) {
+  for (const auto& leftover : leftovers(images)) remove_foreign_tree(leftover, libexec, deadline);
+}
+
+/// A build that was called off is killed with all that it started, and cannot clean up: that is done once its last
+/// process let go of the lock. Who builds meanwhile does it, too.
+void sweep_after_the_end(const ImageRequest& request) {
+  try {
+    const auto lock = FileLock::acquire(build_lock(request.images), Deadline::after(std::chrono::seconds(10)));
+    remove_leftovers(request.images, request.libexec, Deadline::after(std::chrono::minutes(2)));
+  } catch (const Error& error) {
+    log::warn("image", "what an ended build left stays until the next one: {}", error.what());
+  }
+}
+
+}  // namespace
+
 Image ensure_image(const ImageRequest& request, const Progress& progress, Deadline deadline) {
   if (request.mode == BuildMode::reuse)
     if (auto image = find_image(request)) return *image;
@@ -127,7 +146,15 @@ Image ensure_image(const ImageRequest& request, const Progress& progress, Deadli
   if (!request.recipe.empty()) argv.insert(argv.end(), {"--recipe", fs::absolute(request.recipe).string()});
   for (const auto& layer : request.layers) argv.insert(argv.end(), {"--layer", layer});
   if (request.mode == BuildMode::refresh) argv.push_back("--refresh");
-  const auto result = relay({.argv = std::move(argv)}, build_log(request.images), progress, deadline, request.stop);
+  const auto built = [&] {
+    try {
+      return relay({.argv = std::move(argv)}, build_log(request.images), progress, deadline, request.stop);
+    } catch (const Error&) {
+      sweep_after_the_end(request);
+      throw;
+    }
+  };
+  const auto result = built();
   const auto digest = require<std::string>(result, "digest");
   if (is_digest(digest))
     if (auto image = read_image(request.images / digest)) return *image;
@@ -180,8 +207,7 @@ Pruned prune_images(const fs::path& images, const std::filesystem::path& libexec
     remove_image(images, image);
     pruned.images.push_back(std::move(image));
   }
-  for (const auto& leftover : leftovers(images))
-    remove_foreign_tree(leftover, libexec, Deadline::after(std::chrono::minutes(5)));
+  remove_leftovers(images, libexec, Deadline::after(std::chrono::minutes(5)));
   return pruned;
 }
 

@@ -13,7 +13,8 @@ PATTERNS = ("agentvm*", "avm-*", "mmdebstrap*", "libvirt*", "libguestfs*", "qemu
 
 def names():
     folders = {"/tmp", "/var/tmp", "/dev/shm", os.environ.get("TMPDIR", "/tmp")}
-    return sorted(str(path) for folder in folders for pattern in PATTERNS for path in pathlib.Path(folder).glob(pattern))
+    return sorted(str(path) for folder in folders for pattern in PATTERNS for path in pathlib.Path(folder).glob(pattern)
+                  if not path.name.startswith("agentvm-test-"))  # unit and contract tests make and remove their own, beside us
 
 
 def main(step):

@@ -172,14 +172,15 @@ def test_the_layer_is_read_only_and_is_built_once(agentvm, home, repository):
 def test_variables_reach_the_program_and_nothing_else(agentvm, home, repository):
     config = home.folder / "config" / "agentvm" / "config.yaml"
     before = config.read_text()
-    config.write_text(before + "env: {pass: [SCRIPTED_*, OTHER_KEY], deny: [SCRIPTED_DENIED], files: [.env]}\n")
+    config.write_text(before + "env: {pass: [SCRIPTED_*, OTHER_KEY], deny: [SCRIPTED_DENIED], files: [.env]}\ncredentials: {copy: true}\n")
     canary = "canary-5f1c0b7e-and-more"
     (repository / ".git" / "info" / "exclude").write_text("/.env\n")
     (repository / ".env").write_text(f"# local\nexport FROM_FILE='{canary} of a file'\nSCRIPTED_DENIED={canary}-denied\nSCRIPTED_KEY=weaker\n")
     own = {"SCRIPTED_KEY": canary, "SCRIPTED_DENIED": canary + "-denied", "UNNAMED_KEY": canary + "-unnamed"}
     try:
         agentvm.run("stop", NAME)
-        agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300, env=own)
+        warned = agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300, env=own)
+        assert b"has no login in" in warned.stderr
         assert agentvm.json("status", NAME, "--verbose")["agent_variables"] == ["FROM_FILE", "SCRIPTED_KEY"]
         agentvm.exec(NAME, "sh", "-c", "printf '#!/bin/sh\\nenv\\n' >/tmp/show && chmod 755 /tmp/show && sudo umount -l /opt/agentvm/scripted && "
                      "sudo mkdir -p /opt/agentvm/scripted/bin && sudo cp /tmp/show /opt/agentvm/scripted/bin/scripted")
@@ -194,9 +195,6 @@ def test_variables_reach_the_program_and_nothing_else(agentvm, home, repository)
                                stdout=subprocess.PIPE, check=False, text=True).stdout.split()
         assert found == [], "records, logs, XML, keys, and the disk"
         (repository / ".env").unlink()
-        agentvm.run("stop", NAME)
-        assert b"env.files: .env: No such file" in agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300).stderr
-        assert agentvm.exec(NAME, "cat", "/run/agentvm/agent.env") == ""
     finally:
         config.write_text(before)
 
@@ -204,18 +202,16 @@ def test_variables_reach_the_program_and_nothing_else(agentvm, home, repository)
 def test_a_login_is_lent_in_memory(agentvm, home, repository):
     config = home.folder / "config" / "agentvm" / "config.yaml"
     before = config.read_text()
-    config.write_text(before + "credentials: {copy: true}\n")
+    config.write_text(before + "env: {files: [.env]}\ncredentials: {copy: true}\n")
     canary = "canary-8c2d4e6f-login"
     login = home.folder / "home" / ".scripted" / "login"
     try:
         agentvm.run("stop", NAME)
-        warned = agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
-        assert b"has no login in" in warned.stderr
-        agentvm.run("stop", NAME)
         login.parent.mkdir()
         login.write_text(canary)
         assert str(login) in agentvm.json("plan", repository, "--agent", "scripted")["credentials"]
-        agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300)
+        assert b"env.files: .env: No such file" in agentvm.run("start", repository, "--agent", "scripted", "--no-attach", timeout=300).stderr
+        assert agentvm.exec(NAME, "cat", "/run/agentvm/agent.env") == ""
         assert agentvm.json("status", NAME, "--verbose")["agent_credentials"] == [".scripted/login"]
         assert agentvm.exec(NAME, "cat", "/home/agent/.scripted/login") == canary
         assert agentvm.exec(NAME, "stat", "-Lc", "%U %a", "/home/agent/.scripted/login").split() == ["agent", "600"]

@@ -147,12 +147,12 @@ def test_destroy_while_suspended_asks_the_guest_first(agentvm, box, repository):
 
 @pytest.fixture
 def small_disk(image):
-    """A home whose state lies on a file system that two hundred MiB fill."""
+    """A home whose state lies on a file system that a hundred MiB fill."""
     if os.getuid() != 0:
         pytest.skip("needs root, to mount a small file system")
     made = harness.Home.make()
     place = made.folder / "state"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=700", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m,mode=700", "tmpfs", str(place)], check=True)
     try:
         yield made
     finally:
@@ -162,18 +162,18 @@ def small_disk(image):
 def test_a_full_disk_of_the_host_suspends_it(small_disk):
     agentvm = harness.Agentvm(small_disk)
     agentvm.start(harness.make_repository(small_disk.folder / "project"), NAME, "--memory", "1G")
-    with agentvm.popen("exec", NAME, "--", "sudo", "dd", "if=/dev/urandom", "of=/big", "bs=1M", "count=400", "conv=fsync", stdout=subprocess.DEVNULL,
+    with agentvm.popen("exec", NAME, "--", "sudo", "dd", "if=/dev/urandom", "of=/big", "bs=1M", "count=160", "conv=fsync", stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL) as writing:
         harness.eventually(lambda: state(agentvm) == "paused", 120, "the pause is noticed")
         status = agentvm.json("status", NAME)
         assert status["reason"] == "host" and "disk of the host is full" in status["message"]
         refused = agentvm.run("exec", NAME, "--", "true", code=None)
         assert refused.returncode != 0 and b"disk of the host is full" in refused.stderr and b"agentvm resume" in refused.stderr
-        subprocess.run(["mount", "-o", "remount,size=1500m", str(small_disk.folder / "state")], check=True)
+        subprocess.run(["mount", "-o", "remount,size=1g", str(small_disk.folder / "state")], check=True)
         agentvm.run("resume", NAME)
         assert writing.wait(120) == 0, "what was being written has been written"
     assert state(agentvm) == "running"
-    assert agentvm.exec(NAME, "stat", "-c", "%s", "/big") == f"{400 << 20}\n"
+    assert agentvm.exec(NAME, "stat", "-c", "%s", "/big") == f"{160 << 20}\n"
     agentvm.run("destroy", NAME, "--force")
     agentvm.run("manager", "stop", code=(0, 2))
     assert not harness.processes(small_disk)

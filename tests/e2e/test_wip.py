@@ -100,6 +100,24 @@ def test_show_is_clean_and_apply_leaves_it_uncommitted(agentvm, box, repository)
     assert agentvm.json("wip", "apply", box)["result"] == "up-to-date"
 
 
+def test_a_fresh_start_keeps_what_the_old_state_held(agentvm, box, repository):
+    agentvm.run("start", repository, "--name", box, "--no-attach", timeout=harness.START_SECONDS)
+    tip = harness.commit_inside(agentvm, box, "old.txt", "of the old state\n")
+    write(agentvm, "b.txt", "before the fresh start")
+    agentvm.exec(box, "sync")
+    agentvm.run("stop", box, "--force")
+    known = {entry["ref"] for entry in snapshots(agentvm)}
+    refused = agentvm.run("sync", box, code=2).stderr.decode()
+    assert "agentvm start" in refused and sorted(known)[-1] in refused, "what is on the host already is named"
+    started = agentvm.run("start", repository, "--name", box, "--fresh", "--no-attach", timeout=harness.START_SECONDS).stderr.decode()
+    (kept,) = [entry for entry in snapshots(agentvm) if entry["ref"] not in known]
+    assert f"its work is kept as {kept['ref']}" in started
+    assert content(repository, kept, "b.txt") == "before the fresh start"
+    assert harness.git(repository, "merge-base", tip, kept["ref"]) == tip
+    assert agentvm.exec(box, "cat", "/workspace/b.txt") == (repository / "b.txt").read_text()
+    agentvm.run("stop", box)
+
+
 def test_it_outlives_the_sandbox_until_it_is_dropped(agentvm, box, repository):
     # Ended by force and not started again: nobody is left inside who could be asked.
     agentvm.run("start", repository, "--name", box, "--no-attach", timeout=harness.START_SECONDS)

@@ -90,6 +90,7 @@ void cut_vcpus(const PlanRequest& request, Plan& plan) {
   const auto most = std::max(1U, request.host.cpus);
   if (plan.vcpus.value <= most) return;
   plan.vcpus.value = most;
+  if (plan.vcpus.origin.layer == ConfigLayer::default_value) return;  // nobody asked for more
   plan.warnings.push_back(fmt::format("vCPUs cut from {} ({}) to {}: that many CPUs may be used on this host",
                                       plan.vcpus_asked, plan.vcpus.origin.str(), most));
 }

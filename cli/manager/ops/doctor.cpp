@@ -118,13 +118,13 @@ Check dev_server_check(Core& core) {
 
 Json run_doctor(Core& core, CallContext& call, const Json& params) {
   report(call.progress_function(), "doctor", "looking at this host");
-  std::vector<Check> checks = check_programs();
-  const auto add = [&](std::vector<Check> more) { std::move(more.begin(), more.end(), std::back_inserter(checks)); };
   std::optional<Image> image;
   try {
     image = find_image(core.image_request(""));
   } catch (const Error&) {
   }
+  std::vector<Check> checks = check_programs(image.has_value());
+  const auto add = [&](std::vector<Check> more) { std::move(more.begin(), more.end(), std::back_inserter(checks)); };
   add({libvirt_check(core), virtiofsd_check()});
   add(check_namespaces());
   add({image_check(image), accelerator_check(core, image), memory_check()});

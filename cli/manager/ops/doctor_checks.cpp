@@ -60,13 +60,14 @@ Json to_json(const Check& check) {
           {"data", check.data}};
 }
 
-std::vector<Check> check_programs() {
+std::vector<Check> check_programs(bool has_image) {
+  const auto without = has_image ? CheckStatus::warn : CheckStatus::fail;  // the first start builds one
   return {
       program_check("qemu", "qemu-system-x86_64", "qemu-system-x86", CheckStatus::fail, "it runs the guests"),
       program_check("qemu-img", "qemu-img", "qemu-utils", CheckStatus::fail, "it makes the guests' disks"),
       program_check("git", "git", "git", CheckStatus::fail, "workspaces are made from your repository with it"),
-      program_check("mmdebstrap", "mmdebstrap", "mmdebstrap", CheckStatus::warn, "`agentvm image build` needs it"),
-      program_check("depmod", "depmod", "kmod", CheckStatus::warn, "`agentvm image build` needs it"),
+      program_check("mmdebstrap", "mmdebstrap", "mmdebstrap", without, "`agentvm image build` needs it"),
+      program_check("depmod", "depmod", "kmod", without, "`agentvm image build` needs it"),
       program_check("ssh", "ssh", "openssh-client", CheckStatus::warn, "`agentvm ssh` hands over to it"),
   };
 }

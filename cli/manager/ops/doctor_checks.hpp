@@ -22,7 +22,8 @@ struct Check {
 Json to_json(const Check& check);
 
 /// Programs that `start` and `image build` call, with their versions.
-std::vector<Check> check_programs();
+/// Those that build an image fail where none is there yet.
+std::vector<Check> check_programs(bool has_image);
 /// User namespaces and subordinate ids, which the workspace share needs.
 std::vector<Check> check_namespaces();
 /// Free memory and disk, and whether socket paths below the state folder fit.

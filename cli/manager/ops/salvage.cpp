@@ -9,11 +9,15 @@
 #include "sync/refs.hpp"
 #include "sync/salvage.hpp"
 #include "sync/sync.hpp"
+#include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/text.hpp"
 
 namespace agentvm::manager {
 namespace {
+
+constexpr milliseconds folder_limit{5 * 60'000};
+constexpr milliseconds disk_limit{20 * 60'000};  // all of a workspace comes through an emulated machine
 
 Rescued from_folder(Core& core, const SandboxRecord& record, const fs::path& workspace, const Progress& progress,
                     Deadline deadline) {
@@ -72,8 +76,6 @@ std::uint64_t copy_workspace(Core& core, const SandboxRecord& record, const fs::
   return unpacked.left_out;
 }
 
-}  // namespace
-
 Rescued salvage_disk(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline) {
   const auto folder = core.store().folder(record.name);
   const auto disk = folder / sandbox_files::disk, scratch = folder / "rescue";
@@ -113,6 +115,37 @@ Rescued salvage_work(Core& core, const SandboxRecord& record, const Progress& pr
             {fmt::format("the work in its workspace could not be copied ({}); the workspace is kept as {}",
                          clean_guest_text(error.what(), Newlines::escape, 400), kept.string())}};
   }
+}
+
+}  // namespace
+
+void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
+  const auto disk = core.store().folder(record.name) / sandbox_files::disk;
+  if (!fs::exists(disk)) return;
+  const auto kept = core.kept_disks() / (record.name.str() + "-" + record.id.substr(0, 8) + ".qcow2");
+  ensure_private_dir(kept.parent_path());
+  write_file_atomic(kept.string() + ".image", record.image_digest + "\n");
+  if (::rename(disk.c_str(), kept.c_str()) < 0) throw_errno("keeping the disk");
+  call.warning("the disk is kept as " + kept.string());
+}
+
+std::vector<std::string> salvage(Core& core, CallContext& call, const SandboxRecord& record) {
+  const auto progress = call.progress_function();
+  Rescued salvaged;
+  try {
+    salvaged = record.workspace == WorkspaceMode::virtiofs
+                   ? salvage_work(core, record, progress, Deadline::after(folder_limit))
+                   : salvage_disk(core, record, progress, Deadline::after(disk_limit));
+  } catch (const Error& error) {
+    if (record.workspace == WorkspaceMode::virtiofs) throw;
+    const auto hint = error.hint().empty() ? "" : fmt::format("; `{}` helps", error.hint());
+    call.warning(fmt::format("its last run did not end in order, and the work on its disk could not be read ({}{})",
+                             clean_guest_text(error.what(), Newlines::escape, 700), hint));
+    keep_disk(core, call, record);
+    return {};
+  }
+  for (const auto& warning : salvaged.warnings) call.warning(warning);
+  return std::move(salvaged.refs);
 }
 
 }  // namespace agentvm::manager

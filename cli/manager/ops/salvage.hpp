@@ -1,17 +1,17 @@
 #pragma once
-// What is only in the workspace of a sandbox whose guest is gone, kept before the sandbox goes. ADR 0017.
+// What is only in a sandbox whose guest is gone, kept before the sandbox goes. ADR 0017, 0018.
 
 #include "cli/manager/ops/rescue.hpp"
 
 namespace agentvm::manager {
 
-/// For a sandbox with a shared workspace and no machine: what its last run left there lands as `rescue_work` would have
-/// landed it. Where that fails the workspace is moved aside, and a warning names the place. Throws when that fails,
-/// too.
-Rescued salvage_work(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline);
+/// For a sandbox without a machine, whose last run did not end in order: what that run left in its workspace lands as
+/// `rescue_work` would have landed it. A shared workspace is read where it lies, one on the disk through libguestfs,
+/// read-only. What cannot be read is moved aside (the workspace, or the disk), and a warning names the place. Throws
+/// when that fails, too. Returns the references.
+std::vector<std::string> salvage(Core& core, CallContext& call, const SandboxRecord& record);
 
-/// The same for one whose workspace is on its disk: read there, read-only, through libguestfs (ADR 0018). Throws, with
-/// clean text, when that fails: the disk is then as it was, and all there is.
-Rescued salvage_disk(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline);
+/// The disk out of the sandbox's folder, with the name of what it stands on: without its image it is nothing.
+void keep_disk(Core& core, CallContext& call, const SandboxRecord& record);
 
 }  // namespace agentvm::manager

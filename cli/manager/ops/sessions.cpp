@@ -42,19 +42,19 @@ void follow_messages(CallContext& call, const std::shared_ptr<guest::Exec>& proc
 
 /// Its own session and no streams: it outlives this connection. setsid returns before it knows whether the program can
 /// be run, so that is asked first.
-void start_detached(guest::Streams& session, guest::ExecSpec spec, Deadline deadline) {
-  constexpr int not_found = 127;
+/// The status of a shell that could not run it; nothing when it runs.
+std::optional<int> start_detached(guest::Streams& session, guest::ExecSpec spec, Deadline deadline) {
   const auto program = spec.argv[0];
-  spec.argv.insert(spec.argv.begin(), {"sh", "-c",
-                                       "command -v -- \"$1\" >/dev/null 2>&1 || exit 127; "
-                                       "exec setsid --fork -- \"$@\" </dev/null >/dev/null 2>&1",
-                                       "sh"});
+  spec.argv.insert(spec.argv.begin(),
+                   {"sh", "-c",
+                    "case $1 in */*) [ -e \"$1\" ] || exit 127; [ -f \"$1\" ] && [ -x \"$1\" ] || exit 126 ;; "
+                    "*) command -v -- \"$1\" >/dev/null 2>&1 || exit 127 ;; esac; "
+                    "exec setsid --fork -- \"$@\" </dev/null >/dev/null 2>&1",
+                    "sh"});
   spec.pty.reset();
   const auto status = session.exec(spec, deadline)->wait(deadline);
-  if (status && status->shell_code() == 0) return;
-  throw Error(ErrorCode::operation_failed,
-              fmt::format("'{}' {} in the guest", program,
-                          status && status->shell_code() == not_found ? "was not found" : "could not be started"));
+  if (!status) throw Error(ErrorCode::timed_out, fmt::format("'{}' was not started in time", program));
+  return status->shell_code() == 0 ? std::nullopt : std::optional(status->shell_code());
 }
 
 /// What makes a sandbox that does not run one that does.
@@ -174,8 +174,14 @@ void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Jso
   const auto deadline = Deadline::after(session_limit);
   if (value_or<bool>(params, "detach", false)) {
     const auto [record, live] = running_sandbox(core, params);
-    start_detached(*live->session(Session::control, deadline), spec_of(core, record, *live, params), deadline);
-    return call->respond({{"schema", "agentvm.exec/1"}, {"detached", true}});
+    const auto spec = spec_of(core, record, *live, params);
+    const auto failed = start_detached(*live->session(Session::control, deadline), spec, deadline);
+    Json result{{"schema", "agentvm.exec/1"}, {"detached", !failed}, {"exit_code", failed.value_or(0)}};
+    if (failed) {
+      result["message"] = fmt::format("'{}' {} in the guest", spec.argv.at(0),
+                                      *failed == 127 ? "was not found" : "could not be started");
+    }
+    return call->respond(std::move(result));
   }
   serve_process(core, call, start_command(core, params, deadline), [call](const guest::GuestStatus&) {
     call->respond({{"schema", "agentvm.exec/1"}});

@@ -13,7 +13,9 @@
 #include "cli/manager/ops/nested_check.hpp"
 #include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/rescue.hpp"
+#include "cli/manager/ops/salvage.hpp"
 #include "cli/manager/ops/sessions.hpp"
+#include "cli/manager/ops/start_history.hpp"
 #include "cli/manager/ops/status.hpp"
 #include "cli/manager/ops/suspend.hpp"
 #include "cli/manager/ops/teardown.hpp"
@@ -76,29 +78,14 @@ class StartFlow {
     if (options_.lifetime == Lifetime::until_destroyed) settle_nested(core_, record);
     auto status = sandbox_status(core_, record, Detail::verbose);
     status["already_running"] = false;
-    status["timing"] = timeline_.to_json();
-    return status;
-  }
-
-  /// Boots a sandbox that is about to be dropped, for the work that its last run left in it alone.
-  void save(const SandboxRecord& record) {
-    name_ = record.name.str();
-    record_name_ = record.name;
-    core_.apply(record.name, SandboxEvent::start, "fresh");
+    const auto history = core_.paths().state / "starts.json";
+    status["timing"] = with_medians(history, record.accelerator, timeline_.to_json());
     try {
-      prepare();
-      boot();
-      keep_left_over();
-      if (this->record().unsaved)
-        throw Error(ErrorCode::operation_failed, "what its last run left uncommitted could not be kept",
-                    fmt::format("agentvm start {}", record.project.string()));
-    } catch (Error& error) {
-      fail(error);
-      throw;
+      remember_start(history, record.accelerator, status["timing"]);
+    } catch (const Error& error) {  // a full disk is told by what needs it
+      log::warn("start", "{}: {}", name_, error.what());
     }
-    core_.apply(record.name, SandboxEvent::stop, "fresh");
-    tear_down(core_, record.name, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
-    core_.apply(record.name, SandboxEvent::ended, "fresh");
+    return status;
   }
 
  private:
@@ -379,6 +366,11 @@ Plan plan_request(Core& core, const ClientSetting& setting) {
 Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, const StartOptions& options) {
   auto plan = plan_request(core, setting);
   for (const auto& warning : plan.warnings) call.warning(warning);
+  if (!options.task.empty() && plan.agent.value == no_agent)
+    throw Error(ErrorCode::usage, "the words after -- are a task for an agent, and none is asked for",
+                "agentvm start --agent claude -- ...");
+  // A repository that no sandbox can be made of is told at once, not after an image was built for it.
+  if (!core.store().find(plan.name.value)) sync::open_host_repository(plan.project.root, Deadline::after(short_limit));
   auto record = find_or_create(core, plan, options.lifetime);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
@@ -401,7 +393,9 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
   if (!record.teardown.empty())
     tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
   if (options.fresh) {
-    if (record.unsaved) StartFlow(core, call, plan, options, setting.environment).save(record);
+    if (record.unsaved)
+      for (const auto& ref : salvage(core, call, record))
+        if (ref.starts_with(sync::mirror_ref(record.name.str(), "wip/"))) call.warning("its work is kept as " + ref);
     report(call.progress_function(), "fresh", "dropping the old state of " + record.name.str());
     erase(core, record.name, Deadline::after(seed_limit));
     record = find_or_create(core, plan, options.lifetime);

@@ -10,47 +10,13 @@
 #include "cli/manager/ops/teardown.hpp"
 #include "cli/manager/ops/terminals.hpp"
 #include "cli/manager/ops/wip_ops.hpp"
-#include "vmm/base/text.hpp"
 
 namespace agentvm::manager {
 namespace {
 
 constexpr milliseconds hold_limit{20'000};
 constexpr milliseconds teardown_limit{120'000};
-constexpr milliseconds rescue_limit{5 * 60'000};
-constexpr milliseconds force_limit{2'000};       // for a guest whose user has no patience with it
-constexpr milliseconds disk_limit{20 * 60'000};  // all of a workspace comes through an emulated machine
-
-/// Out of the sandbox's folder, with the name of what it stands on: a disk without its image is nothing.
-void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
-  const auto disk = core.store().folder(record.name) / sandbox_files::disk;
-  if (!fs::exists(disk)) return;
-  const auto kept = core.kept_disks() / (record.name.str() + "-" + record.id.substr(0, 8) + ".qcow2");
-  ensure_private_dir(kept.parent_path());
-  write_file_atomic(kept.string() + ".image", record.image_digest + "\n");
-  if (::rename(disk.c_str(), kept.c_str()) < 0) throw_errno("keeping the disk");
-  call.warning("the disk is kept as " + kept.string());
-}
-
-/// Of a guest that is gone: the last run did not end in order, and nobody is there to be asked.
-std::vector<std::string> salvage(Core& core, CallContext& call, const SandboxRecord& record) {
-  const auto progress = call.progress_function();
-  Rescued salvaged;
-  try {
-    salvaged = record.workspace == WorkspaceMode::virtiofs
-                   ? salvage_work(core, record, progress, Deadline::after(rescue_limit))
-                   : salvage_disk(core, record, progress, Deadline::after(disk_limit));
-  } catch (const Error& error) {
-    if (record.workspace == WorkspaceMode::virtiofs) throw;
-    const auto hint = error.hint().empty() ? "" : fmt::format("; `{}` helps", error.hint());
-    call.warning(fmt::format("its last run did not end in order, and the work on its disk could not be read ({}{})",
-                             clean_guest_text(error.what(), Newlines::escape, 700), hint));
-    keep_disk(core, call, record);
-    return {};
-  }
-  for (const auto& warning : salvaged.warnings) call.warning(warning);
-  return std::move(salvaged.refs);
-}
+constexpr milliseconds force_limit{2'000};  // for a guest whose user has no patience with it
 
 }  // namespace
 

@@ -15,6 +15,7 @@
 
 #include "guest/image/images.hpp"
 #include "guest/image/store.hpp"
+#include "tests/support/temporary_folder.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/process.hpp"
@@ -365,6 +366,23 @@ TEST_F(ImageBuild, KilledAtEachStepItLeavesNothingAndTheNextOneWorks) {
   }
   build();
   EXPECT_THAT(leftovers(request_.images), IsEmpty());
+}
+
+TEST_F(ImageBuild, CalledOffItLeavesNothing) {
+  for (const std::string step : {"image-packages", "image-disk"}) {
+    std::stop_source stop;
+    request_.stop = stop.get_token();
+    const auto progress = [&](const ProgressEvent& event) {
+      if (event.step == step) stop.request_stop();
+    };
+    const auto error = test::error_of([&] { ensure_image(request_, progress, soon()); });
+    ASSERT_TRUE(error) << step;
+    EXPECT_EQ(error->code(), ErrorCode::cancelled) << error->what();
+    EXPECT_THAT(leftovers(request_.images), IsEmpty()) << step;
+    EXPECT_THAT(list_images(request_.images), IsEmpty()) << step;
+  }
+  request_.stop = {};
+  build();
 }
 
 TEST_F(ImageBuild, KilledAtAnyTimeItLeavesNothing) {

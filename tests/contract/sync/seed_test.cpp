@@ -1,5 +1,8 @@
 // seed_workspace on real repositories in every state a user's can be in. The oracle is git itself: the clone must show
 // what the user saw.
+#include <functional>
+#include <tuple>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -9,6 +12,7 @@
 #include "sync/workspace.hpp"
 #include "tests/contract/sync/git_fixture.hpp"
 #include "tests/support/fake_streams.hpp"
+#include "vmm/base/files.hpp"
 
 namespace agentvm::sync {
 namespace {
@@ -311,6 +315,45 @@ TEST_F(SeedTest, Refusals) {
   fs::create_directory(dir / "clone");
   clone.write("something", "x");
   EXPECT_EQ(refusal(wanted, "is not empty"), ErrorCode::wrong_state);
+}
+
+/// Never a workspace without the history that is called a success.
+TEST_F(SeedTest, DamagedRepositoriesAreRefused) {
+  user.commit("a.txt", "1\n");
+  user.commit("a.txt", "2\n");
+  const auto object = [&](const std::string& name) {
+    const auto oid = user.git({"rev-parse", name});
+    return fs::path(".git/objects") / oid.substr(0, 2) / oid.substr(2, 38);
+  };
+  const auto commit = object("HEAD"), parent = object("HEAD^"), tree = object("HEAD^{tree}"),
+             blob = object("HEAD:a.txt");
+  using Damage = std::function<void(const fs::path&)>;
+  const auto written = [](const char* file, const std::string& text) -> Damage {
+    return [=](const fs::path& where) { write_file_atomic(where / file, text); };
+  };
+  const auto gone = [](const fs::path& file) -> Damage {
+    return [=](const fs::path& where) { ASSERT_TRUE(fs::remove(where / file)) << file; };
+  };
+  const std::vector<std::tuple<std::string, Damage, std::string>> cases = {
+      {"cut-branch", written(".git/refs/heads/main", ""), "names no commit that is there"},
+      {"garbage-branch", written(".git/refs/heads/main", "nonsense\n"), "names no commit that is there"},
+      {"head-of-nothing", written(".git/HEAD", std::string(40, 'a') + "\n"), "names no commit that is there"},
+      {"garbage-head", written(".git/HEAD", "nonsense\n"), "not a git repository"},
+      {"garbage-index", written(".git/index", "nonsense"), "index"},
+      {"no-commit", gone(commit), ""},
+      {"no-parent", gone(parent), ""},
+      {"no-tree", gone(tree), ""},
+      {"no-file", gone(blob), ""},
+  };
+  for (const auto& [name, damage, words] : cases) {
+    auto wanted = request();
+    wanted.repository = dir / name;
+    fs::copy(user.path(), wanted.repository, fs::copy_options::recursive);
+    damage(wanted.repository);
+    const auto code = refusal(wanted, words);
+    EXPECT_TRUE(code == ErrorCode::operation_failed || code == ErrorCode::not_found) << name;
+    remove_tree(dir / "clone");  // the caller's, and never taken for a workspace
+  }
 }
 
 TEST_F(SeedTest, WarnsOfWhatComesWithoutContent) {

@@ -79,7 +79,12 @@ TEST_F(PlanTest, VcpusAreCutToTheHost) {
   const auto plan = resolve_plan(request);
   EXPECT_EQ(plan.vcpus.value, 2U);
   EXPECT_EQ(plan.vcpus_asked, 4U);
-  EXPECT_THAT(plan.warnings, ElementsAre("vCPUs cut from 4 (default) to 2: that many CPUs may be used on this host"));
+  EXPECT_THAT(plan.warnings, testing::IsEmpty()) << "nobody asked for the default";
+  request.flags["vcpus"] = "8";
+  const auto asked = resolve_plan(request);
+  EXPECT_EQ(asked.vcpus.value, 2U);
+  EXPECT_THAT(asked.warnings, ElementsAre("vCPUs cut from 8 (--vcpus) to 2: that many CPUs may be used on this host"));
+  request.flags.erase("vcpus");
   request.host.cpus = 0;
   EXPECT_EQ(resolve_plan(request).vcpus.value, 1U);
 }
