@@ -78,7 +78,7 @@ class StartFlow {
     if (options_.lifetime == Lifetime::until_destroyed) settle_nested(core_, record);
     auto status = sandbox_status(core_, record, Detail::verbose);
     status["already_running"] = false;
-    const auto history = core_.paths().state / "starts.json";
+    const auto history = core_.paths().host_facts() / "starts.json";
     status["timing"] = with_medians(history, record.accelerator, timeline_.to_json());
     try {
       remember_start(history, record.accelerator, status["timing"]);

@@ -54,6 +54,7 @@ Json with_medians(const fs::path& file, const std::string& kind, Json timing) {
 }
 
 void remember_start(const fs::path& file, const std::string& kind, const Json& timing) {
+  ensure_private_dir(file.parent_path());
   auto history = read_history(file);
   auto& starts = history[kind];
   if (!starts.is_array()) starts = Json::array();

@@ -121,9 +121,11 @@ TEST_F(GateTest, AnAcceptanceIsForOneBranch) {
   expect_gated(sync());
   guest.git({"reset", "--quiet", "--hard", first});
   guest.git({"checkout", "--quiet", "-b", "evil"});
+  guest.commit("Makefile", "all:\n\tmake test\n");  // what was shown, of the other branch
   guest.commit(".envrc", "evil\n");
   const auto outcome = accept();
   EXPECT_EQ(outcome.result, Result::gated);
+  EXPECT_THAT(outcome.reason, HasSubstr("2 files may run"));
   EXPECT_EQ(host.tip(), first);
   EXPECT_EQ(outcome.branch, "evil");
   EXPECT_EQ(outcome.gated.at(0).path, ".envrc");

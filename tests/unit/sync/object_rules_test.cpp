@@ -321,5 +321,67 @@ TEST(GitmodulesContent, RefusesWhatACommandLineWouldObey) {
     EXPECT_TRUE(gitmodules_problem(bad)) << bad;
 }
 
+/// Four thousand files that are almost sound, each as the .gitmodules of a tree, shown to one `git fsck --strict`.
+TEST_F(ObjectRules, NoGitmodulesPassesThatGitRefuses) {
+  const std::vector<std::string> seeds = {
+      "[submodule \"lib\"]\n\tpath = third/lib\n\turl = ../lib.git\n",
+      "[submodule \"a\"]\npath = a\nurl = https://example.org/a.git\nupdate = checkout\n",
+      "[submodule \"a\"]\n\turl = \"ssh://h/x y\" ; note\n[other]\n\tkey\n[submodule \"b\"]\n\tpath = b\\\n/c\n"};
+  const std::vector<std::string> pieces = {"..",          "/",
+                                           "-",           "\n",
+                                           "\"",          "\\",
+                                           "!sh x",       "=",
+                                           "[",           "]",
+                                           "#",           "ext::",
+                                           "%0a",         "update = !x\n",
+                                           "path = -u\n", "url = -u\n",
+                                           "../",         "..\\",
+                                           "\r",          "[submodule \"../x\"]\n",
+                                           "URL",         "http://",
+                                           "::",          ":",
+                                           "\t",          std::string(1, '\0')};
+  std::mt19937 random(20261129);  // the same files each time
+  const auto below = [&](std::size_t limit) { return random() % limit; };
+  std::map<std::string, std::string> files;  // id -> content
+  std::string paths, trees;
+  std::vector<std::string> texts;
+  for (int i = 0; i < 4000; ++i) {
+    auto text = seeds[below(seeds.size())];
+    for (auto changes = 1 + below(3); changes > 0; --changes) {
+      const auto at = below(text.size() + 1);
+      if (below(3) != 0)
+        text.insert(at, pieces[below(pieces.size())]);
+      else
+        text.erase(at, 1 + below(6));
+    }
+    repo.write("objects/" + std::to_string(i), text);
+    paths += "objects/" + std::to_string(i) + "\n";
+    texts.push_back(text);
+  }
+  std::istringstream ids(repo.git({"hash-object", "--no-filters", "-w", "--stdin-paths"}, paths));
+  std::size_t count = 0;
+  for (std::string id; std::getline(ids, id); ++count) {
+    trees += "100644 blob " + id + "\t.gitmodules\n\n";  // an empty line ends a tree of the batch
+    files.emplace(id, texts.at(count));
+  }
+  ASSERT_EQ(count, texts.size());
+  repo.git({"mktree", "--batch"}, trees);
+  const auto said = repo.git_words({"fsck", "--strict", "--no-dangling", "--no-reflogs"});
+  std::istringstream lines(said);
+  std::size_t refused = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const std::string start = "error in blob ";
+    if (!line.starts_with(start)) continue;
+    const auto found = files.find(line.substr(start.size(), 40));
+    if (found == files.end()) continue;
+    ++refused;
+    EXPECT_TRUE(gitmodules_problem(found->second)) << line << "\n" << found->second;
+  }
+  EXPECT_GT(refused, 60u);
+  EXPECT_GT(
+      std::count_if(files.begin(), files.end(), [](const auto& file) { return !gitmodules_problem(file.second); }),
+      100);
+}
+
 }  // namespace
 }  // namespace agentvm::git
