@@ -121,3 +121,19 @@ def test_an_image_that_lost_its_trust_is_not_built(agentvm, project):
     assert b"'image' gives the guest more and has changed" in started.stderr
     assert agentvm.json("status", "recipe")["state"] == "running"
     agentvm.run("destroy", "recipe", "--force")
+
+
+def test_a_policy_for_the_gate_counts_once_it_is_trusted(agentvm, project):
+    (project / "agentvm.yaml").write_text("image: ./own.yaml\nsync: {gate: {allow: ['**']}}\nmemory: 1G\n")
+    (project / "own.yaml").write_text(RECIPE)
+    harness.git(project, "add", "-A")
+    harness.git(project, "commit", "-q", "-m", "Policy")
+    agentvm.start(project, "policy")
+    harness.commit_inside(agentvm, "policy", "Makefile", "all:")
+    assert [found["path"] for found in agentvm.json("sync", "policy", code=6)["gated"]] == ["Makefile"]
+    agentvm.run("trust", project, "--force")
+    assert agentvm.json("sync", "policy")["moved"] is True
+    # What decides what the next image is made of is asked for, whatever the policy allows.
+    harness.commit_inside(agentvm, "policy", "own.yaml", "name: other")
+    assert [(found["path"], found["kind"]) for found in agentvm.json("sync", "policy", code=6)["gated"]] == [("own.yaml", "agentvm")]
+    agentvm.run("destroy", "policy", "--force")
