@@ -21,7 +21,7 @@ TRACER = pathlib.Path(__file__).with_name("trace_exec.py")
 
 # What a host process of ours may start, and for what.
 ALLOWED = {
-    "agentvm", "agentvm-manager", "agentvm-git", "git-remote-agentvm",  # ourselves
+    "agentvm", "agentvm-manager", "agentvm-git", "agentvm-artifacts", "git-remote-agentvm",  # ourselves
     "git", "git-upload-pack", "git-remote-agentvm", "env", "sh", "dash",  # the user's repository; seeding, and git that starts our helper
     "ssh",  # agentvm ssh hands over to it
     "qemu-system-x86_64", "qemu-img", "kvm", "virtiofsd", "newuidmap", "newgidmap", "unshare",  # the guest
@@ -122,7 +122,11 @@ def test_every_command_beside_it_runs_nothing_of_the_guests(planted, repository)
     for command in (["status"], ["status", NAME, "--verbose"], ["status", "--all", "--json"], ["list"], ["list", "--json"], ["ports", NAME], ["logs", NAME],
                     ["ssh-config", NAME], ["exec", NAME, "--", "true"], ["exec", NAME, "--", "git", "-C", "/workspace", "log", "-1"],
                     ["ssh", NAME, "--", "true"], ["plan"], ["config", "show"], ["config", "validate"], ["manager", "status"], ["manager", "logs"],
-                    ["doctor"], ["image", "list"], ["start"]):
+                    ["doctor"], ["image", "list"], ["start"], ["plan", "start"], ["trust", "--dry-run"], ["agents", "list"], ["logs", NAME, "--agent"],
+                    ["egress", "log", NAME], ["open", NAME], ["wip", "list", NAME], ["wip", "list"], ["worktree", "list", NAME],
+                    ["worktree", "add", "beside", NAME, "--create"], ["exec", NAME, "--worktree", "beside", "--", "git", "status"], ["sync", NAME, "--branch", "beside"],
+                    ["worktree", "remove", "beside", NAME, "--force"], ["sync", NAME, "--artifacts", "--dry-run"], ["suspend", NAME], ["status", NAME],
+                    ["resume", NAME]):
         planted.quiet(*command, cwd=repository)
     # Where somebody stands in the guest's own clone, or in what it put there.
     for folder in (planted.clone, planted.clone / "nested", planted.clone / canaries.SCRIPTS / "tree", planted.clone / "bare.git"):
@@ -162,6 +166,11 @@ def test_stop_resume_and_destroy_run_nothing_of_the_guests(planted, repository):
     planted.quiet("stop", NAME, "--sync", code=0)
     planted.quiet("status", NAME, code=0)
     planted.quiet("sync", NAME, code=2)
+    planted.quiet("wip", "list", NAME, code=0, cwd=repository)
+    planted.quiet("wip", "show", NAME, code=0, cwd=repository)
+    planted.quiet("wip", "apply", NAME, cwd=repository)
+    harness.git(repository, "reset", "-q", "--hard")
+    harness.git(repository, "clean", "-qfd")
     planted.quiet("start", repository, "--name", NAME, "--no-attach", code=0, timeout=harness.START_SECONDS)
     planted.quiet("sync", NAME)
     assert "unfinished" in " ".join(harness.git(repository, "ls-tree", "-r", "--name-only", ref)
@@ -210,6 +219,16 @@ def test_the_canaries_would_have_sung(planted):
     keys = {name.split("~", 1)[1] for name in sung}
     assert places >= set(canaries.PLACES), (sorted(places), sorted(keys))
     assert len(keys) >= 15, sorted(keys)
+
+
+def test_what_a_dead_guest_left_is_read_without_running_it(planted, repository):
+    for path in planted.folder.iterdir():  # what the test before let sing
+        path.unlink()
+    planted.agentvm.exec(NAME, "sh", "-c", "cd /workspace && echo late >late.txt && sync")
+    planted.quiet("stop", NAME, "--force", code=0)
+    gone = planted.quiet("destroy", NAME, "--force", "--json", code=0, timeout=300)
+    saved = [ref for ref in json.loads(gone.stdout)["rescued"] if "/wip/" in ref]
+    assert any(harness.git(repository, "show", f"{ref}:late.txt", check=False) == "late" for ref in saved), gone.stderr
 
 
 def repository_of(cage):
