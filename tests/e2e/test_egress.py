@@ -70,7 +70,7 @@ def test_npm_installs(agentvm, box):
         "node ../npm/bin/npm-cli.js config get https-proxy"
     )
     # An npm that Debian does not know reads the sandbox's settings, too.
-    assert agentvm.exec(box, "bash", "-lc", script, timeout=600) == "true\nhttp://127.0.0.1:3128/\n"
+    assert agentvm.exec(box, "bash", "-lc", script, timeout=600) == "true\nhttp://127.0.0.1:3128\n"
 
 
 def test_another_name_is_refused(agentvm, box):

@@ -91,10 +91,10 @@ void redial_agent(Core& core, const SandboxName& name, milliseconds pause) {
 
 void watch_share(Core& core, const SandboxRecord& record) {
   if (!record.virtiofsd) return;
-  const auto share_lost = [&core, domain = record.domain] {
-    core.janitor().post("share of " + domain, [&core, domain] {
+  const auto share_lost = [&core, domain = record.domain, share = *record.virtiofsd] {
+    core.janitor().post("share of " + domain, [&core, domain, share] {
       machine_ended(core, domain, "share-lost",
-                    "virtiofsd, which shares /workspace, ended: the guest cannot go on without it");
+                    "virtiofsd, which shares /workspace, ended: the guest cannot go on without it", share);
     });
   };
   if (!core.watch().add(record.name.str(), record.virtiofsd->pid, record.virtiofsd->start_ticks, share_lost))
@@ -256,19 +256,21 @@ std::shared_ptr<LiveSandbox> connect_running(Core& core, const SandboxRecord& re
   return live;
 }
 
-void machine_ended(Core& core, const std::string& domain, const std::string& reason, const std::string& message) {
+void machine_ended(Core& core, const std::string& domain, const std::string& reason, const std::string& message,
+                   const std::optional<ProcessRecord>& share) {
   for (const auto& record : core.store().list().records) {
     if (record.domain != domain) continue;
     const auto hold = core.try_hold(record.name);
     if (!hold) {
       // An operation is on it: it sees the end itself, or leaves it to us.
       core.janitor().post_later(redial_pause, "end of " + domain,
-                                [&core, domain, reason, message] { machine_ended(core, domain, reason, message); });
+                                [=, &core] { machine_ended(core, domain, reason, message, share); });
       return;
     }
     const auto current = core.store().find(record.name);
     if (!current || (current->state != SandboxState::running && current->state != SandboxState::paused)) return;
-    if (reason != "share-lost" && machine_runs(core, *current)) return;  // an old event: it was started again
+    // An old event: it was started again, with a share of its own.
+    if (share ? current->virtiofsd != share : machine_runs(core, *current)) return;
     const bool orderly = reason == "guest-shutdown";
     core.apply(record.name, orderly ? SandboxEvent::ended : SandboxEvent::crashed, reason, message);
     return tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));

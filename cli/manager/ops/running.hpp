@@ -20,7 +20,9 @@ std::string machine_home(const Paths& paths);
 void reconcile(Core& core);
 
 /// The machine of this domain ended, or its share did: brings the record into line. Runs on the janitor.
-void machine_ended(Core& core, const std::string& domain, const std::string& reason, const std::string& message);
+/// `share`: the virtiofsd whose end it was; of a later run's it says nothing.
+void machine_ended(Core& core, const std::string& domain, const std::string& reason, const std::string& message,
+                   const std::optional<ProcessRecord>& share = std::nullopt);
 
 /// The vCPUs of this domain were stopped, maybe by nobody here: as above.
 void machine_paused(Core& core, const std::string& domain);
