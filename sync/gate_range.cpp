@@ -13,6 +13,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/json.hpp"
+#include "vmm/base/log.hpp"
 
 namespace agentvm::sync {
 namespace {
@@ -146,10 +147,13 @@ GateFindings search_range(const HostGit& git, const std::string& base, const std
 
 ShownGate::ShownGate(const fs::path& folder, const std::string& subject)
     : file_(folder / "gate-shown.json"), subject_(sha256_hex(subject)) {
-  const auto text = read_file_if_exists(file_, shown_limit_bytes);
-  if (!text) return;
-  const auto shown = parse_json(*text, file_.string());
-  if (require<std::string>(shown, "subject") == subject_) seen_ = require<GateEntries>(shown, "entries");
+  try {
+    const auto text = read_file_if_exists(file_, shown_limit_bytes);
+    const auto shown = text ? parse_json(*text, file_.string()) : Json::object();
+    if (value_or<std::string>(shown, "subject", "") == subject_) seen_ = require<GateEntries>(shown, "entries");
+  } catch (const Error& error) {  // another version's, or damaged: then nothing was shown
+    log::warn("sync", "{}", error.what());
+  }
 }
 
 std::optional<std::string> ShownGate::refuse(const GateFindings& findings, const GateQuestion& question) {

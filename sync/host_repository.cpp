@@ -91,7 +91,8 @@ std::string read_refs(const HostGit& git, std::vector<HostRef>& refs, Deadline d
 void refuse_damaged_head(const HostRepository& repository, const fs::path& path) {
   if (!repository.head.empty()) return;
   const auto ref = std::string(branch_prefix) + repository.head_branch;
-  if (!repository.head_branch.empty() && !fs::exists(repository.common_dir / ref)) {
+  std::error_code none;  // a folder of that name is what branches below it left
+  if (!repository.head_branch.empty() && !fs::is_regular_file(repository.common_dir / ref, none)) {
     const auto packed = read_file_if_exists(repository.common_dir / "packed-refs", packed_refs_limit).value_or("");
     if (packed.find(" " + ref + "\n") == std::string::npos) return;  // it has none
   }

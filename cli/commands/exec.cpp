@@ -34,9 +34,14 @@ int exec(Invocation& run) {
       throw Error(ErrorCode::operation_failed, "the manager was lost: the state of the guest process is unknown",
                   "agentvm status");
     if (run.args.enabled("detach")) {
+      if (const auto code = static_cast<int>(number_at(end.result, "exit_code")); code != 0) {
+        run.out.fail(Error(ErrorCode::operation_failed, text_at(end.result, "message", "it was not started")), code,
+                     "guest");
+        return code;
+      }
       if (run.out.json()) run.out.print_json(end.result);
-      run.out.say(text_at(end.result, "message", "started in the guest"));
-      return static_cast<int>(number_at(end.result, "exit_code"));
+      run.out.say("started in the guest");
+      return 0;
     }
     const int code = guest_exit_code(end.status);
     if (run.out.json())

@@ -91,11 +91,6 @@ void flush(const fs::path& file) {
   check_errno(::fsync(fd.get()), "cannot store " + file.string());
 }
 
-/// What an interrupted build left: under the lock, so nobody is using it.
-void sweep(const ImageRequest& request, Deadline deadline) {
-  for (const auto& leftover : leftovers(request.images)) remove_foreign_tree(leftover, request.libexec, deadline);
-}
-
 Image store_image(const ImageRequest& request, const ResolvedRequest& resolved, const fs::path& folder) {
   write_file_atomic(folder / "initrd",
                     read_file(folder / "modules.cpio", 64u << 20) + init_archive(resolved.guest_program), 0644);
@@ -139,7 +134,7 @@ Image build_image(const ImageRequest& request, const Progress& progress, Deadlin
   if (auto image = known()) return *image;
   const auto lock = take_turn(request.images, progress, deadline);
   if (auto image = known()) return *image;
-  sweep(request, deadline);
+  remove_leftovers(request.images, request.libexec, deadline);
   write_file_atomic(build_log(request.images), "");
   const auto folder = request.images / (".building-" + random_hex(8));
   check_errno(::mkdir(folder.c_str(), 0700), "cannot create " + folder.string());

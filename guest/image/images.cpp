@@ -119,15 +119,11 @@ std::string root_digest_of(const Image& image) {
 
 namespace {
 
-void remove_leftovers(const fs::path& images, const fs::path& libexec, Deadline deadline) {
-  for (const auto& leftover : leftovers(images)) remove_foreign_tree(leftover, libexec, deadline);
-}
-
 /// A build that was called off is killed with all that it started, and cannot clean up: that is done once its last
 /// process let go of the lock. Who builds meanwhile does it, too.
 void sweep_after_the_end(const ImageRequest& request) {
   try {
-    const auto lock = FileLock::acquire(build_lock(request.images), Deadline::after(std::chrono::seconds(10)));
+    const auto lock = FileLock::acquire(build_lock(request.images), Deadline::after(std::chrono::seconds(3)));
     remove_leftovers(request.images, request.libexec, Deadline::after(std::chrono::minutes(2)));
   } catch (const Error& error) {
     log::warn("image", "what an ended build left stays until the next one: {}", error.what());
@@ -193,6 +189,10 @@ std::vector<fs::path> leftovers(const fs::path& images) {
     if (name.starts_with(".building-") || name.starts_with(".removing-")) result.push_back(entry.path());
   }
   return result;
+}
+
+void remove_leftovers(const fs::path& images, const fs::path& libexec, Deadline deadline) {
+  for (const auto& leftover : leftovers(images)) remove_foreign_tree(leftover, libexec, deadline);
 }
 
 Pruned prune_images(const fs::path& images, const std::filesystem::path& libexec, const std::set<std::string>& in_use) {

@@ -20,6 +20,8 @@ std::optional<Image> find_by_request(const std::filesystem::path& images, const 
 std::string root_digest_of(const Image& image);
 /// Folders of builds and removals that did not end. Only the holder of the build lock may touch them.
 std::vector<std::filesystem::path> leftovers(const std::filesystem::path& images);
+/// Under the lock of the builds: nobody uses them then.
+void remove_leftovers(const std::filesystem::path& images, const std::filesystem::path& libexec, Deadline deadline);
 /// Blocks in use by the files of one folder.
 std::uint64_t folder_bytes(const std::filesystem::path& folder);
 

@@ -68,6 +68,6 @@ def test_what_is_detached_goes_on_alone(agentvm, box):
 def test_what_cannot_be_detached_is_an_error(agentvm, box):
     missing = agentvm.run("exec", box, "--detach", "--", "no-such-program", code=127)
     assert b"'no-such-program' was not found in the guest" in missing.stderr
-    assert b"could not be started" in agentvm.run("exec", box, "--detach", "--", "/etc/passwd", code=126).stderr
+    assert b"error: '/etc/passwd' could not be started" in agentvm.run("exec", box, "--detach", "--", "/etc/passwd", code=126).stderr
     nowhere = agentvm.run("exec", box, "--detach", "--workdir", "/nowhere", "--", "true", code=126)
     assert b"could not be started" in nowhere.stderr

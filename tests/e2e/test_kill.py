@@ -121,43 +121,25 @@ def test_a_guest_whose_sshd_hangs_does_not_hold_up_the_managers_end(agentvm, hom
     assert b"could not be copied to the host" in stopped.stderr and b"it stays in the sandbox" in stopped.stderr
 
 
-HANG = """[Unit]
-DefaultDependencies=no
-After=systemd-remount-fs.service
-Before=ssh.service sysinit.target
-[Service]
-Type=oneshot
-ExecStart=/bin/sh -c '[ -e /hung ] || { touch /hung; sync; for s in 26 52; do echo "BUG: soft lockup - CPU#0 stuck for $${s}s! [sh:1]" >/dev/ttyS0; done; sleep 600; }'
-[Install]
-WantedBy=sysinit.target
-"""
+def once_before_sshd(agentvm, name, script):
+    """Lets the guest's next boot, and that one alone, run a script before its sshd starts."""
+    unit = ("[Unit]\nDefaultDependencies=no\nAfter=systemd-remount-fs.service\nBefore=ssh.service sysinit.target\n[Service]\nType=oneshot\n"
+            f"ExecStart=/bin/sh -c '[ -e /{name} ] || {{ touch /{name}; sync; {script}; }}'\n[Install]\nWantedBy=sysinit.target\n")
+    agentvm.exec(NAME, "sudo", "sh", "-c", f"cat >/etc/systemd/system/{name}.service && systemctl enable {name}.service && sync", stdin=unit)
+    agentvm.run("stop", NAME)
 
 
 def test_an_emulated_machine_that_hangs_while_it_boots_is_started_again(agentvm, home, box, repository):
-    agentvm.exec(NAME, "sudo", "sh", "-c", "cat >/etc/systemd/system/hang.service && systemctl enable hang.service && sync", stdin=HANG)
-    agentvm.run("stop", NAME)
+    once_before_sshd(agentvm, "hung", 'for s in 26 52; do echo "BUG: soft lockup - CPU#0 stuck for $${s}s! [sh:1]" >/dev/ttyS0; done; sleep 600')
     started = agentvm.run("start", repository, "--name", NAME, "--accel", "tcg", "--no-attach", timeout=harness.START_SECONDS)
     assert started.stderr.count(b"CPUs hung while it booted") == 1, "of the first machine, not of what it left in the log"
     assert agentvm.exec(NAME, "cat", "/hung", "/workspace/README") == "one\n"
-    agentvm.exec(NAME, "sudo", "systemctl", "disable", "hang.service")
+    agentvm.exec(NAME, "sudo", "systemctl", "disable", "hung.service")
     assert len(harness.processes(home, "qemu-system")) == 1
 
 
-EARLY_END = """[Unit]
-DefaultDependencies=no
-After=systemd-remount-fs.service
-Before=ssh.service sysinit.target
-[Service]
-Type=oneshot
-ExecStart=/bin/sh -c '[ -e /ended ] || { touch /ended; sync; echo "no further: the disk is upside down" >/dev/ttyS0; sleep 1; poweroff -f; }'
-[Install]
-WantedBy=sysinit.target
-"""
-
-
 def test_a_start_that_fails_names_the_step_and_shows_the_console(agentvm, home, box, repository):
-    agentvm.exec(NAME, "sudo", "sh", "-c", "cat >/etc/systemd/system/end.service && systemctl enable end.service && sync", stdin=EARLY_END)
-    agentvm.run("stop", NAME)
+    once_before_sshd(agentvm, "ended", 'echo "no further: the disk is upside down" >/dev/ttyS0; sleep 1; poweroff -f')
     told = agentvm.run("start", repository, "--name", NAME, "--no-attach", code=3, timeout=harness.START_SECONDS).stderr.decode()
     assert "waiting until the guest's sshd listens" in told and "no further: the disk is upside down" in told, told
     assert "try: agentvm " in told

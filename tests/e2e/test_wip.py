@@ -28,6 +28,16 @@ def write(agentvm, path, content):
     agentvm.exec(NAME, "sh", "-c", f"printf %s '{content}' >/workspace/{path}")
 
 
+def end_by_force(agentvm, repository, path, uncommitted):
+    """Starts it, commits `path`, leaves `uncommitted` in b.txt, and ends it so that nobody inside can be asked; returns the commit."""
+    agentvm.run("start", repository, "--name", NAME, "--no-attach", timeout=harness.START_SECONDS)
+    tip = harness.commit_inside(agentvm, NAME, path, "committed\n")
+    write(agentvm, "b.txt", uncommitted)
+    agentvm.exec(NAME, "sync")
+    agentvm.run("stop", NAME, "--force")
+    return tip
+
+
 def snapshots(agentvm, kind=None):
     return [entry for entry in agentvm.json("wip", "list", NAME)["wip"] if kind in (None, entry["kind"])]
 
@@ -101,11 +111,7 @@ def test_show_is_clean_and_apply_leaves_it_uncommitted(agentvm, box, repository)
 
 
 def test_a_fresh_start_keeps_what_the_old_state_held(agentvm, box, repository):
-    agentvm.run("start", repository, "--name", box, "--no-attach", timeout=harness.START_SECONDS)
-    tip = harness.commit_inside(agentvm, box, "old.txt", "of the old state\n")
-    write(agentvm, "b.txt", "before the fresh start")
-    agentvm.exec(box, "sync")
-    agentvm.run("stop", box, "--force")
+    tip = end_by_force(agentvm, repository, "old.txt", "before the fresh start")
     known = {entry["ref"] for entry in snapshots(agentvm)}
     refused = agentvm.run("sync", box, code=2).stderr.decode()
     assert "agentvm start" in refused and sorted(known)[-1] in refused, "what is on the host already is named"
@@ -120,11 +126,7 @@ def test_a_fresh_start_keeps_what_the_old_state_held(agentvm, box, repository):
 
 def test_it_outlives_the_sandbox_until_it_is_dropped(agentvm, box, repository):
     # Ended by force and not started again: nobody is left inside who could be asked.
-    agentvm.run("start", repository, "--name", box, "--no-attach", timeout=harness.START_SECONDS)
-    tip = harness.commit_inside(agentvm, box, "late.txt", "committed late\n")
-    write(agentvm, "b.txt", "written last")
-    agentvm.exec(box, "sync")
-    agentvm.run("stop", box, "--force")
+    tip = end_by_force(agentvm, repository, "late.txt", "written last")
     known = snapshots(agentvm)
     destroyed = agentvm.json("destroy", box, "--force")
     assert len([ref for ref in destroyed["rescued"] if "/wip/" in ref]) == 1, destroyed

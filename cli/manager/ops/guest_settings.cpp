@@ -155,7 +155,7 @@ void trust_host_authorities(guest::Control& control, const fs::path& sandbox_fol
   std::string script = fmt::format(
       "set -e; cat {} >>/etc/ssl/certs/ca-certificates.crt; cd /etc/ssl/certs\n"
       "trust() {{ ln -sf \"{}/$1.crt\" \"$1.pem\"; n=0; while [ -e \"$2.$n\" ]; do "
-      "[ \"$(readlink \"$2.$n\")\" != \"$1.pem\" ] || return 0; n=$((n+1)); done; ln -s \"$1.pem\" \"$2.$n\"; }}\n",
+      "[ \"$(readlink \"$2.$n\")\" != \"$1.pem\" ] || return 0; n=$((n+1)); done; ln -sf \"$1.pem\" \"$2.$n\"; }}\n",
       guest_authorities_file, guest_authorities_folder);
   for (std::size_t i = 0; i < extra.size(); ++i)
     if (const auto hash = subject_hash(extra[i]); !hash.empty())

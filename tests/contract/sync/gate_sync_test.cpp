@@ -101,6 +101,17 @@ TEST_F(GateTest, AcceptWithoutAQuestionTakesNothing) {
   EXPECT_TRUE(accept().moved);  // it was listed now
 }
 
+/// Another version's file, or half a one: nothing was shown then, and the sync goes on.
+TEST_F(GateTest, WhatIsRememberedInAnotherFormCoversNothing) {
+  guest.commit(".envrc", "evil\n");
+  expect_gated(sync());
+  for (const auto* text : {"{\"branch\": \"x\", \"entries\": []}", "{\"subject\": 1}", "{"}) {
+    write_file_atomic(dir / "scratch/gate-shown.json", text);
+    expect_gated(accept());
+  }
+  EXPECT_TRUE(accept().moved);
+}
+
 /// A live mode asks the gate after each commit; the user saw the list of before.
 TEST_F(GateTest, WhatASyncByItselfFoundWasShownToNobody) {
   guest.commit("Makefile", "all:\n\tmake test\n");

@@ -197,6 +197,12 @@ TEST_F(SeedTest, DetachedHeadOnACommitWithoutABranch) {
   expect_same_state();
 }
 
+TEST_F(SeedTest, AFolderOfBranchesThatAreGoneIsNoDamage) {
+  fs::create_directories(user.path() / ".git/refs/heads/trunk");  // as `git branch -d trunk/one` leaves it
+  user.git({"symbolic-ref", "HEAD", "refs/heads/trunk"});
+  EXPECT_EQ(seed().branch, "trunk");
+}
+
 TEST_F(SeedTest, UnbornBranch) {
   user.git({"symbolic-ref", "HEAD", "refs/heads/trunk"});
   user.write("staged", "s\n");
