@@ -7,7 +7,6 @@
   pkg-config,
   makeWrapper,
   boost,
-  cli11,
   fmt,
   libgit2,
   libguestfs-with-appliance,
@@ -38,7 +37,7 @@ stdenv.mkDerivation {
   src = lib.cleanSource ../.;
 
   nativeBuildInputs = [ cmake ninja pkg-config makeWrapper ];
-  buildInputs = [ boost cli11 fmt libgit2 libguestfs-with-appliance libseccomp libssh libvirt nlohmann_json openssl spdlog yaml-cpp zlib ];
+  buildInputs = [ boost fmt libgit2 libguestfs-with-appliance libseccomp libssh libvirt nlohmann_json openssl spdlog yaml-cpp zlib ];
   cmakeFlags = [ "-DAGENTVM_TESTS=OFF" ];
 
   # newuidmap must be the setuid wrapper of the system, so PATH is extended at its end.

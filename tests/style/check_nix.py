@@ -11,7 +11,7 @@ import repo
 
 # Name in cmake/dependencies.cmake -> name in nixpkgs. GTest and the like are for tests: the package builds none.
 NIX_NAMES = {
-    "boost": "boost", "cli11": "cli11", "fmt": "fmt", "libgit2": "libgit2", "libguestfs": "libguestfs-with-appliance", "libseccomp": "libseccomp", "libssh": "libssh", "libvirt": "libvirt",
+    "boost": "boost", "fmt": "fmt", "libgit2": "libgit2", "libguestfs": "libguestfs-with-appliance", "libseccomp": "libseccomp", "libssh": "libssh", "libvirt": "libvirt",
     "libvirt-qemu": "libvirt", "nlohmann_json": "nlohmann_json", "openssl": "openssl", "spdlog": "spdlog", "yaml-cpp": "yaml-cpp", "zlib": "zlib",
 }
 NOT_PACKAGED = {"pkgconfig", "threads", "gtest", "benchmark", "rapidcheck"}
