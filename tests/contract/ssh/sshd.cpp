@@ -93,7 +93,7 @@ Sshd::Sshd(const std::string& more)
       folder_ / "config",
       "Port " + std::to_string(port_) + "\nListenAddress 127.0.0.1\nHostKey " + (folder_ / "host").string() +
           "\nAuthorizedKeysFile " + (folder_ / "authorized").string() +
-          "\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nLogLevel VERBOSE\n"
+          "\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nLogLevel DEBUG1\n"
           "MaxSessions 2000\nMaxStartups 100\nAllowTcpForwarding yes\nAcceptEnv *\nUseDNS no\nPrintMotd no\n" +
           more);
   const UniqueFd log = open_file(folder_ / "log", O_WRONLY | O_CREAT | O_APPEND);
