@@ -87,8 +87,11 @@ void Server::dispatch(std::uint32_t id, const std::string& op, const Json& reque
     return answer(id, Json::object());
   }
   if (op == "shutdown") {
+    // A host of another version does not say how long it waits.
+    constexpr long long unsaid_ms = 20'000, longest_ms = 86'400'000;
+    const auto patience = std::clamp(value_or<long long>(request, "patience_ms", unsaid_ms), 0LL, longest_ms);
     answer(id, Json::object());
-    if (options_.power_off) options_.power_off();
+    if (options_.power_off) options_.power_off(milliseconds(patience));
     return;
   }
   throw Error(ErrorCode::usage, "this guest's agent knows no operation '" + op.substr(0, 64) + "'");

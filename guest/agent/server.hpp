@@ -41,7 +41,7 @@ struct ServerOptions {
   /// An identity while running: what can be updated (clock, hostname).
   std::function<void(const Identity&)> update;
   std::function<void(std::int64_t unix_ns)> set_time;
-  std::function<void()> power_off;
+  std::function<void(milliseconds patience)> power_off;
 };
 
 class Server {

@@ -18,7 +18,7 @@ namespace agentvm::guest::agent {
 namespace {
 
 constexpr milliseconds restart_pause{1000};
-constexpr milliseconds power_off_patience{20'000};
+constexpr milliseconds ask_patience{20'000};
 
 void write_oom_score(const char* score) {
   const UniqueFd fd(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
@@ -26,15 +26,15 @@ void write_oom_score(const char* score) {
     const auto ignored = ::write(fd.get(), score, std::char_traits<char>::length(score));
 }
 
-/// systemd stops its services first; where it cannot be asked or does not come to an end, the kernel does it.
-void power_off() {
+/// systemd stops its services first; where it cannot be asked or does not come to an end in time, the kernel does it.
+void power_off(milliseconds patience) {
   if (::fork() != 0) return;
   ::setsid();
   try {
     ProcessSpec spec;
     spec.argv = {"systemctl", "poweroff", "--no-block"};
-    run_checked(spec, Deadline::after(power_off_patience));
-    ::sleep(static_cast<unsigned>(power_off_patience.count() / 1000));
+    run_checked(spec, Deadline::after(ask_patience));
+    ::sleep(static_cast<unsigned>(patience.count() / 1000));
   } catch (const Error& error) {
     say("power off: {}", error.what());
   }

@@ -262,8 +262,8 @@ void Control::set_time(std::int64_t unix_ns, Deadline deadline) {
 void Control::sync(Deadline deadline) {
   state_->call({{"op", "sync"}}, deadline, "writing to the disk");
 }
-void Control::shutdown(Deadline deadline) {
-  state_->call({{"op", "shutdown"}}, deadline, "powering off");
+void Control::shutdown(milliseconds patience, Deadline deadline) {
+  state_->call({{"op", "shutdown"}, {"patience_ms", patience.count()}}, deadline, "powering off");
 }
 
 bool Control::alive() const {

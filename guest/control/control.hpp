@@ -98,8 +98,8 @@ class Control {
   void set_time(std::int64_t unix_ns, Deadline deadline);
   /// Writes the guest's dirty pages to its disk.
   void sync(Deadline deadline);
-  /// Asks for an orderly power-off; returns when the guest has taken the request.
-  void shutdown(Deadline deadline);
+  /// Asks for an orderly power-off, by force after `patience`; returns when the guest has taken the request.
+  void shutdown(milliseconds patience, Deadline deadline);
 
   /// What listens, as soon as it differs from `known` (a token; empty: at once), and in any case after `patience`.
   /// Throws `cancelled` when stopped.

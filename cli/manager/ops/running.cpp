@@ -22,6 +22,7 @@ constexpr milliseconds longest_agent_pause{60'000};
 constexpr milliseconds hello_limit{10'000};
 constexpr milliseconds full_disk_pause{10'000};
 constexpr milliseconds end_notice_limit{10'000};
+constexpr milliseconds own_end_limit{3'000};
 constexpr milliseconds dial_limit{60'000};
 
 guest::SshEndpoint endpoint_of(Core& core, const SandboxRecord& record) {
@@ -159,12 +160,21 @@ void take_over(Core& core, SandboxRecord record) {
   dial_data(core, record.name);
 }
 
-/// Right after a machine was killed libvirt still takes it for running, until it hears of the end.
-bool machine_is_going(Core& core, const SandboxRecord& record) {
-  for (const auto deadline = Deadline::after(end_notice_limit); !deadline.expired();
-       system_clock().sleep(milliseconds(100)))
+/// Right after a machine ended libvirt still takes it for running, until it hears of it.
+bool machine_is_going(Core& core, const SandboxRecord& record, milliseconds limit) {
+  for (const auto deadline = Deadline::after(limit); !deadline.expired(); system_clock().sleep(milliseconds(100)))
     if (!machine_runs(core, record)) return true;
   return false;
+}
+
+/// A share ends with its machine, whose own end says how that was.
+bool ended_with_its_machine(Core& core, const SandboxRecord& record) {
+  try {
+    return machine_is_going(core, record, own_end_limit);
+  } catch (const Error& error) {  // then the share's end is all that is known
+    log::warn("manager", "{}: {}", record.name.str(), error.what());
+    return false;
+  }
 }
 
 void reconcile_one(Core& core, const SandboxRecord& record) {
@@ -176,7 +186,7 @@ void reconcile_one(Core& core, const SandboxRecord& record) {
       if (machine_runs(core, record)) try {
           return take_over(core, record);
         } catch (const Error&) {
-          if (!machine_is_going(core, record)) throw;
+          if (!machine_is_going(core, record, end_notice_limit)) throw;
         }
       {
         const bool rebooted = record.boot && record.boot->boot_id != read_host_facts().boot_id;
@@ -260,6 +270,7 @@ void machine_ended(Core& core, const std::string& domain, const std::string& rea
                    const std::optional<ProcessRecord>& share) {
   for (const auto& record : core.store().list().records) {
     if (record.domain != domain) continue;
+    if (share && record.virtiofsd == share && ended_with_its_machine(core, record)) return;
     const auto hold = core.try_hold(record.name);
     if (!hold) {
       // An operation is on it: it sees the end itself, or leaves it to us.

@@ -218,28 +218,63 @@ void add_agent(Core& core, const SandboxRecord& record, const std::string& sessi
 }
 }  // namespace
 
+namespace {
+
+/// Runs tmux (arguments from the second on) and says what became of the session (the first), as an `AttachEnd`. The
+/// guest's own words: nothing but what is shown follows from them.
+constexpr const char* attach_script =
+    "session=$1; shift; \"$@\"; code=$?;"
+    " if tmux has-session -t \"=$session\" 2>/dev/null; then [ $code = 0 ] || exit 81; exit 0; fi;"
+    " [ $code = 0 ] || exit 83; exit 82";
+enum AttachEnd { detached = 0, refused = 81, ended = 82, absent = 83 };
+
+void answer_attach(Responder& call, const std::string& sandbox, const std::string& session, bool read_only,
+                   const guest::GuestStatus& status) {
+  using Kind = guest::GuestStatus::Kind;
+  const auto hint = "agentvm attach " + sandbox;
+  if (status.kind == Kind::lost)
+    return call.fail(Error(ErrorCode::operation_failed, "the connection to the guest was lost", hint));
+  if (status.kind == Kind::exited && status.code == AttachEnd::absent && read_only)
+    return call.fail(Error(ErrorCode::not_found,
+                           fmt::format("there is no session {} to look at: attaching begins it", session), hint));
+  if (status.kind == Kind::exited && status.code == AttachEnd::refused)
+    return call.fail(Error(ErrorCode::operation_failed,
+                           fmt::format("tmux in the guest refused this terminal; session {} goes on", session),
+                           "TERM=xterm " + hint));
+  const bool over =
+      status.kind == Kind::exited && (status.code == AttachEnd::ended || status.code == AttachEnd::absent);
+  call.respond({{"schema", "agentvm.attach/1"},
+                {"session", session},
+                {"message", over ? fmt::format("session {} has ended", session)
+                                 : fmt::format("detached from {}; it goes on", session)}});
+}
+
+}  // namespace
+
 void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {
   const auto [record, live] = running_sandbox(core, params);
   const auto branch = optional_text(params, "worktree");
   const auto name = branch ? worktree_session(record, *branch) : session_name(record);
   const auto folder = base_folder(core, record, *live, params);
+  const bool read_only = value_or<bool>(params, "read_only", false);
   guest::ExecSpec spec;
-  spec.argv = value_or<bool>(params, "read_only", false)
-                  ? std::vector<std::string>{"tmux", "-u", "attach-session", "-r", "-t", "=" + name}
-                  : std::vector<std::string>{"tmux", "-u", "new-session", "-A", "-s", name, "-c", folder};
-  if (!value_or<bool>(params, "read_only", false)) add_agent(core, record, name, spec.argv);
+  spec.argv = {"sh", "-c", attach_script, "sh", name, "tmux", "-u"};
+  const auto words = read_only ? std::vector<std::string>{"attach-session", "-r", "-t", "=" + name}
+                               : std::vector<std::string>{"new-session", "-A", "-s", name, "-c", folder};
+  spec.argv.insert(spec.argv.end(), words.begin(), words.end());
+  if (!read_only) add_agent(core, record, name, spec.argv);
   spec.workdir = folder;
   spec.pty = pty_size(params);
   spec.term = value_or<std::string>(params, "term", spec.term);
   const auto deadline = Deadline::after(session_limit);
   GuestProcess terminal{record.name.str(), live->session(Session::control, deadline)->exec(spec, deadline), true};
   auto looking = core.agents().look(record.name, name);
-  serve_process(core, call, std::move(terminal), [call, name, looking](const guest::GuestStatus&) mutable {
-    looking.reset();
-    call->respond({{"schema", "agentvm.attach/1"},
-                   {"session", name},
-                   {"message", fmt::format("detached from {}; it goes on", name)}});
-  });
+  serve_process(
+      core, call, std::move(terminal),
+      [call, name, looking, sandbox = record.name.str(), read_only](const guest::GuestStatus& status) mutable {
+        looking.reset();
+        answer_attach(*call, sandbox, name, read_only, status);
+      });
 }
 
 }  // namespace agentvm::manager

@@ -16,6 +16,7 @@ namespace {
 
 constexpr milliseconds hold_limit{20'000};
 constexpr milliseconds teardown_limit{120'000};
+constexpr milliseconds keep_limit{30'000};
 constexpr milliseconds force_limit{2'000};  // for a guest whose user has no patience with it
 
 }  // namespace
@@ -53,13 +54,17 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   record = core.apply(record.name, SandboxEvent::ended, "user");
   auto status = sandbox_status(core, record, Detail::brief);
   status["rescued"] = rescued;
-  if (!record.persist && record.unsaved && !force) {
-    call.warning(fmt::format("'{}' is not removed (persist: false), because its work could not be brought home",
-                             record.name.str()));
-  } else if (!record.persist) {
-    erase(core, record.name, Deadline::after(teardown_limit));
-    status["state"] = "destroyed";
-  }
+  if (record.persist) return status;
+  if (record.unsaved) try {  // it was not asked, or did not answer
+      for (auto& ref : salvage(core, call, record)) rescued.push_back(std::move(ref));
+      status["rescued"] = rescued;
+    } catch (const Error& error) {
+      call.warning(fmt::format("'{}' is not removed (persist: false), because its work could not be brought home: {}",
+                               record.name.str(), error.what()));
+      return status;
+    }
+  erase(core, record.name, Deadline::after(teardown_limit));
+  status["state"] = "destroyed";
   return status;
 }
 
@@ -72,11 +77,13 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   record = wake(core, record);
   const bool running = record.state == SandboxState::running;
   if (running) rescued = rescue(core, call, record, Rescue::required);
+  const bool keep = value_or<bool>(params, "keep_disk", false);
+  if (running && keep) write_back(core, record.name, Deadline::after(keep_limit));
   core.apply(record.name, SandboxEvent::destroy, "user");
   report(call.progress_function(), "destroy", "removing " + record.name.str());
   tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
   if (!running && record.unsaved) rescued = salvage(core, call, record);  // now that nothing writes there any more
-  if (value_or<bool>(params, "keep_disk", false)) keep_disk(core, call, record);
+  if (keep) keep_disk(core, call, record);
   erase(core, record.name, Deadline::after(teardown_limit));
   return {{"schema", "agentvm.destroy/1"},
           {"name", record.name.str()},

@@ -40,8 +40,9 @@ bool ask_to_power_off(Core& core, const SandboxRecord& record, Hypervisor& hyper
       return false;
     }
   };
-  if (control && control->alive() &&
-      attempt("the guest's agent", [&] { control->shutdown(grace.sooner(Deadline::after(ask_limit))); }))
+  if (control && control->alive() && attempt("the guest's agent", [&] {
+        control->shutdown(grace.remaining(), grace.sooner(Deadline::after(ask_limit)));
+      }))
     return true;
   if (session && attempt("the guest's sshd", [&] {
         guest::ExecSpec spec;

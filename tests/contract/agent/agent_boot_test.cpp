@@ -220,7 +220,7 @@ TEST(AgentBoot, AnswersBeforeNetworkAndSshAndOutlivesItsHost) {
   control->hello(in_seconds(30));
   control->wait_until("userspace", in_seconds(boot_seconds));
 
-  control->shutdown(in_seconds(20));
+  control->shutdown(milliseconds(20'000), in_seconds(20));
   EXPECT_TRUE(machine.process->wait(in_seconds(90)));
 }
 

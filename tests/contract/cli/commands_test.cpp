@@ -181,7 +181,7 @@ TEST_F(Commands, LogsShowAndFollowCleaned) {
   put("serial.log", "rotated\n");
   wait_for_text("rotated\n");
   process.send_signal(SIGINT);
-  EXPECT_EQ(process.wait(Deadline::after(step_limit))->code, 0);
+  EXPECT_EQ(process.wait(Deadline::after(step_limit))->signal, SIGINT) << "which a shell calls 130";
 }
 
 TEST_F(Commands, ResultThatCannotBeWrittenIsAFailure) {

@@ -47,7 +47,11 @@ class Guest {
     guest_ = std::move(pair.second);
     options.stage = stage;
     options.boot_id = "boot";
-    if (!options.power_off) options.power_off = [this] { ++powered_off; };
+    if (!options.power_off)
+      options.power_off = [this](milliseconds given) {
+        patience_ms = given.count();
+        ++powered_off;
+      };
     server_ = std::make_unique<Server>(guest_.get(), std::move(options));
     thread_ = std::thread([this] {
       end = server_->run(Deadline::after(milliseconds(60'000)));
@@ -65,6 +69,7 @@ class Guest {
 
   UniqueFd host;
   std::atomic<int> powered_off = 0;
+  std::atomic<long long> patience_ms = 0;
   std::atomic<Server::End> end{};
 
  private:
@@ -254,10 +259,11 @@ TEST(Agent, SetsTimeAndPowersOff) {
   control->set_time(123, soon());
   EXPECT_EQ(set, 123);
   EXPECT_GT(control->time(soon()), 0);
-  control->shutdown(soon());
+  control->shutdown(milliseconds(7'000), soon());
   const auto limit = soon();
   while (guest.powered_off == 0 && !limit.expired()) system_clock().sleep(milliseconds(5));
   EXPECT_EQ(guest.powered_off, 1);
+  EXPECT_EQ(guest.patience_ms, 7'000);
 }
 
 TEST(Agent, AHostThatDiedInTheMiddleOfAFrameDoesNotBlockTheNext) {
