@@ -91,6 +91,8 @@ struct SandboxRecord {
   std::string domain;          ///< see `domain_name`
   std::optional<ProcessRecord> virtiofsd;
   std::optional<BootRecord> boot;
+  std::string scope;         ///< of the user's systemd, that the machine runs in; empty: none
+  std::string scope_reason;  ///< why none
   /// What is left of a teardown, next step first; not empty only in `starting` (a machine that hung
   /// is replaced), `stopping`, `failed` and `destroying`.
   std::vector<std::string> teardown;

@@ -95,6 +95,16 @@ std::string worktree_agent_text(const Json& status, const std::string& branch) {
   return "";
 }
 
+/// What a machine that runs may take of its host.
+std::string limits_text(const Json& limits) {
+  if (!limits.is_object() || !limits.contains("nice") || limits["nice"].is_null()) return "";
+  auto text = fmt::format("nice {}", number_at(limits, "nice"));
+  if (number_at(limits, "disk_reserve_bytes") > 0)
+    text += fmt::format(", {} of the host's disk kept free", size(number_at(limits, "disk_reserve_bytes")));
+  if (const auto scope = text_at(limits, "scope", ""); !scope.empty()) return text + ", " + scope;
+  return text + ", no systemd scope: " + text_at(limits, "scope_reason");
+}
+
 }  // namespace
 
 std::string render_status(const Json& status, const Style& style, bool verbose) {
@@ -116,6 +126,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
   if (status.is_object() && status.contains("nested")) add("Nested", nested_text(status));
   if (const auto& agent = object_at(status, "guest_agent"); !agent.empty() && !true_at(agent, "answers"))
     add("Guest agent", "lost, and asked for again: " + text_at(agent, "reason"));
+  add("Limits", limits_text(object_at(status, "limits")));
   add("Network", network_text(status));
   add("Agent", agent_text(status));
   add("Workspace", text_at(status, "workspace_mode"));
@@ -134,10 +145,10 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
                                     : ""));
   if (verbose && status.is_object()) {
     static const std::set<std::string> shown = {
-        "schema",  "name",           "state",           "reason", "project",    "uptime_seconds",
-        "backend", "accelerator",    "memory_bytes",    "vcpus",  "disk_bytes", "nested",
-        "network", "workspace_mode", "ports",           "ssh",    "sync",       "worktrees",
-        "message", "branch",         "already_running", "timing", "agent",      "nested_l2"};
+        "schema",      "name",         "state",     "reason",     "project", "uptime_seconds", "backend",
+        "accelerator", "memory_bytes", "vcpus",     "disk_bytes", "nested",  "network",        "workspace_mode",
+        "ports",       "ssh",          "sync",      "worktrees",  "message", "branch",         "already_running",
+        "timing",      "agent",        "nested_l2", "limits"};
     for (const auto& [key, value] : status.items())
       if (!shown.contains(key) && !value.is_null() && !(value.is_structured() && value.empty()))
         rows.emplace_back(clean(key), text_at(status, key));

@@ -81,6 +81,10 @@ constexpr ConfigKey keys[] = {
      "Hosts the guest may reach even at private addresses and this host's own, each with its port", true},
     {"egress.upstream", proxy, "direct", "", "", host_executing, "",
      "The proxy this host stands behind: direct, environment (https_proxy, no_proxy; also with a password) or its URL"},
+    {"limits.disk_reserve", size, "2G", "", "", host_executing, "64M|16T",
+     "Room kept free where the sandboxes are: the greediest guest is paused before less is left; unset: 2G, and no "
+     "more "
+     "than a twentieth of that file system"},
     {"proxy.enable", boolean, "true", "", "", host_executing, "",
      "Serve dev servers by name on the host's loopback; the manager reads it from your own file when it starts"},
     {"proxy.port", count, "8080", "", "", host_executing, "0|65535",

@@ -114,6 +114,8 @@ Json record_to_json(const SandboxRecord& record) {
   json["accelerator"] = record.accelerator;
   json["accelerator_reason"] = record.accelerator_reason;
   json["libvirt_uri"] = record.libvirt_uri;
+  json["scope"] = record.scope;
+  json["scope_reason"] = record.scope_reason;
   json["persist"] = record.persist;
   json["throw_away"] = record.throw_away;
   json["sync_mode"] = record.sync_mode;
@@ -239,6 +241,8 @@ SandboxRecord record_from_json(const Json& json) {
   record.accelerator = value_or<std::string>(json, "accelerator", "");
   record.accelerator_reason = value_or<std::string>(json, "accelerator_reason", "");
   record.libvirt_uri = require<std::string>(json, "libvirt_uri");
+  record.scope = value_or<std::string>(json, "scope", "");
+  record.scope_reason = value_or<std::string>(json, "scope_reason", "");
   record.persist = value_or(json, "persist", true);
   record.sync_mode = value_or<std::string>(json, "sync_mode", "manual");
   const auto texts = [&](const char* key) { return value_or(json, key, std::vector<std::string>{}); };

@@ -6,6 +6,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/audit.h>
+#include <linux/falloc.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -22,6 +26,7 @@
 #include "vmm/base/log.hpp"
 #include "vmm/base/process.hpp"
 #include "vmm/base/unix_socket.hpp"
+#include "vmm/limits.hpp"
 #include "vmm/virtiofs/mapped_process.hpp"
 
 namespace agentvm {
@@ -92,7 +97,33 @@ int set_limits() {
       possible{std::min(files.rlim_max, open_files_limit), files.rlim_max};
   if (::setrlimit(RLIMIT_NOFILE, &wanted) < 0 && ::setrlimit(RLIMIT_NOFILE, &possible) < 0) return errno;
   const rlimit none{0, 0};
-  return ::setrlimit(RLIMIT_CORE, &none) < 0 ? errno : 0;
+  if (::setrlimit(RLIMIT_CORE, &none) < 0) return errno;
+  ::setpriority(PRIO_PROCESS, 0, guest_nice);
+  const int badness = ::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (badness >= 0) {
+    const auto text = std::to_string(guest_oom_score_adj);          // short: in the string itself
+    if (::write(badness, text.data(), text.size()) < 0) errno = 0;  // such kernels have a choice of their own
+    ::close(badness);
+  }
+  return 0;
+}
+
+/// A guest may fill the host's disk no faster than it writes: fallocate(2) for a terabyte is done at once, and nobody
+/// could step in. Holes may still be punched. The shared program has no option for it; its own filter comes on top.
+int refuse_fallocate() {
+  constexpr auto load = BPF_LD | BPF_W | BPF_ABS;
+  sock_filter code[] = {
+      BPF_STMT(load, offsetof(seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 5),
+      BPF_STMT(load, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_fallocate, 0, 3),
+      BPF_STMT(load, offsetof(seccomp_data, args[1])),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, FALLOC_FL_PUNCH_HOLE, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter{static_cast<unsigned short>(std::size(code)), code};
+  return ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ? errno : 0;
 }
 
 /// Starts the process that keeps the daemon's output below a size, whatever a guest provokes; it ends with the daemon.
@@ -228,7 +259,8 @@ VirtiofsDaemon start_virtiofsd(const VirtiofsSpec& spec, Deadline deadline) {
   const auto share = [&folder, &target, flags] {
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return errno;
     if (::mount(folder.c_str(), target.c_str(), nullptr, MS_BIND | MS_REC, nullptr) < 0) return errno;
-    return ::mount(nullptr, target.c_str(), nullptr, MS_BIND | MS_REMOUNT | flags, nullptr) < 0 ? errno : 0;
+    if (::mount(nullptr, target.c_str(), nullptr, MS_BIND | MS_REMOUNT | flags, nullptr) < 0) return errno;
+    return refuse_fallocate();
   };
   try {
     start_log_writer(spec.log, std::move(output.first));

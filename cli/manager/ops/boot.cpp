@@ -11,6 +11,7 @@
 #include "cli/manager/ops/agent_layers.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/hang_watch.hpp"
+#include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/running.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "vmm/accelerator/accelerator.hpp"
@@ -157,7 +158,7 @@ void boot_once(Core& core, CallContext& call, SandboxRecord record, const Image&
                      record.vcpus == 1 ? "" : "s", record.accelerator));
   if (record.workspace == WorkspaceMode::virtiofs) start_share(core, record);
   timeline.mark("share");
-  record = start_machine(core, record, image, hypervisor);
+  record = limit_machine(core, start_machine(core, record, image, hypervisor), hypervisor);
   timeline.mark("machine");
 
   // Slower machines get more time: emulation is 5 to 20 times slower, and several guests may share few cores.

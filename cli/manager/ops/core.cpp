@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/notify.hpp"
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/rescue.hpp"
@@ -51,6 +52,7 @@ Core::Core(Paths paths)
     log::warn("manager", "sweeping the state folder: {}", error.what());
   }
   wip_timer_ = std::make_unique<WipTimer>(timed_snapshots(*this));
+  disk_guard_ = std::make_unique<DiskGuard>(disk_guard_work(*this));
 }
 
 Core::~Core() {
@@ -205,6 +207,7 @@ Config Core::project_config(const fs::path& project, const std::map<std::string,
 }
 
 void Core::shut_down() {
+  if (disk_guard_) disk_guard_->stop();
   syncs_->stop();
   agents_->stop();
   front_->stop();

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cli/manager/ops/agent_watch.hpp"
+#include "cli/manager/ops/disk_guard.hpp"
 #include "cli/manager/ops/front.hpp"
 #include "cli/manager/ops/janitor.hpp"
 #include "cli/manager/ops/live.hpp"
@@ -121,11 +122,12 @@ class Core {
   std::map<std::string, std::shared_ptr<std::timed_mutex>> holds_;
   std::mutex opening_;  // one open at a time; taken before mutex_
   ProcessWatch watch_;
-  Janitor janitor_;                      // its tasks use everything above
-  std::unique_ptr<Front> front_;         // it dials through what is above
-  std::unique_ptr<WipTimer> wip_timer_;  // its thread uses everything above
-  std::unique_ptr<AgentWatch> agents_;   // it calls back into what is above
-  std::unique_ptr<SyncWatch> syncs_;     // last: its syncs use everything
+  Janitor janitor_;                        // its tasks use everything above
+  std::unique_ptr<Front> front_;           // it dials through what is above
+  std::unique_ptr<WipTimer> wip_timer_;    // its thread uses everything above
+  std::unique_ptr<AgentWatch> agents_;     // it calls back into what is above
+  std::unique_ptr<SyncWatch> syncs_;       // its syncs use everything
+  std::unique_ptr<DiskGuard> disk_guard_;  // last: its thread uses all of the above
 };
 
 }  // namespace agentvm::manager

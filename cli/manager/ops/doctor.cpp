@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include "cli/manager/ops/doctor_checks.hpp"
+#include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/nested_check.hpp"
 #include "vmm/accelerator/accelerator.hpp"
 #include "vmm/base/files.hpp"
@@ -87,6 +88,24 @@ Check memory_check() {
   });
 }
 
+/// The limits of guests on this host. Without a scope they still have those that are named.
+Check limits_check(Core& core) {
+  return guarded("guest-limits", CheckStatus::warn, [&]() -> Check {
+    const auto scope = find_user_scope(Deadline::after(check_limit));
+    const auto reserve = disk_reserve(core);
+    const Json data{{"scopes", scope.why_not.empty()},
+                    {"nice", guest_nice},
+                    {"oom_score_adj", guest_oom_score_adj},
+                    {"disk_reserve_bytes", reserve.bytes}};
+    const auto always =
+        fmt::format("guests run at nice {}, {} of the disk stays free", guest_nice, ByteSize(reserve.bytes).str());
+    if (scope.why_not.empty())
+      return {"guest-limits", CheckStatus::pass, always + ", each has a scope of your systemd", "", data};
+    return {"guest-limits", CheckStatus::pass, fmt::format("{}; no systemd scope ({})", always, scope.why_not), "",
+            data};
+  });
+}
+
 Check records_check(Core& core) {
   const auto broken = core.store().list().broken;
   if (broken.empty()) return {"records", CheckStatus::pass, "every sandbox's record can be read", ""};
@@ -127,7 +146,7 @@ Json run_doctor(Core& core, CallContext& call, const Json& params) {
   const auto add = [&](std::vector<Check> more) { std::move(more.begin(), more.end(), std::back_inserter(checks)); };
   add({libvirt_check(core), virtiofsd_check()});
   add(check_namespaces());
-  add({image_check(image), accelerator_check(core, image), memory_check()});
+  add({image_check(image), accelerator_check(core, image), memory_check(), limits_check(core)});
   add(check_resources(core.paths()));
   add({records_check(core), network_check(core), dev_server_check(core),
        check_names(read_file_if_exists("/etc/nsswitch.conf", 64u << 10).value_or(""))});

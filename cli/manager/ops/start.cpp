@@ -10,6 +10,7 @@
 #include "cli/manager/ops/boot.hpp"
 #include "cli/manager/ops/env_files.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
+#include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/nested_check.hpp"
 #include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/rescue.hpp"
@@ -371,9 +372,15 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
                 "agentvm start --agent claude -- ...");
   // A repository that no sandbox can be made of is told at once, not after an image was built for it.
   if (!core.store().find(plan.name.value)) sync::open_host_repository(plan.project.root, Deadline::after(short_limit));
+  if (const auto there = core.store().find(plan.name.value); !there || there->state != SandboxState::running)
+    check_disk_reserve(core, "starting " + plan.name.value.str());
   auto record = find_or_create(core, plan, options.lifetime);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
+  const bool goes_on = record.state == SandboxState::running || record.state == SandboxState::paused;
+  if (goes_on && !options.fresh && plan.network.value != record.network)
+    call.warning(fmt::format("'{}' goes on with network {}; {} comes with its next start", record.name.str(),
+                             to_string(record.network), to_string(plan.network.value)));
   if (record.state == SandboxState::paused && !options.fresh) {
     report(call.progress_function(), "resume", "resuming " + record.name.str());
     auto status = sandbox_status(core, wake(core, record), Detail::verbose);

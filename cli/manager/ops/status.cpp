@@ -2,6 +2,7 @@
 
 #include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/egress_ops.hpp"
+#include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/nested_check.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/text.hpp"
@@ -78,6 +79,7 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
               {"memory_bytes", record.memory.bytes()},
               {"vcpus", record.vcpus},
               {"disk_bytes", allocated_bytes(core.store().folder(record.name) / sandbox_files::disk)},
+              {"limits", limits_status(core, record)},
               {"nested", record.nested},
               {"nested_l2", nested_verdict(core, record)},
               {"network", to_string(record.network)},

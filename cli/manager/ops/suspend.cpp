@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/running.hpp"
 #include "cli/manager/ops/status.hpp"
@@ -108,6 +109,7 @@ Json resume_sandbox(Core& core, CallContext&, const Json& params) {
   record = core.store().get(record.name);
   if (core.as_seen(record).state != SandboxState::running) {
     next(core.as_seen(record).state, SandboxEvent::resume, record.name.str());
+    check_disk_reserve(core, "resuming " + record.name.str());
     record = wake(core, record);
   }
   return sandbox_status(core, record, Detail::brief);

@@ -86,6 +86,12 @@ void attack_as_root() {
   say_result("root-setuid", write_text("/w/setuid", "x") < 0 ? -1 : chmod("/w/setuid", 04755));
   say_result("root-chown", chown("/w/setuid", 12345, 12345));
   say_result("root-chown-unmapped", chown("/w/setuid", 3000000000u, 3000000000u));
+  // A terabyte at once would fill the host's disk before anybody could step in; holes take nothing.
+  const int file = open("/w/from-root", O_RDWR);
+  say_result("root-fallocate", fallocate(file, 0, 0, 1 << 20));
+  say_result("root-fallocate-keep", fallocate(file, FALLOC_FL_KEEP_SIZE, 0, 1 << 20));
+  say_result("root-fallocate-hole", fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096));
+  close(file);
   // A symlink is resolved here, in the guest: the host's file must never be seen through it.
   say_result("root-symlink", symlink("/etc/shadow", "/w/leak"));
   say("root-leak", read_text("/w/leak"));

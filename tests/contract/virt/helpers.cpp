@@ -3,6 +3,7 @@
 #include <thread>
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -64,6 +65,9 @@ void say_confinement(const std::string& who, int pid) {
     const auto first = text.find_first_not_of(" \t");
     say("{}-{}: {}", who, field, text.substr(first, text.find('\t', first) - first));
   }
+  say("{}-nice: {}", who, ::getpriority(PRIO_PROCESS, static_cast<id_t>(pid)));
+  const auto score = read_file(fmt::format("/proc/{}/oom_score_adj", pid), 64);
+  say("{}-oom_score_adj: {}", who, score.substr(0, score.find('\n')));
 }
 
 /// share FOLDER [read-only]: a guest works in FOLDER/workspace through virtiofs; its "probe: ..." lines come out, too.

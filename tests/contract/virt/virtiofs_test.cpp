@@ -45,6 +45,8 @@ void expect_confined(const std::string& text) {
   EXPECT_EQ(value_of(text, "worker-NoNewPrivs"), "1");
   EXPECT_EQ(value_of(text, "waiter-NoNewPrivs"), "1");
   EXPECT_EQ(value_of(text, "waiter-CapEff"), "0000000000000000");
+  EXPECT_EQ(value_of(text, "worker-nice"), "5");
+  EXPECT_EQ(value_of(text, "worker-oom_score_adj"), "300");
   EXPECT_NE(value_of(text, "worker-Uid"), "0");  // a subordinate id, for root and user alike
   EXPECT_NE(value_of(text, "worker-Uid"), value_of(text, "me").substr(0, value_of(text, "me").find(':')));
 }
@@ -60,6 +62,9 @@ void expect_working_share(const std::string& text) {
   EXPECT_EQ(probe(text, "root-write"), "ok");
   EXPECT_EQ(probe(text, "root-mknod"), "Operation not permitted");
   EXPECT_EQ(probe(text, "root-chown-unmapped"), "Invalid argument");
+  EXPECT_EQ(probe(text, "root-fallocate"), "Operation not supported");
+  EXPECT_EQ(probe(text, "root-fallocate-keep"), "Operation not supported");
+  EXPECT_EQ(probe(text, "root-fallocate-hole"), "ok");
   EXPECT_EQ(probe(text, "root-leak"), "No such file or directory");
   EXPECT_EQ(probe(text, "end"), "ok");
   expect_confined(text);

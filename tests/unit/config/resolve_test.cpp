@@ -261,6 +261,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"egress.deny", "[good.example]"},
                                                        {"egress.grants", "['localhost:22']"},
                                                        {"egress.upstream", "http://proxy.example.org:3128"},
+                                                       {"limits.disk_reserve", "64M"},
                                                        {"proxy.enable", "false"},
                                                        {"proxy.port", "80"},
                                                        {"git_identity", "false"},
@@ -300,8 +301,8 @@ TEST(ConfigResolve, WhatAProjectMaySetUnaskedIsWrittenDown) {
                                         "layers", "log.levels", "memory", "name", "nested", "persist", "vcpus",
                                         "workspace.mode"}));
   EXPECT_EQ(classes[KeyClass::host_executing],
-            (std::set<std::string_view>{"egress.grants", "egress.upstream", "env.commands", "libvirt.uri", "notify",
-                                        "proxy.enable", "proxy.port"}));
+            (std::set<std::string_view>{"egress.grants", "egress.upstream", "env.commands", "libvirt.uri",
+                                        "limits.disk_reserve", "notify", "proxy.enable", "proxy.port"}));
   EXPECT_EQ(classes[KeyClass::harmless].size() + classes[KeyClass::widening].size() +
                 classes[KeyClass::host_executing].size(),
             config_keys().size());
