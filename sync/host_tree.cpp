@@ -66,6 +66,13 @@ std::uint64_t range_commits(const HostGit& git, const std::string& old_tip, cons
   return std::strtoull(git.line({"rev-list", "--count", range}, deadline).c_str(), nullptr, 10);
 }
 
+std::uint64_t commits_without(const HostGit& git, const std::string& tip, const std::vector<std::string>& others,
+                              Deadline deadline) {
+  std::string revisions = tip + "\n";
+  for (const auto& other : others) revisions += "^" + other + "\n";
+  return std::strtoull(git.output({"rev-list", "--count", "--stdin"}, deadline, revisions).c_str(), nullptr, 10);
+}
+
 RangeSize range_files(const HostGit& git, const std::string& base, const std::string& new_tip, Deadline deadline) {
   RangeSize size;
   for (const auto& row : split_nul(git.output({"diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff",

@@ -22,6 +22,9 @@ struct RangeSize {
 /// Commits from `old_tip` (empty: the whole history) to `new_tip`.
 std::uint64_t range_commits(const HostGit& git, const std::string& old_tip, const std::string& new_tip,
                             Deadline deadline);
+/// Commits of `tip` that none of `others` leads to.
+std::uint64_t commits_without(const HostGit& git, const std::string& tip, const std::vector<std::string>& others,
+                              Deadline deadline);
 /// The files alone: since `base`, the common ancestor (empty: none), what the guest did, not what the host did
 /// meanwhile.
 RangeSize range_files(const HostGit& git, const std::string& base, const std::string& new_tip, Deadline deadline);

@@ -55,14 +55,41 @@ Json pushed_json(const std::optional<Pushed>& pushed) {
 
 std::string pushed_text(const Pushed& pushed, bool dry_run) {
   const auto what = plural(pushed.commits, "commit") + " of yours";
-  const auto where =
-      fmt::format("the sandbox's {} ({}..{})", clean(pushed.branch), brief(pushed.old_tip), brief(pushed.new_tip));
+  const auto where = pushed.old_tip.empty() ? fmt::format("the new branch {} of the sandbox ({})", clean(pushed.branch),
+                                                          brief(pushed.new_tip))
+                                            : fmt::format("the sandbox's {} ({}..{})", clean(pushed.branch),
+                                                          brief(pushed.old_tip), brief(pushed.new_tip));
   if (pushed.done) return fmt::format("  sent {} to {}\n", what, where);
   if (dry_run) return fmt::format("  would send {} to {}\n", what, where);
   return fmt::format("  {} did not go to {}: {}\n", what, where, clean(pushed.refusal));
 }
 
+Json apart_json(const std::vector<ApartBranch>& apart) {
+  auto list = Json::array();
+  for (const auto& branch : apart)
+    list.push_back({{"branch", branch.branch},
+                    {"standing", std::string(to_string(branch.standing))},
+                    {"tip", branch.tip},
+                    {"sandbox_tip", branch.guest_tip},
+                    {"commits", branch.commits}});
+  return list;
+}
+
 }  // namespace
+
+std::string_view to_string(Standing standing) {
+  switch (standing) {
+    case Standing::missing:
+      return "missing";
+    case Standing::removed:
+      return "removed";
+    case Standing::behind:
+      return "behind";
+    case Standing::different:
+      return "different";
+  }
+  return "different";
+}
 
 std::string_view to_string(Result result) {
   switch (result) {
@@ -128,6 +155,7 @@ Json to_json(const SyncOutcome& outcome) {
           {"rescued", outcome.rescued},
           {"switched_from", outcome.switched_from},
           {"pushed", pushed_json(outcome.pushed)},
+          {"apart", apart_json(outcome.apart)},
           {"reason", outcome.reason},
           {"commands", outcome.commands},
           {"objects", outcome.objects},
@@ -162,6 +190,8 @@ std::string to_text(const SyncOutcome& outcome) {
     text +=
         fmt::format("  {}: {}\n", outcome.result == Result::conflict ? "would conflict" : "in the way", clean(path));
   if (outcome.pushed) text += pushed_text(*outcome.pushed, outcome.dry_run);
+  for (const auto& branch : outcome.apart)
+    text += fmt::format("  your {}: {} in the sandbox\n", clean(branch.branch), to_string(branch.standing));
   for (std::size_t i = 0; i < outcome.commands.size(); ++i)
     text += fmt::format("{}{}\n", i == 0 ? "next:  " : "   or: ", outcome.commands[i]);
   return text;

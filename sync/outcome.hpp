@@ -23,10 +23,27 @@ struct CommitLine {
 
 /// The user's own commits on their way into the sandbox's clone.
 struct Pushed {
-  std::string branch, old_tip, new_tip;
+  std::string branch, old_tip, new_tip;  ///< `old_tip` empty: the sandbox did not have the branch
   std::uint64_t commits = 0;
   bool done = false;    ///< the sandbox has them
   std::string refusal;  ///< why not, guest text; empty in a dry run
+};
+
+/// How the sandbox stands to a branch of the user's.
+enum class Standing {
+  missing,    ///< it never had one of that name
+  removed,    ///< it had one, and has it no more
+  behind,     ///< it lacks commits, and has none of its own
+  different,  ///< the tips differ; how was not asked
+};
+std::string_view to_string(Standing standing);
+
+/// A branch of the user's that the sandbox lacks something of, and that this sync did not send.
+struct ApartBranch {
+  std::string branch;
+  Standing standing = Standing::missing;
+  std::string tip, guest_tip;
+  std::uint64_t commits = 0;  ///< the user's alone, where that was counted
 };
 
 struct SyncOutcome {
@@ -48,6 +65,7 @@ struct SyncOutcome {
   std::vector<std::string> rescued;      ///< references with rescued work
   std::string switched_from;             ///< the branch that was checked out before, when the user's work tree followed
   std::optional<Pushed> pushed;          ///< where the user's branch was ahead of the sandbox's
+  std::vector<ApartBranch> apart;        ///< the user's other branches, where the sandbox lacks something of them
   std::string reason;                    ///< why nothing moved, for people
   std::vector<std::string> commands;     ///< what helps
   std::uint64_t objects = 0, bytes = 0;  ///< received

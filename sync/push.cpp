@@ -15,7 +15,8 @@ constexpr std::size_t known_limit = 256;  ///< they only save bytes
 /// waiting for its rest.
 UniqueFd make_pack(const HostRepository& host, const PushRequest& request, const std::vector<std::string>& known,
                    const fs::path& folder, Deadline deadline) {
-  std::string revisions = request.new_tip + "\n^" + request.old_tip + "\n";
+  std::string revisions = request.new_tip + "\n";
+  if (!request.old_tip.empty()) revisions += "^" + request.old_tip + "\n";
   const HostGit git(host.worktree);
   for (std::size_t i = 0; i < known.size() && i < known_limit; ++i)
     if (known[i] != request.old_tip) revisions += "^" + known[i] + "\n";

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "sync/apart.hpp"
 #include "sync/forecast.hpp"
 #include "sync/gate_range.hpp"
 #include "sync/guest_memory.hpp"
@@ -72,10 +73,13 @@ class Run {
     if (!request_.dry_run && fetches) memory.keep(request_.guest_state, with_known_tags());
     if (request_.move == Move::references_only) return std::move(outcome_);
     const auto seen = observe();
+    makes_branch_ = makes_branch();
     follow(seen, quarantine);
     // The other way round: what the user committed meanwhile.
     const bool about_it = !request_.branch || *request_.branch == host_.head_branch;
-    if (about_it && seen.relation == Relation::host_ahead) push(quarantine);
+    if (about_it && (seen.relation == Relation::host_ahead || makes_branch_)) push(quarantine);
+    if (outcome_.pushed && outcome_.pushed->done) memory.keep("", {});  // it has other references now
+    if (!request_.branch) tell_of_others();
     return std::move(outcome_);
   }
 
@@ -166,6 +170,21 @@ class Run {
              .empty();
   }
 
+  /// Whether the branch in hand is to be made in the sandbox: it never had it, or what it let go of has gone on here.
+  bool makes_branch() {
+    const auto& branch = host_.head_branch;
+    if (branch.empty() || host_.head.empty() || verdict_.branches.contains(branch)) return false;
+    const auto ref = std::string(branch_prefix) + branch;
+    if (is_reserved_branch(branch) || refname_problem(ref) || is_rejected(ref)) return false;  // could not come back
+    const auto before = mirrored_.find(mirror_ref(request_.sandbox.str(), branch));
+    return before == mirrored_.end() || !is_ancestor(host_.head, before->second);
+  }
+
+  bool is_rejected(const std::string& ref) const {
+    return std::any_of(verdict_.rejected.begin(), verdict_.rejected.end(),
+                       [&](const RejectedRef& rejected) { return rejected.name == ref; });
+  }
+
   /// Whether the user's tip is something that the guest had on the same branch and has rewritten since.
   bool was_taken_before() {
     constexpr std::size_t looked_at_limit = 16;
@@ -185,9 +204,12 @@ class Run {
                           [&](const RefChange& ref) { return ref.branch == branch; });
     };
     const auto& sandbox = request_.sandbox.str();
-    if (request_.branch && !verdict_.branches.contains(*request_.branch))
+    const bool is_made = makes_branch_ && request_.branch == host_.head_branch;
+    if (request_.branch && !is_made && !verdict_.branches.contains(*request_.branch))
       throw Error(ErrorCode::not_found, fmt::format("the sandbox {} has no branch '{}'", sandbox, *request_.branch),
-                  fmt::format("git for-each-ref {}", mirror_ref(sandbox, "")));
+                  host_tips_.contains(*request_.branch)
+                      ? fmt::format("git switch {} && agentvm sync {}", shell_word(*request_.branch), sandbox)
+                      : fmt::format("git for-each-ref {}", mirror_ref(sandbox, "")));
     auto subject = subject_branch(seen, request_.branch);
     auto decision = decide(seen, sandbox, request_.branch, change_of(subject) != outcome_.refs.end());
     if (decision.action == Action::none && !request_.branch) {
@@ -326,12 +348,14 @@ class Run {
 
   /// The user's own commits, into the guest's clone.
   void push(const Quarantine& quarantine) {
-    Pushed pushed{host_.head_branch, verdict_.branches.at(host_.head_branch), host_.head, 0, false, ""};
-    pushed.commits = range_commits(asking_, pushed.old_tip, pushed.new_tip, deadline_);
+    Pushed pushed{
+        host_.head_branch, makes_branch_ ? "" : verdict_.branches.at(host_.head_branch), host_.head, 0, false, ""};
+    std::vector<std::string> known;
+    for (const auto& [branch, tip] : verdict_.branches)  // its own first: of many, only some are used to make the pack
+      known.insert(branch == verdict_.head_branch ? known.begin() : known.end(), tip);
+    pushed.commits = commits_without(asking_, pushed.new_tip, known, deadline_);
     if (!request_.dry_run) {
       report(progress_, "sync-push", fmt::format("sending {} commits to the sandbox", pushed.commits));
-      std::vector<std::string> known;
-      for (const auto& [branch, tip] : verdict_.branches) known.push_back(tip);
       try {
         const PushRequest what{pushed.branch, pushed.old_tip, pushed.new_tip, request_.limits};
         auto answer = push_branch(host_, what, known, request_.guest_path, request_.libexec,
@@ -350,6 +374,19 @@ class Run {
     outcome_.pushed = std::move(pushed);
   }
 
+  /// The user's branches that stay apart from the sandbox's: none goes there without having been in hand.
+  void tell_of_others() {
+    std::set<std::string> passed_over;
+    if (outcome_.pushed || verdict_.branches.contains(host_.head_branch)) passed_over.insert(host_.head_branch);
+    if (outcome_.result != Result::up_to_date) passed_over.insert(outcome_.branch);
+    for (const auto& [branch, tip] : host_tips_)
+      if (is_rejected(std::string(branch_prefix) + branch)) passed_over.insert(branch);
+    std::map<std::string, std::string> before;
+    const auto prefix = mirror_ref(request_.sandbox.str(), "");
+    for (const auto& [ref, tip] : mirrored_) before.emplace(ref.substr(prefix.size()), tip);
+    outcome_.apart = find_apart({host_tips_, verdict_.branches, before}, passed_over, asking_, deadline_);
+  }
+
   const SyncRequest& request_;
   guest::Streams& streams_;
   const Progress& progress_;
@@ -362,6 +399,7 @@ class Run {
   std::map<std::string, std::string> mirrored_;   ///< our references of this sandbox before this sync -> tip
   std::map<std::string, std::string> host_tips_;  ///< the user's branches -> tip
   std::map<std::pair<std::string, std::string>, bool> ancestors_;  ///< what git has answered
+  bool makes_branch_ = false;
   SyncOutcome outcome_;
 };
 

@@ -55,7 +55,8 @@ Json refusal_to_json(const Error& error);
 /// Throws the refusal that a verdict is; another one is left alone.
 void throw_refusal(const Json& json);
 
-/// What the child is to send into the guest's clone: one branch from one commit to a later one, never by force.
+/// What the child is to send into the guest's clone: one branch from one commit to a later one, never by force; with an
+/// empty `old_tip` one that the guest must not have.
 struct PushRequest {
   std::string branch, old_tip, new_tip;
   SyncLimits limits;

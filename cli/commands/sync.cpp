@@ -58,7 +58,8 @@ CommandSpec sync_command() {
           "on this host (scripts of builds and packages, editor tasks, CI, hooks, new executables, links out of the "
           "tree ...); else nothing of yours changes, the status is 6, and the commands that help are named. Where the "
           "sandbox has gone on to another branch, your work tree follows it under the same conditions. Commits that "
-          "you made meanwhile go into the sandbox's branch, where that is a fast-forward and nothing is uncommitted. "
+          "you made meanwhile on the branch that you have checked out go into the sandbox's, which is made where it is "
+          "missing, if that is a fast-forward and nothing is uncommitted there; your other branches are named. "
           "With --artifacts, files that git does not have come instead, those that differ in size or time; nothing is "
           "deleted.",
       .arguments = {sandbox_argument()},

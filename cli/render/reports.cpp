@@ -56,10 +56,39 @@ std::string pushed_lines(const Json& result, const Style& style) {
   if (!result.contains("pushed") || !result["pushed"].is_object()) return "";
   const auto& pushed = result["pushed"];
   const auto what = fmt::format("{} of yours", counted(number_at(pushed, "commits"), "commit"));
-  const auto where = fmt::format("the sandbox's {}", text_at(pushed, "branch"));
+  const bool is_new = text_at(pushed, "old_tip", "").empty();
+  const auto where =
+      fmt::format("{} {}", is_new ? "the sandbox, as its new branch" : "the sandbox's", text_at(pushed, "branch"));
   if (true_at(pushed, "done")) return fmt::format("  {} {} to {}\n", style.paint(Tone::good, "sent"), what, where);
   if (true_at(result, "dry_run")) return fmt::format("  would send {} to {}\n", what, where);
   return fmt::format("  {} did not go to {}: {}\n", what, where, text_at(pushed, "refusal"));
+}
+
+/// "a, b, c and 4 more".
+std::string named(const std::vector<std::string>& names) {
+  constexpr std::size_t shown_limit = 5;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), shown_limit); ++i) text += (i ? ", " : "") + names[i];
+  return names.size() > shown_limit ? fmt::format("{} and {} more", text, names.size() - shown_limit) : text;
+}
+
+/// The user's branches that the sandbox lacks something of.
+std::string apart_lines(const Json& result) {
+  std::vector<std::string> missing, removed, behind, different;
+  for (const auto& entry : list_at(result, "apart")) {
+    const auto branch = text_at(entry, "branch"), standing = text_at(entry, "standing");
+    if (standing == "missing") missing.push_back(branch);
+    if (standing == "removed") removed.push_back(branch);
+    if (standing == "behind") behind.push_back(fmt::format("{} (+{})", branch, number_at(entry, "commits")));
+    if (standing == "different") different.push_back(branch);
+  }
+  std::string text;
+  if (!missing.empty()) text += fmt::format("  only here, not in the sandbox: {}\n", named(missing));
+  if (!behind.empty()) text += fmt::format("  further here than in the sandbox: {}\n", named(behind));
+  if (!missing.empty() || !behind.empty()) text += "    a branch goes there when you have it checked out\n";
+  if (!removed.empty()) text += fmt::format("  here, and removed in the sandbox: {}\n", named(removed));
+  if (!different.empty()) text += fmt::format("  not the same here and in the sandbox: {}\n", named(different));
+  return text;
 }
 
 }  // namespace
@@ -113,6 +142,7 @@ std::string render_sync(const Json& result, const Style& style) {
     text += fmt::format("  {} {}\n", style.paint(Tone::bad, outcome == "conflict" ? "would conflict:" : "in the way:"),
                         item_text(conflict, "path"));
   for (const auto& ref : list_at(result, "rescued")) text += fmt::format("  kept as {}\n", item_text(ref, "name"));
+  text += apart_lines(result);
   bool first = true;
   for (const auto& command : list_at(result, "commands"))
     text += fmt::format("{}{}\n", std::exchange(first, false) ? "next:  " : "   or: ", item_text(command, "command"));

@@ -57,7 +57,7 @@ void add_advertised(Advertisement& out, std::string_view payload, bool first, st
   if (payload.size() < id + 2 || payload[id] != ' ' || !sync::is_oid(payload.substr(0, id)))
     throw Error(ErrorCode::operation_failed, "the guest's git sent a line that is no reference");
   const auto name = payload.substr(id + 1);
-  if (name.ends_with("^{}")) return;
+  if (name.ends_with("^{}")) return;  // also "capabilities^{}", by which an empty repository names what it can
   if (out.refs.size() >= limit_refs)
     throw Error(ErrorCode::operation_failed,
                 fmt::format("the sandbox has more than {} references (sync.limits.refs)", limit_refs));
@@ -69,9 +69,6 @@ Advertisement read_advertisement(PktStream& stream, std::size_t limit_refs) {
   for (bool first = true;; first = false) {
     const auto packet = stream.next();
     if (packet.kind == Pkt::Kind::flush) break;
-    // An empty repository advertises one line that is no reference, only a carrier for the capabilities.
-    constexpr std::string_view none = "0000000000000000000000000000000000000000 capabilities^{}";
-    if (first && packet.payload.starts_with(none)) continue;
     add_advertised(result, packet.payload, first, limit_refs);
   }
   return result;

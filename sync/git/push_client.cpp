@@ -51,13 +51,15 @@ sync::PushAnswer push(const sync::PushRequest& request, int in, int out, int pac
   const auto advertisement = read_advertisement(stream, request.limits.refs);
   const auto found = std::find_if(advertisement.refs.begin(), advertisement.refs.end(),
                                   [&](const auto& known) { return known.name == ref; });
-  if (found == advertisement.refs.end() || found->oid != request.old_tip) {
+  const auto there = found == advertisement.refs.end() ? "" : found->oid;
+  if (there != request.old_tip) {
     say_goodbye(stream);
     return {false, "its branch moved meanwhile"};
   }
   if (!advertisement.has("report-status"))
     throw Error(ErrorCode::operation_failed, "the guest's git is too old: it has no report-status");
-  stream.send(pkt(request.old_tip + " " + request.new_tip + " " + ref + std::string(1, '\0') + " report-status") +
+  const auto old_tip = there.empty() ? std::string(sync::oid_hex_length, '0') : there;
+  stream.send(pkt(old_tip + " " + request.new_tip + " " + ref + std::string(1, '\0') + " report-status") +
               std::string(flush_pkt));
   char buffer[65536];
   while (const auto count = read_some(pack, buffer, sizeof buffer, deadline)) stream.send({buffer, count});

@@ -237,6 +237,105 @@ TEST_F(BothWays, NothingIsPushedWhereHistoriesDivergedOrWorkIsOnlyRescued) {
   EXPECT_EQ(guest.tip(), host.tip());
 }
 
+TEST_F(BothWays, ABranchInHandThatTheSandboxLacksIsMadeThere) {
+  host.git({"switch", "--quiet", "-c", "topic/new"});
+  host.commit("t.txt", "1\n");
+  const auto tip = host.commit("t.txt", "2\n"), main_tip = guest.tip();
+  const auto planned = dry_run();
+  ASSERT_TRUE(planned.pushed);
+  EXPECT_THAT(to_text(planned), HasSubstr("would send 2 commits of yours to the new branch topic/new"));
+  EXPECT_FALSE(guest.git_ok({"rev-parse", "-q", "--verify", "refs/heads/topic/new"}));
+  guest.write("a.txt", "not committed\n");  // it is on another branch: that is no hindrance
+  auto wanted = request();
+  wanted.branch = "topic/new";
+  const auto outcome = sync(wanted);
+  EXPECT_EQ(outcome.exit_code(), 0);
+  ASSERT_TRUE(outcome.pushed);
+  EXPECT_TRUE(outcome.pushed->done) << to_text(outcome);
+  EXPECT_EQ(outcome.pushed->commits, 2u);
+  EXPECT_EQ(outcome.pushed->old_tip, "");
+  EXPECT_EQ(outcome.reason, "");
+  EXPECT_EQ(guest.tip("topic/new"), tip);
+  EXPECT_EQ(guest.tip(), main_tip);
+  EXPECT_EQ(guest.read("a.txt"), "not committed\n");
+  EXPECT_EQ(mirror("topic/new"), tip);
+  guest.fsck();
+  EXPECT_FALSE(sync().pushed);
+  // The agent goes on with it, and so does its user.
+  guest.git({"checkout", "--quiet", "a.txt"});
+  guest.git({"switch", "--quiet", "topic/new"});
+  guest.commit("t.txt", "3\n");
+  EXPECT_TRUE(sync().moved);
+}
+
+TEST_F(BothWays, ABranchThatTheSandboxRemovedIsNotMadeAgainBeforeItGoesOn) {
+  host.git({"switch", "--quiet", "-c", "topic"});
+  host.commit("t.txt", "1\n");
+  EXPECT_TRUE(sync().pushed->done);
+  guest.git({"branch", "--quiet", "-D", "topic"});
+  for (int round = 0; round < 2; ++round) {
+    const auto outcome = sync();
+    EXPECT_FALSE(outcome.pushed);
+    ASSERT_EQ(outcome.apart.size(), 1u);
+    EXPECT_EQ(outcome.apart[0].branch, "topic");
+    EXPECT_EQ(outcome.apart[0].standing, Standing::removed);
+  }
+  const auto tip = host.commit("t.txt", "2\n");
+  EXPECT_TRUE(sync().pushed->done);
+  EXPECT_EQ(guest.tip("topic"), tip);
+}
+
+TEST_F(BothWays, BranchesThatAreNotInHandAreToldOfAndStayHere) {
+  host.git({"branch", "side"});
+  guest.git({"fetch", "--quiet", "origin", "side:side"});
+  host.git({"branch", "mine"});
+  host.git({"switch", "--quiet", "side"});
+  host.commit("s.txt", "s\n");
+  host.git({"switch", "--quiet", "main"});
+  const auto before = guest.refs();
+  const auto outcome = sync();
+  EXPECT_EQ(outcome.result, Result::up_to_date);
+  EXPECT_FALSE(outcome.pushed);
+  EXPECT_EQ(guest.refs(), before);
+  ASSERT_EQ(outcome.apart.size(), 2u) << to_text(outcome);
+  EXPECT_EQ(outcome.apart[0].branch, "mine");
+  EXPECT_EQ(outcome.apart[0].standing, Standing::missing);
+  EXPECT_EQ(outcome.apart[1].branch, "side");
+  EXPECT_EQ(outcome.apart[1].standing, Standing::behind);
+  EXPECT_EQ(outcome.apart[1].commits, 1u);
+  const auto json = to_json(outcome)["apart"];
+  EXPECT_EQ(json[0], Json({{"branch", "mine"},
+                           {"standing", "missing"},
+                           {"tip", host.tip("mine")},
+                           {"sandbox_tip", ""},
+                           {"commits", 0}}));
+  EXPECT_EQ(json[1]["sandbox_tip"], guest.tip("side"));
+  EXPECT_THAT(to_text(outcome), HasSubstr("your mine: missing in the sandbox"));
+  // Who asks for one branch is told of that one.
+  auto wanted = request();
+  wanted.branch = "main";
+  EXPECT_THAT(sync(wanted).apart, IsEmpty());
+  wanted.branch = "mine";
+  try {
+    sync(wanted);
+    ADD_FAILURE() << "the sandbox has no such branch";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::not_found);
+    EXPECT_EQ(error.hint(), "git switch mine && agentvm sync box");
+  }
+}
+
+TEST_F(BothWays, ASandboxWithoutACommitGetsTheFirstOne) {
+  guest = Repo::init(dir / "empty");
+  const auto outcome = sync();
+  ASSERT_TRUE(outcome.pushed);
+  EXPECT_TRUE(outcome.pushed->done) << to_text(outcome);
+  EXPECT_EQ(outcome.exit_code(), 0);
+  EXPECT_EQ(guest.tip(), host.tip());
+  EXPECT_EQ(guest.read("a.txt"), "one\n");
+  EXPECT_EQ(guest.status(), "");
+}
+
 TEST_F(BothWays, AThousandOwnCommitsAreSentOnce) {
   std::string script = "reset refs/heads/main\nfrom " + host.tip() + "\n\n";
   for (int i = 0; i < 1000; ++i)
@@ -285,6 +384,19 @@ TEST_F(BothWays, AHostileReceivePackGetsNoWordThrough) {
     say(io, oid + " refs/heads/main" + capabilities);
     flush(io);
   };
+  // Nor where a branch is to be made: it must not be there.
+  {
+    host.git({"switch", "--quiet", "-c", "made"});
+    auto attacked = hostile([&](int io) {
+      say(io, old_tip + " refs/heads/made" + capabilities);
+      flush(io);
+    });
+    const auto outcome = sync_now(request(), attacked, no_progress(), Deadline::after(std::chrono::seconds(60)));
+    ASSERT_TRUE(outcome.pushed);
+    EXPECT_FALSE(outcome.pushed->done);
+    EXPECT_THAT(outcome.pushed->refusal, HasSubstr("moved meanwhile"));
+    host.git({"switch", "--quiet", "main"});
+  }
   const std::vector<std::pair<std::string, std::function<void(int)>>> cases = {
       {"moved meanwhile", [&](int io) { advertise(io, tip); }},
       {"moved meanwhile",

@@ -215,6 +215,24 @@ TEST(Render, Sync) {
             "main is up to date\n");
 }
 
+TEST(Render, SyncTellsOfBranchesThatTheSandboxHasOtherwise) {
+  EXPECT_EQ(render_sync(Json::parse(R"({"result":"up-to-date","branch":"main","reason":"",
+    "pushed":{"branch":"made","old_tip":"","new_tip":"1","commits":2,"done":true,"refusal":""},
+    "apart":[{"branch":"a","standing":"missing"},{"branch":"b\u001b[2J","standing":"missing"},
+             {"branch":"c","standing":"missing"},{"branch":"d","standing":"missing"},
+             {"branch":"e","standing":"missing"},{"branch":"f","standing":"missing"},
+             {"branch":"s","standing":"behind","commits":3},{"branch":"t","standing":"removed"},
+             {"branch":"u","standing":"different"}]})"),
+                        plain),
+            "main is up to date\n"
+            "  sent 2 commits of yours to the sandbox, as its new branch made\n"
+            "  only here, not in the sandbox: a, b\\x1b[2J, c, d, e and 1 more\n"
+            "  further here than in the sandbox: s (+3)\n"
+            "    a branch goes there when you have it checked out\n"
+            "  here, and removed in the sandbox: t\n"
+            "  not the same here and in the sandbox: u\n");
+}
+
 TEST(Render, DoctorCountsAndNamesRemedies) {
   const auto text =
       render_doctor(Json::parse(R"({"ok":false,"checks":[{"id":"kvm","status":"warn","finding":"slow","remedy":"buy"},
