@@ -190,6 +190,9 @@ std::string to_text(const SyncOutcome& outcome) {
     text +=
         fmt::format("  {}: {}\n", outcome.result == Result::conflict ? "would conflict" : "in the way", clean(path));
   if (outcome.pushed) text += pushed_text(*outcome.pushed, outcome.dry_run);
+  for (const auto& branch : outcome.gone)
+    text += fmt::format("  no more in the sandbox: {}; {} stays\n", clean(branch),
+                        clean(mirror_ref(outcome.sandbox, branch)));
   for (const auto& branch : outcome.apart)
     text += fmt::format("  your {}: {} in the sandbox\n", clean(branch.branch), to_string(branch.standing));
   for (std::size_t i = 0; i < outcome.commands.size(); ++i)

@@ -72,17 +72,21 @@ std::string named(const std::vector<std::string>& names) {
   return names.size() > shown_limit ? fmt::format("{} and {} more", text, names.size() - shown_limit) : text;
 }
 
-/// The user's branches that the sandbox lacks something of.
+/// Branches that only one side has, or has otherwise.
 std::string apart_lines(const Json& result) {
-  std::vector<std::string> missing, removed, behind, different;
+  std::vector<std::string> gone, missing, removed, behind, different;
+  for (const auto& entry : list_at(result, "gone")) gone.push_back(item_text(entry, "branch"));
   for (const auto& entry : list_at(result, "apart")) {
     const auto branch = text_at(entry, "branch"), standing = text_at(entry, "standing");
     if (standing == "missing") missing.push_back(branch);
-    if (standing == "removed") removed.push_back(branch);
+    if (standing == "removed" && std::find(gone.begin(), gone.end(), branch) == gone.end()) removed.push_back(branch);
     if (standing == "behind") behind.push_back(fmt::format("{} (+{})", branch, number_at(entry, "commits")));
     if (standing == "different") different.push_back(branch);
   }
   std::string text;
+  if (!gone.empty())
+    text +=
+        fmt::format("  no more in the sandbox, kept in refs/agentvm/{}: {}\n", text_at(result, "sandbox"), named(gone));
   if (!missing.empty()) text += fmt::format("  only here, not in the sandbox: {}\n", named(missing));
   if (!behind.empty()) text += fmt::format("  further here than in the sandbox: {}\n", named(behind));
   if (!missing.empty() || !behind.empty()) text += "    a branch goes there when you have it checked out\n";

@@ -197,6 +197,7 @@ TEST_F(SyncTest, DeletedBranchKeepsOurReference) {
   guest.git({"branch", "-D", "gone"});
   const auto outcome = sync();
   EXPECT_THAT(outcome.gone, ElementsAre("gone"));
+  EXPECT_THAT(to_text(outcome), HasSubstr("no more in the sandbox: gone; refs/agentvm/box/gone stays"));
   EXPECT_EQ(mirror("gone"), host.tip());
 }
 

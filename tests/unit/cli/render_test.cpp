@@ -215,6 +215,14 @@ TEST(Render, Sync) {
             "main is up to date\n");
 }
 
+TEST(Render, SyncTellsOfBranchesThatTheSandboxHasNoMore) {
+  EXPECT_EQ(render_sync(Json::parse(R"({"result":"up-to-date","sandbox":"web","branch":"main","reason":"",
+    "gone":["old-name","x\u009by"],"apart":[{"branch":"old-name","standing":"removed"}]})"),
+                        plain),
+            "main is up to date\n"
+            "  no more in the sandbox, kept in refs/agentvm/web: old-name, x\\x9by\n");
+}
+
 TEST(Render, SyncTellsOfBranchesThatTheSandboxHasOtherwise) {
   EXPECT_EQ(render_sync(Json::parse(R"({"result":"up-to-date","branch":"main","reason":"",
     "pushed":{"branch":"made","old_tip":"","new_tip":"1","commits":2,"done":true,"refusal":""},
