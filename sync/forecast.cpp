@@ -76,4 +76,17 @@ std::optional<std::vector<std::string>> forecast_merge(const HostRepository& hos
   }
 }
 
+std::optional<std::vector<std::string>> forecast_commits(const BareTrial& trial, const std::string& ours,
+                                                         const std::string& theirs, Deadline deadline) {
+  try {
+    auto merge = trial.merge(ours, theirs, deadline.sooner(Deadline::after(patience)));
+    if (!merge) return std::nullopt;
+    if (merge->conflicts.size() > listed_limit) merge->conflicts.resize(listed_limit);
+    return std::move(merge->conflicts);
+  } catch (const Error& error) {
+    log::info("sync", "no forecast: {}", error.what());
+    return std::nullopt;
+  }
+}
+
 }  // namespace agentvm::sync

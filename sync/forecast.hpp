@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "sync/bare_trial.hpp"
 #include "sync/host_repository.hpp"
 
 namespace agentvm::sync {
@@ -14,5 +15,9 @@ namespace agentvm::sync {
 std::optional<std::vector<std::string>> forecast_merge(const HostRepository& host, const fs::path& quarantine_objects,
                                                        const fs::path& folder, const std::string& tip,
                                                        Deadline deadline);
+
+/// The same for two commits, of a branch that is not checked out; `trial` borrows the objects of both.
+std::optional<std::vector<std::string>> forecast_commits(const BareTrial& trial, const std::string& ours,
+                                                         const std::string& theirs, Deadline deadline);
 
 }  // namespace agentvm::sync

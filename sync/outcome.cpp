@@ -66,12 +66,17 @@ std::string pushed_text(const Pushed& pushed, bool dry_run) {
 
 Json apart_json(const std::vector<ApartBranch>& apart) {
   auto list = Json::array();
-  for (const auto& branch : apart)
+  for (const auto& branch : apart) {
+    Json conflicts = nullptr;
+    if (branch.conflicts) conflicts = Json::array();
+    for (const auto& path : branch.conflicts.value_or(std::vector<std::string>{})) conflicts.push_back(clean(path));
     list.push_back({{"branch", branch.branch},
                     {"standing", std::string(to_string(branch.standing))},
                     {"tip", branch.tip},
                     {"sandbox_tip", branch.guest_tip},
-                    {"commits", branch.commits}});
+                    {"commits", branch.commits},
+                    {"conflicts", conflicts}});
+  }
   return list;
 }
 
@@ -85,6 +90,8 @@ std::string_view to_string(Standing standing) {
       return "removed";
     case Standing::behind:
       return "behind";
+    case Standing::diverged:
+      return "diverged";
     case Standing::different:
       return "different";
   }
@@ -193,8 +200,11 @@ std::string to_text(const SyncOutcome& outcome) {
   for (const auto& branch : outcome.gone)
     text += fmt::format("  no more in the sandbox: {}; {} stays\n", clean(branch),
                         clean(mirror_ref(outcome.sandbox, branch)));
-  for (const auto& branch : outcome.apart)
+  for (const auto& branch : outcome.apart) {
     text += fmt::format("  your {}: {} in the sandbox\n", clean(branch.branch), to_string(branch.standing));
+    for (const auto& path : branch.conflicts.value_or(std::vector<std::string>{}))
+      text += fmt::format("    would conflict: {}\n", clean(path));
+  }
   for (std::size_t i = 0; i < outcome.commands.size(); ++i)
     text += fmt::format("{}{}\n", i == 0 ? "next:  " : "   or: ", outcome.commands[i]);
   return text;

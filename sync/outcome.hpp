@@ -34,6 +34,7 @@ enum class Standing {
   missing,    ///< it never had one of that name
   removed,    ///< it had one, and has it no more
   behind,     ///< it lacks commits, and has none of its own
+  diverged,   ///< both have commits of their own
   different,  ///< the tips differ; how was not asked
 };
 std::string_view to_string(Standing standing);
@@ -43,7 +44,8 @@ struct ApartBranch {
   std::string branch;
   Standing standing = Standing::missing;
   std::string tip, guest_tip;
-  std::uint64_t commits = 0;  ///< the user's alone, where that was counted
+  std::uint64_t commits = 0;                          ///< the user's alone, where that was counted
+  std::optional<std::vector<std::string>> conflicts;  ///< of diverged ones: what a merge would meet, where it was tried
 };
 
 struct SyncOutcome {

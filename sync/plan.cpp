@@ -58,8 +58,9 @@ Decision refs_only(Decision decision, const Observation& seen, const std::string
                         ? "your HEAD is detached, so no branch of yours was moved"
                         : fmt::format("the sandbox works on '{}', you are on '{}'", clean_guest_text(decision.branch),
                                       clean_guest_text(seen.host_branch));
+  const bool parted = seen.elsewhere == Relation::diverged;
   decision.commands = {seen.host_branches.contains(decision.branch)
-                           ? fmt::format("git switch {} && git merge --ff-only {}", word, ref)
+                           ? fmt::format("git switch {} && git merge {}{}", word, parted ? "" : "--ff-only ", ref)
                            : fmt::format("git switch -c {} {}", word, ref),
                        fmt::format("git merge {}", ref)};
   if (decision.branch == seen.guest_head && !seen.other.checked_out_in.empty()) {
@@ -70,9 +71,12 @@ Decision refs_only(Decision decision, const Observation& seen, const std::string
 }
 
 /// About a branch that the host does not have checked out.
-Decision decide_other(Decision decision, const Observation& seen, const std::string& sandbox, bool refs_changed) {
+Decision decide_other(Decision decision, const Observation& seen, const std::string& sandbox, bool is_asked,
+                      bool refs_changed) {
   decision.reason = "nothing new";
   const bool follows = !seen.host_branch.empty() && decision.branch == seen.guest_head;
+  if (!follows && is_asked && !seen.by_the_way && seen.elsewhere == Relation::diverged)
+    return diverged(std::move(decision), seen, sandbox);
   if (!follows) return refs_changed ? refs_only(std::move(decision), seen, sandbox) : decision;
   const auto relation = seen.other.relation;
   if (relation ? *relation == Relation::same || *relation == Relation::host_ahead : !seen.other.news) return decision;
@@ -105,7 +109,8 @@ Decision decide(const Observation& seen, const std::string& sandbox, const std::
                             : "the sandbox has no commits on a branch yet";
     return decision;
   }
-  if (decision.branch != seen.host_branch) return decide_other(std::move(decision), seen, sandbox, refs_changed);
+  if (decision.branch != seen.host_branch)
+    return decide_other(std::move(decision), seen, sandbox, asked.has_value(), refs_changed);
   const auto relation = seen.relation.value_or(Relation::guest_ahead);  // an unborn host branch: everything is new
   if (relation == Relation::same || relation == Relation::host_ahead) {
     decision.reason =

@@ -37,6 +37,9 @@ struct Observation {
     std::optional<Relation> relation;  ///< of the host's branch of that name; absent when it has none
     std::string checked_out_in;        ///< another work tree of the host that is on it
   } other;
+  /// How the host's branch and the guest's stand where the decision is about one that neither has checked out.
+  std::optional<Relation> elsewhere;
+  bool by_the_way = false;  ///< nobody asked for that branch: it is told of, and nothing need be decided about it
 };
 
 enum class Action {

@@ -79,7 +79,7 @@ class Run {
     const bool about_it = !request_.branch || *request_.branch == host_.head_branch;
     if (about_it && (seen.relation == Relation::host_ahead || makes_branch_)) push(quarantine);
     if (outcome_.pushed && outcome_.pushed->done) memory.keep("", {});  // it has other references now
-    if (!request_.branch) tell_of_others();
+    if (!request_.branch) tell_of_others(quarantine);
     return std::move(outcome_);
   }
 
@@ -132,6 +132,14 @@ class Run {
     return is_ancestor(guest, host) ? Relation::host_ahead : Relation::diverged;
   }
 
+  /// Of a branch that both have.
+  std::optional<Relation> relation_of(const std::string& branch) {
+    const auto host = host_tips_.find(branch);
+    const auto guest = verdict_.branches.find(branch);
+    if (host == host_tips_.end() || guest == verdict_.branches.end()) return std::nullopt;
+    return relation(host->second, guest->second);
+  }
+
   Observation observe() {
     Observation seen;
     seen.host_branch = host_.head_branch;
@@ -140,6 +148,7 @@ class Run {
     seen.guest_branches = verdict_.branches;
     seen.guest_head = verdict_.head_branch;
     for (const auto& [branch, tip] : host_tips_) seen.host_branches.insert(branch);
+    if (request_.branch) seen.elsewhere = relation_of(*request_.branch);
     if (host_.head_branch.empty()) return seen;
     const auto guest = verdict_.branches.find(host_.head_branch);
     if (guest != verdict_.branches.end() && !host_.head.empty()) seen.relation = relation(host_.head, guest->second);
@@ -219,7 +228,13 @@ class Run {
         return !ref.branch.empty() && ref.branch != host_.head_branch &&
                !(ref.old_tip.empty() && verdict_.pack.empty());
       });
-      if (other != outcome_.refs.end()) decision = decide(seen, sandbox, subject = other->branch, true);
+      if (other != outcome_.refs.end()) {
+        auto about_other = seen;
+        about_other.elsewhere = relation_of(other->branch);
+        about_other.by_the_way = true;
+        subject = other->branch;
+        decision = decide(about_other, sandbox, subject, true);
+      }
     }
     const auto change = change_of(subject);
     outcome_.branch = decision.branch;
@@ -246,9 +261,10 @@ class Run {
         outcome_.result = Result::updated;
         break;
     }
-    // A merge into the branch in hand; another one would have to be checked out first.
-    const bool stays = decision.action == Action::refuse_dirty || decision.action == Action::refuse_diverged;
-    if (stays && decision.branch == host_.head_branch) forecast(quarantine);
+    // Uncommitted work is merged with into the branch in hand alone; elsewhere two commits are.
+    if (decision.action == Action::refuse_diverged ||
+        (decision.action == Action::refuse_dirty && decision.branch == host_.head_branch))
+      forecast(quarantine);
     describe_range();
     const bool passes = ask_at_the_gate(decision.action);
     const bool moves = decision.action == Action::fast_forward || decision.action == Action::follow;
@@ -268,7 +284,9 @@ class Run {
   /// Where the branch stays, what taking the commits would meet.
   void forecast(const Quarantine& quarantine) {
     const auto folder = quarantine.objects().parent_path() / "forecast";
-    const auto files = forecast_merge(host_, quarantine.objects(), folder, outcome_.new_tip, deadline_);
+    const auto files = outcome_.branch == host_.head_branch
+                           ? forecast_merge(host_, quarantine.objects(), folder, outcome_.new_tip, deadline_)
+                           : forecast_commits(trial(quarantine), outcome_.old_tip, outcome_.new_tip, deadline_);
     if (!files) return;
     if (outcome_.result == Result::diverged && !files->empty()) outcome_.result = Result::conflict;
     outcome_.reason += files->empty()
@@ -277,6 +295,16 @@ class Run {
     for (const auto& file : *files)
       if (std::find(outcome_.conflicts.begin(), outcome_.conflicts.end(), file) == outcome_.conflicts.end())
         outcome_.conflicts.push_back(file);
+  }
+
+  /// Where merges of branches that are not checked out are tried; it sees what both sides have.
+  const BareTrial& trial(const Quarantine& quarantine) {
+    if (!trial_) {
+      auto objects = host_.object_dirs;
+      objects.push_back(quarantine.objects());
+      trial_.emplace(quarantine.objects().parent_path() / "trial", objects);
+    }
+    return *trial_;
   }
 
   /// Lists what the user should see before it enters their tree, whatever happens to the branch; false when that is why
@@ -375,16 +403,21 @@ class Run {
   }
 
   /// The user's branches that stay apart from the sandbox's: none goes there without having been in hand.
-  void tell_of_others() {
+  void tell_of_others(const Quarantine& quarantine) {
     std::set<std::string> passed_over;
     if (outcome_.pushed || verdict_.branches.contains(host_.head_branch)) passed_over.insert(host_.head_branch);
-    if (outcome_.result != Result::up_to_date) passed_over.insert(outcome_.branch);
+    if (outcome_.exit_code() != 0) passed_over.insert(outcome_.branch);
     for (const auto& [branch, tip] : host_tips_)
       if (is_rejected(std::string(branch_prefix) + branch)) passed_over.insert(branch);
     std::map<std::string, std::string> before;
     const auto prefix = mirror_ref(request_.sandbox.str(), "");
     for (const auto& [ref, tip] : mirrored_) before.emplace(ref.substr(prefix.size()), tip);
-    outcome_.apart = find_apart({host_tips_, verdict_.branches, before}, passed_over, asking_, deadline_);
+    outcome_.apart = find_apart(
+        {host_tips_, verdict_.branches, before}, passed_over, asking_,
+        [&](const std::string& ours, const std::string& theirs) {
+          return forecast_commits(trial(quarantine), ours, theirs, deadline_);
+        },
+        deadline_);
   }
 
   const SyncRequest& request_;
@@ -400,6 +433,7 @@ class Run {
   std::map<std::string, std::string> host_tips_;  ///< the user's branches -> tip
   std::map<std::pair<std::string, std::string>, bool> ancestors_;  ///< what git has answered
   bool makes_branch_ = false;
+  std::optional<BareTrial> trial_;
   SyncOutcome outcome_;
 };
 

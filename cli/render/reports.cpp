@@ -72,15 +72,31 @@ std::string named(const std::vector<std::string>& names) {
   return names.size() > shown_limit ? fmt::format("{} and {} more", text, names.size() - shown_limit) : text;
 }
 
+/// A branch that has gone on on both sides, and what a merge would meet.
+std::string parted_line(const Json& entry) {
+  std::vector<std::string> files;
+  for (const auto& file : list_at(entry, "conflicts")) files.push_back(item_text(file, "path"));
+  const bool tried = entry.contains("conflicts") && entry["conflicts"].is_array();
+  return fmt::format("  {} went on both here and in the sandbox{}\n", text_at(entry, "branch"),
+                     !files.empty() ? fmt::format("; {} would conflict: {}",
+                                                  counted(static_cast<long long>(files.size()), "file"), named(files))
+                     : tried        ? "; they would merge without a conflict"
+                                    : "");
+}
+
 /// Branches that only one side has, or has otherwise.
 std::string apart_lines(const Json& result) {
+  constexpr std::size_t parted_limit = 8;
   std::vector<std::string> gone, missing, removed, behind, different;
+  std::string parted;
+  std::size_t parted_count = 0;
   for (const auto& entry : list_at(result, "gone")) gone.push_back(item_text(entry, "branch"));
   for (const auto& entry : list_at(result, "apart")) {
     const auto branch = text_at(entry, "branch"), standing = text_at(entry, "standing");
     if (standing == "missing") missing.push_back(branch);
     if (standing == "removed" && std::find(gone.begin(), gone.end(), branch) == gone.end()) removed.push_back(branch);
     if (standing == "behind") behind.push_back(fmt::format("{} (+{})", branch, number_at(entry, "commits")));
+    if (standing == "diverged" && ++parted_count <= parted_limit) parted += parted_line(entry);
     if (standing == "different") different.push_back(branch);
   }
   std::string text;
@@ -90,6 +106,8 @@ std::string apart_lines(const Json& result) {
   if (!missing.empty()) text += fmt::format("  only here, not in the sandbox: {}\n", named(missing));
   if (!behind.empty()) text += fmt::format("  further here than in the sandbox: {}\n", named(behind));
   if (!missing.empty() || !behind.empty()) text += "    a branch goes there when you have it checked out\n";
+  text += parted;
+  if (parted_count > parted_limit) text += fmt::format("  ... and {} more did\n", parted_count - parted_limit);
   if (!removed.empty()) text += fmt::format("  here, and removed in the sandbox: {}\n", named(removed));
   if (!different.empty()) text += fmt::format("  not the same here and in the sandbox: {}\n", named(different));
   return text;

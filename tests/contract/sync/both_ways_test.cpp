@@ -308,7 +308,8 @@ TEST_F(BothWays, BranchesThatAreNotInHandAreToldOfAndStayHere) {
                            {"standing", "missing"},
                            {"tip", host.tip("mine")},
                            {"sandbox_tip", ""},
-                           {"commits", 0}}));
+                           {"commits", 0},
+                           {"conflicts", nullptr}}));
   EXPECT_EQ(json[1]["sandbox_tip"], guest.tip("side"));
   EXPECT_THAT(to_text(outcome), HasSubstr("your mine: missing in the sandbox"));
   // Who asks for one branch is told of that one.

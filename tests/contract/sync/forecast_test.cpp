@@ -88,6 +88,85 @@ TEST_F(ForecastTest, UncommittedChangesCount) {
   EXPECT_THAT(outcome.reason, HasSubstr("without a conflict"));
 }
 
+/// A branch that is not checked out: two commits are merged, whatever is uncommitted in the tree.
+class ForecastElsewhere : public ForecastTest {
+ protected:
+  ForecastElsewhere() {
+    host.git({"branch", "side"});
+    guest.git({"fetch", "--quiet", "origin", "side:side"});
+  }
+  /// A commit on `side`, then back to where it was.
+  void commit(const Repo& repo, const std::string& name, const std::string& content) {
+    const auto before = repo.git({"symbolic-ref", "--short", "HEAD"});
+    repo.git({"switch", "--quiet", "side"});
+    repo.commit(name, content);
+    repo.git({"switch", "--quiet", before});
+  }
+  SyncOutcome run(std::optional<std::string> branch = std::nullopt) {
+    const SyncRequest request{.repository = host.path(),
+                              .sandbox = SandboxName::parse("box"),
+                              .guest_path = guest.path().string(),
+                              .libexec = AGENTVM_TEST_LIBEXEC,
+                              .scratch = dir / "scratch",
+                              .branch = std::move(branch)};
+    const auto before = host.git({"for-each-ref", "refs/heads"}), status = host.status();
+    auto outcome = sync_now(request, streams, no_progress(), Deadline::after(std::chrono::seconds(60)));
+    EXPECT_EQ(host.git({"for-each-ref", "refs/heads"}), before);
+    EXPECT_EQ(host.status(), status);
+    return outcome;
+  }
+};
+
+TEST_F(ForecastElsewhere, OfTheGuestsOwnBranchAndOfTheOneAskedFor) {
+  commit(guest, "both.txt", "guest\n");
+  commit(host, "both.txt", "host\n");
+  host.write("sub/other.txt", "not committed\n");
+  guest.git({"switch", "--quiet", "side"});
+  auto outcome = run();
+  EXPECT_EQ(outcome.branch, "side");
+  EXPECT_EQ(outcome.result, Result::conflict);
+  EXPECT_EQ(outcome.exit_code(), 6);
+  EXPECT_THAT(outcome.conflicts, ElementsAre("both.txt"));
+  EXPECT_THAT(outcome.reason, HasSubstr("1 file would conflict"));
+  EXPECT_THAT(outcome.commands, testing::Contains("git switch side && git merge refs/agentvm/box/side"));
+  EXPECT_THAT(outcome.apart, IsEmpty());
+  guest.git({"switch", "--quiet", "main"});
+  for (int round = 0; round < 2; ++round) {  // whether or not it brought something
+    outcome = run("side");
+    EXPECT_EQ(outcome.result, Result::conflict);
+    EXPECT_EQ(outcome.exit_code(), 6);
+    EXPECT_THAT(outcome.conflicts, ElementsAre("both.txt"));
+    EXPECT_THAT(outcome.commands, testing::Contains("git switch side && git merge refs/agentvm/box/side"));
+    commit(guest, "sub/other.txt", std::to_string(round));
+  }
+}
+
+TEST_F(ForecastElsewhere, OfBranchesThatNobodyAskedForIsToldEachTime) {
+  commit(guest, "both.txt", "guest\n");
+  commit(host, "both.txt", "host\n");
+  for (int round = 0; round < 2; ++round) {
+    const auto outcome = run();
+    EXPECT_EQ(outcome.exit_code(), 0);
+    EXPECT_EQ(outcome.result, round == 0 ? Result::updated : Result::up_to_date);
+    ASSERT_EQ(outcome.apart.size(), 1u) << to_text(outcome);
+    EXPECT_EQ(outcome.apart[0].branch, "side");
+    EXPECT_EQ(outcome.apart[0].standing, Standing::diverged);
+    EXPECT_EQ(outcome.apart[0].conflicts, std::vector<std::string>{"both.txt"});
+    EXPECT_EQ(to_json(outcome)["apart"][0]["conflicts"], Json({"both.txt"}));
+    EXPECT_THAT(to_text(outcome), HasSubstr("would conflict: both.txt"));
+    if (round == 0) {  // a fast-forward is not what helps
+      EXPECT_THAT(outcome.commands, testing::Contains("git switch side && git merge refs/agentvm/box/side"));
+    }
+  }
+  host.git({"switch", "--quiet", "side"});
+  host.git({"reset", "--quiet", "--hard", "HEAD~1"});
+  host.commit("sub/other.txt", "host\n");
+  host.git({"switch", "--quiet", "main"});
+  const auto outcome = run();
+  ASSERT_EQ(outcome.apart.size(), 1u);
+  EXPECT_EQ(outcome.apart[0].conflicts, std::vector<std::string>{});
+}
+
 /// Attributes that the guest committed name a driver of the user's: the forecast has neither.
 TEST_F(ForecastTest, NoMergeDriverRuns) {
   const auto canary = (dir / "canary").string();

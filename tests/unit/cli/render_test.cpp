@@ -230,6 +230,9 @@ TEST(Render, SyncTellsOfBranchesThatTheSandboxHasOtherwise) {
              {"branch":"c","standing":"missing"},{"branch":"d","standing":"missing"},
              {"branch":"e","standing":"missing"},{"branch":"f","standing":"missing"},
              {"branch":"s","standing":"behind","commits":3},{"branch":"t","standing":"removed"},
+             {"branch":"v","standing":"diverged","conflicts":["x\u001b","y"]},
+             {"branch":"w","standing":"diverged","conflicts":[]},
+             {"branch":"x","standing":"diverged","conflicts":null},
              {"branch":"u","standing":"different"}]})"),
                         plain),
             "main is up to date\n"
@@ -237,6 +240,9 @@ TEST(Render, SyncTellsOfBranchesThatTheSandboxHasOtherwise) {
             "  only here, not in the sandbox: a, b\\x1b[2J, c, d, e and 1 more\n"
             "  further here than in the sandbox: s (+3)\n"
             "    a branch goes there when you have it checked out\n"
+            "  v went on both here and in the sandbox; 2 files would conflict: x\\x1b, y\n"
+            "  w went on both here and in the sandbox; they would merge without a conflict\n"
+            "  x went on both here and in the sandbox\n"
             "  here, and removed in the sandbox: t\n"
             "  not the same here and in the sandbox: u\n");
 }
