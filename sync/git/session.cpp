@@ -1,17 +1,20 @@
 #include "sync/git/session.hpp"
 
+#include <optional>
 #include <set>
 
 #include <fmt/format.h>
 
 #include "sync/git/check.hpp"
 #include "sync/git/fetch_client.hpp"
+#include "sync/git/large_blocks.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::git {
 namespace {
 
 constexpr std::size_t haves_limit_bytes = 64u << 20;
+constexpr std::uint64_t large_blocks_per_memory = 4;
 
 Haves read_haves(const sync::FetchRequest& request) {
   Haves haves;
@@ -82,8 +85,9 @@ std::set<std::string> missing_tips(git_odb* odb, const Haves& haves, const sync:
 
 }  // namespace
 
-void start_library() {
+void start_library(const sync::SyncLimits& limits) {
   constexpr std::size_t window_bytes = 32u << 20, mapped_bytes = 512u << 20;
+  keep_large_blocks_on_disk(sync::objects_dir, large_blocks_per_memory * limits.memory);
   check_git(git_libgit2_init(), "starting libgit2");
   for (const int level :
        {GIT_CONFIG_LEVEL_PROGRAMDATA, GIT_CONFIG_LEVEL_SYSTEM, GIT_CONFIG_LEVEL_XDG, GIT_CONFIG_LEVEL_GLOBAL})
@@ -95,7 +99,9 @@ void start_library() {
   git_libgit2_opts(GIT_OPT_ENABLE_FSYNC_GITDIR, 0);  // the trusted step syncs what it takes
 }
 
-sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
+namespace {
+
+sync::FetchVerdict converse(const sync::FetchRequest& request, int in, int out) {
   const auto deadline = Deadline::after(std::chrono::seconds(request.limits.seconds));
   PktStream stream(in, out, request.limits.bytes, deadline);
   auto advertisement = read_advertisement(stream, request.limits.refs);
@@ -134,6 +140,23 @@ sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
   set_branches(verdict, selection);
   verdict.tags = std::move(selection.tags);
   return verdict;
+}
+
+}  // namespace
+
+sync::FetchVerdict fetch(const sync::FetchRequest& request, int in, int out) {
+  std::optional<sync::FetchVerdict> verdict;
+  try {
+    verdict = converse(request, in, out);
+  } catch (const Error&) {
+    if (!ran_out_of_memory()) throw;  // else libgit2 blames something else: "missing delta bases"
+  }
+  if (ran_out_of_memory())
+    throw Error(ErrorCode::operation_failed,
+                fmt::format("what the guest sent needs more memory than sync.limits.memory ({} bytes) allows",
+                            request.limits.memory),
+                "agentvm config show");
+  return *verdict;
 }
 
 }  // namespace agentvm::git

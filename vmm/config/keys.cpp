@@ -59,7 +59,8 @@ constexpr ConfigKey keys[] = {
     {"sync.limits.objects", count, "10000000", "", "", widening, "1|1000000000", "Objects that one sync may receive"},
     {"sync.limits.refs", count, "50000", "", "", widening, "1|10000000", "References that a sandbox may have"},
     {"sync.limits.memory", size, "1G", "", "", widening, "64M|1T",
-     "Memory of the process that reads what a guest sends"},
+     "Memory of the process that reads what a guest sends; large files that come as deltas take up to four times as "
+     "much disk space"},
     {"sync.limits.seconds", count, "600", "", "", widening, "1|86400",
      "How long one sync may take to receive and check"},
     {"wip.interval_seconds", count, "300", "", "", widening, "0|86400",

@@ -27,7 +27,7 @@ void say(const Json& verdict) {
 Json fetch() {
   const auto request = sync::request_from_json(parse_json(read_file(sync::request_file), "the request"));
   git::limit_resources(request.limits);
-  git::start_library();
+  git::start_library(request.limits);
   git::confine(request.object_dirs, std::filesystem::current_path().string());
   return to_json(git::fetch(request, 0, 1));
 }
@@ -46,8 +46,9 @@ int run(Json (*conversation)()) {
   } catch (const Error& error) {
     say(sync::refusal_to_json(error));
   } catch (const std::bad_alloc&) {
-    say(sync::refusal_to_json(
-        Error(ErrorCode::operation_failed, "what the guest sent needs more memory than allowed (sync.limits.memory)")));
+    say(sync::refusal_to_json(Error(ErrorCode::operation_failed,
+                                    "what the guest sent needs more memory than allowed (sync.limits.memory)",
+                                    "agentvm config show")));
   } catch (const std::exception& error) {
     say(sync::refusal_to_json(Error(ErrorCode::operation_failed, error.what())));
   }

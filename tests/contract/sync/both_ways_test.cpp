@@ -1,7 +1,5 @@
 // The branch rule where both sides go on: the host follows to another branch, its own commits go into the guest's
 // clone, tags, renamed and rewritten branches. Real repositories, real receive-pack, the real child.
-#include <cstdlib>
-#include <cstring>
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -572,21 +570,6 @@ TEST_F(BothWays, AGuestWhoseReferencesAreTheSameIsNotAskedAgain) {
   EXPECT_TRUE(in_state("2").second);
   EXPECT_TRUE(in_state("").second);
   EXPECT_FALSE(fs::exists(dir / "scratch/guest-state.json"));
-}
-
-/// Hashed as it streams by, never held. In the full tier it is 1 GiB.
-TEST_F(BothWays, AFileLargerThanTheMemoryOfTheChildComesThrough) {
-  const char* tier = std::getenv("AGENTVM_TEST_TIER");
-  const auto size_bytes = (tier && std::strcmp(tier, "full") == 0 ? 1024ULL : 192ULL) << 20;
-  guest.write("large", "");
-  fs::resize_file(guest.path() / "large", size_bytes);
-  guest.git({"add", "large"});
-  guest.git({"commit", "--quiet", "--message=large"});
-  auto wanted = request();
-  wanted.limits.memory = 64u << 20;
-  const auto outcome = sync_now(wanted, streams, no_progress(), Deadline::after(std::chrono::seconds(240)));
-  EXPECT_TRUE(outcome.moved) << to_text(outcome);
-  EXPECT_EQ(fs::file_size(host.path() / "large"), size_bytes);
 }
 
 }  // namespace
