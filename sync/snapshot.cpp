@@ -38,6 +38,9 @@ class Snapshots {
     if (::mkdir(request_.scratch.c_str(), 0700) < 0 && errno != EEXIST) throw_errno(request_.scratch.string());
     ensure_private_dir(request_.scratch);
     const auto lock = FileLock::acquire(request_.scratch / "wip.lock", deadline_);
+    // Here, because there may be nothing to fetch: what a killed one was about to keep is kept already.
+    sweep_quarantines(request_.scratch);
+    sweep_keeps(host_);
     report(progress_, "wip", "looking for uncommitted work");
     const auto taken =
         snapshot_worktrees(streams_, request_.guest_path, request_.guest_store, outcome_.warnings, deadline_);
