@@ -214,6 +214,20 @@ TEST_F(HostileTest, ExpansionLimit) {
   EXPECT_THAT(refusal(), HasSubstr("unpack to more than"));
 }
 
+TEST_F(HostileTest, SizeOfOneObject) {
+  limits.object_bytes = 1u << 20;
+  guest.commit("zeros", std::string(2u << 20, '\0'));
+  EXPECT_THAT(refusal(), HasSubstr("larger than 1048576 bytes"));
+  // A delta of a few bytes that makes as much: 2 MiB from a base of 64 KiB.
+  const std::string base(65536, 'x');
+  const std::string delta =
+      std::string("\x80\x80\x04", 3) + std::string("\x80\x80\x80\x01", 4) + std::string(32, '\x80');
+  const auto pack =
+      make_pack({pack_entry(PackType::blob, base), pack_entry(PackType::ref_delta, delta, object_id("blob", base))});
+  EXPECT_THAT(refusal(serve(advertisement({{some_id, "refs/heads/x"}}), band(1, pack) + "0000")),
+              HasSubstr("larger than 1048576 bytes"));
+}
+
 TEST_F(HostileTest, TipThatIsNotInThePack) {
   const auto pack = make_pack({pack_entry(PackType::blob, "content")});
   FakeStreams streams([&](const guest::ExecSpec&) {
