@@ -225,5 +225,5 @@ def test_a_scope_of_the_users_systemd(agentvm, home, boxes):
     assert values["why"] == "" and values["unit"] == "agentvm-probe.scope", said
     assert values["cgroup"].endswith("/agentvm-probe.scope"), said
     assert values["memory.max"] == str(3 << 30) and values["pids.max"] == "64" and values["cpu.weight"] == "50", said
-    assert values["second"].startswith("Unit agentvm-probe.scope was already loaded"), said
+    assert "agentvm-probe.scope was already loaded" in values["second"], said
     assert values["forks"] == "refused", "TasksMax holds"
