@@ -86,6 +86,29 @@ void apply_event(SandboxRecord& record, SandboxEvent event, std::string reason, 
   record.message = std::move(message);
 }
 
+namespace {
+void write_history(const SandboxRecord& record, Json& json) {
+  json["virtiofsd"] =
+      record.virtiofsd ? Json{{"pid", record.virtiofsd->pid}, {"start_ticks", record.virtiofsd->start_ticks}} : Json();
+  json["boot"] = record.boot
+                     ? Json{{"started_at", format_time(record.boot->started_at)}, {"boot_id", record.boot->boot_id}}
+                     : Json();
+  json["teardown"] = record.teardown;
+  json["last_sync"] = Json();
+  if (const auto& sync = record.last_sync)
+    json["last_sync"] = {{"time", format_time(sync->time)}, {"result", sync->result},
+                         {"branch", sync->branch},          {"old_tip", sync->old_tip},
+                         {"new_tip", sync->new_tip},        {"refs_token", sync->refs_token}};
+  json["unsaved"] = record.unsaved;
+  json["worktrees"] = Json::array();
+  for (const auto& worktree : record.worktrees)
+    json["worktrees"].push_back({{"branch", worktree.branch}, {"path", worktree.path}});
+  json["base_commits"] = Json::object();
+  for (const auto& [ref, commit] : record.base_commits) json["base_commits"][ref] = commit;
+  json["warnings"] = record.warnings;
+}
+}  // namespace
+
 Json record_to_json(const SandboxRecord& record) {
   Json json{{"schema", record_schema}};
   json["id"] = record.id;
@@ -128,24 +151,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["git_identity"] = record.git_identity;
   json["ssh_port"] = record.ssh_port;
   json["domain"] = record.domain;
-  json["virtiofsd"] =
-      record.virtiofsd ? Json{{"pid", record.virtiofsd->pid}, {"start_ticks", record.virtiofsd->start_ticks}} : Json();
-  json["boot"] = record.boot
-                     ? Json{{"started_at", format_time(record.boot->started_at)}, {"boot_id", record.boot->boot_id}}
-                     : Json();
-  json["teardown"] = record.teardown;
-  json["last_sync"] = Json();
-  if (const auto& sync = record.last_sync)
-    json["last_sync"] = {{"time", format_time(sync->time)}, {"result", sync->result},
-                         {"branch", sync->branch},          {"old_tip", sync->old_tip},
-                         {"new_tip", sync->new_tip},        {"refs_token", sync->refs_token}};
-  json["unsaved"] = record.unsaved;
-  json["worktrees"] = Json::array();
-  for (const auto& worktree : record.worktrees)
-    json["worktrees"].push_back({{"branch", worktree.branch}, {"path", worktree.path}});
-  json["base_commits"] = Json::object();
-  for (const auto& [ref, commit] : record.base_commits) json["base_commits"][ref] = commit;
-  json["warnings"] = record.warnings;
+  write_history(record, json);
   // Below the top level too: what a newer version put into an object of ours stays there.
   const auto keep = [](auto&& self, Json& into, const Json& from) -> void {
     for (const auto& [key, value] : from.items()) {

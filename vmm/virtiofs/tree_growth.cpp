@@ -1,6 +1,7 @@
 #include "vmm/virtiofs/tree_growth.hpp"
 
 #include <cstdio>
+#include <set>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -21,34 +22,45 @@ constexpr milliseconds grace{5'000};
 constexpr const char* script =
     "{ timeout -s KILL \"$3\" find \"$1\" -xdev -newerct \"@$2\" -printf '%b %n %y\\n' 2>/dev/null; echo \"end $?\"; } "
     "|"
-    " awk '$1 == \"end\" { code = $2; next } { blocks += $3 == \"d\" ? $1 : $1 / $2; ++count }"
+    " awk '$1 == \"end\" { code = $2; next } { blocks += $3 == \"d\" ? $1 : $1 / ($2 ? $2 : 1); ++count }"
     " END { printf \"%.0f %.0f %d\", blocks, count, code }'";
 
-/// Regular files without a name, of one process. A daemon in a namespace of ours may be looked at.
-void add_removed_of(int server, std::int64_t since, TreeGrowth& growth) {
-  std::error_code gone;
-  for (const auto& entry : fs::directory_iterator(fmt::format("/proc/{}/fd", server), gone)) {
-    struct stat status {};
-    if (::stat(entry.path().c_str(), &status) < 0 || !S_ISREG(status.st_mode) || status.st_nlink > 0) continue;
-    if (status.st_ctim.tv_sec < since) continue;
-    growth.bytes += static_cast<std::uint64_t>(status.st_blocks) * block_bytes;
+/// Adds the regular files without a name that a process holds open, of the folder's file system: a daemon maps the
+/// guest's memory, too. A process in a namespace of ours may be looked at from within alone.
+void add_removed_of(int server, dev_t device, std::int64_t since, std::set<std::uint64_t>& seen, TreeGrowth& growth) {
+  ProcessSpec spec;
+  if (::geteuid() != 0) spec.argv = {"nsenter", "--user", "--target", std::to_string(server)};
+  for (const auto& word :
+       {std::string("find"), std::string("-L"), fmt::format("/proc/{}/fd", server), std::string("-maxdepth"),
+        std::string("1"), std::string("-type"), std::string("f"), std::string("-links"), std::string("0"),
+        std::string("-newerct"), fmt::format("@{}", since), std::string("-printf"), std::string("%D %i %b\\n")})
+    spec.argv.push_back(word);
+  spec.cwd.assign(1, '/');
+  const auto result = run(std::move(spec), Deadline::after(grace));
+  std::istringstream lines(result.out);
+  std::uint64_t where = 0, inode = 0, blocks = 0;
+  while (lines >> where >> inode >> blocks) {
+    if (where != device || !seen.insert(inode).second) continue;
+    growth.bytes += blocks * block_bytes;
     ++growth.inodes;
   }
 }
 
-/// The daemon itself, and the sandboxed process that serves.
-void add_removed(int server, std::int64_t since, TreeGrowth& growth) {
-  add_removed_of(server, since, growth);
+/// Of the daemon itself, and of the sandboxed process that serves.
+void add_removed(int server, dev_t device, std::int64_t since, TreeGrowth& growth) {
+  std::set<std::uint64_t> seen;
+  add_removed_of(server, device, since, seen, growth);
   std::istringstream children(
       read_file_if_exists(fmt::format("/proc/{0}/task/{0}/children", server), 4096).value_or(""));
-  for (int child = 0; children >> child;) add_removed_of(child, since, growth);
+  for (int child = 0; children >> child;) add_removed_of(child, device, since, seen, growth);
 }
 
 }  // namespace
 
 TreeGrowth tree_growth(const std::filesystem::path& folder, std::int64_t since, int server, milliseconds limit) {
   TreeGrowth growth;
-  if (!fs::exists(folder)) return growth;
+  struct stat top {};
+  if (::stat(folder.c_str(), &top) < 0) return growth;
   ProcessSpec spec;
   spec.argv = {"sh",
                "-c",
@@ -68,7 +80,7 @@ TreeGrowth tree_growth(const std::filesystem::path& folder, std::int64_t since, 
   growth.bytes = blocks * block_bytes;
   constexpr int killed = 128 + 9;
   growth.complete = code != killed;
-  if (server > 0) add_removed(server, since, growth);
+  if (server > 0) add_removed(server, top.st_dev, since, growth);
   return growth;
 }
 

@@ -108,18 +108,22 @@ int set_limits() {
   return 0;
 }
 
-/// A guest may fill the host's disk no faster than it writes: fallocate(2) for a terabyte is done at once, and nobody
-/// could step in. Holes may still be punched. The shared program has no option for it; its own filter comes on top.
-int refuse_fallocate() {
+/// A guest may fill the host's disk no faster than it writes: fallocate(2) for a terabyte is done at once, and
+/// copy_file_range(2) for gigabytes goes on in the daemon when the guest's CPUs stop; nobody could step in. Holes may
+/// still be punched, and guests copy by reading and writing. The shared program has no option for it; its own filter
+/// comes on top.
+int refuse_instant_growth() {
   constexpr auto load = BPF_LD | BPF_W | BPF_ABS;
   sock_filter code[] = {
       BPF_STMT(load, offsetof(seccomp_data, arch)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 5),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 7),
       BPF_STMT(load, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_fallocate, 0, 3),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_copy_file_range, 4, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_fallocate, 0, 4),
       BPF_STMT(load, offsetof(seccomp_data, args[1])),
-      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, FALLOC_FL_PUNCH_HOLE, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, FALLOC_FL_PUNCH_HOLE, 2, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   const sock_fprog filter{static_cast<unsigned short>(std::size(code)), code};
@@ -260,7 +264,7 @@ VirtiofsDaemon start_virtiofsd(const VirtiofsSpec& spec, Deadline deadline) {
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return errno;
     if (::mount(folder.c_str(), target.c_str(), nullptr, MS_BIND | MS_REC, nullptr) < 0) return errno;
     if (::mount(nullptr, target.c_str(), nullptr, MS_BIND | MS_REMOUNT | flags, nullptr) < 0) return errno;
-    return refuse_fallocate();
+    return refuse_instant_growth();
   };
   try {
     start_log_writer(spec.log, std::move(output.first));

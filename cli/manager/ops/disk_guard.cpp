@@ -22,16 +22,14 @@ Shortage shortage_of(const DiskRoom& room, const DiskReserve& reserve) {
 }
 
 std::optional<std::size_t> greediest(const std::vector<DiskUse>& uses, Shortage shortage, const DiskReserve& reserve) {
-  std::optional<std::size_t> worst;
-  const auto weight = [&](std::size_t i) {
-    // What could not be counted in time has more files than any other.
-    return std::pair(!uses[i].complete, of(shortage, uses[i].bytes, uses[i].inodes));
-  };
-  for (std::size_t i = 0; i < uses.size(); ++i)
+  std::optional<std::size_t> worst, uncounted;
+  const auto weight = [&](std::size_t i) { return of(shortage, uses[i].bytes, uses[i].inodes); };
+  for (std::size_t i = 0; i < uses.size(); ++i) {
     if (!worst || weight(i) > weight(*worst)) worst = i;
+    if (!uses[i].complete && (!uncounted || weight(i) > weight(*uncounted))) uncounted = i;
+  }
   if (!worst) return std::nullopt;
-  const auto least = of(shortage, reserve.bytes, reserve.inodes) / worth_acting;
-  return !uses[*worst].complete || weight(*worst).second >= least ? worst : std::nullopt;
+  return weight(*worst) >= of(shortage, reserve.bytes, reserve.inodes) / worth_acting ? worst : uncounted;
 }
 
 DiskGuard::DiskGuard(Work work, milliseconds step) : work_(std::move(work)), step_(step), thread_([this] { run(); }) {}
@@ -76,22 +74,30 @@ void DiskGuard::look() {
     return;
   }
   const auto left = of(shortage, room.bytes, room.inodes), wanted = of(shortage, reserve.bytes, reserve.inodes);
-  if (left >= wanted / last_part && settled_ && left + wanted / worth_acting > *settled_) return;
+  const bool settled = settled_ && settled_->first == shortage && left + wanted / worth_acting > settled_->second;
+  if (settled && left >= wanted / last_part) return;
   act(running, shortage, room, reserve);
 }
 
 void DiskGuard::act(const std::vector<SandboxName>& running, Shortage shortage, const DiskRoom& room,
                     const DiskReserve& reserve) {
-  const auto left = of(shortage, room.bytes, room.inodes);
-  if (left < of(shortage, reserve.bytes, reserve.inodes) / last_part) {
-    for (const auto& name : running) pause(name, shortage, room, std::nullopt);
-    return;
-  }
+  const auto last = of(shortage, reserve.bytes, reserve.inodes) / last_part;
+  const auto left = [&](const DiskRoom& now) { return of(shortage, now.bytes, now.inodes); };
+  if (left(room) < last) return pause_all(running, shortage, room);
   std::vector<DiskUse> uses;
-  for (const auto& name : running) uses.push_back(work_.use(name));
+  for (const auto& name : running) {
+    uses.push_back(work_.use(name));
+    if (const auto now = work_.room(); left(now) < last) return pause_all(running, shortage, now);
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return;
+  }
   const auto worst = greediest(uses, shortage, reserve);
   if (!worst) log::warn("limits", "the host's disk is nearly full, and no guest has made it so");
-  if (!worst || pause(running[*worst], shortage, room, uses[*worst])) settled_ = left;
+  if (!worst || pause(running[*worst], shortage, room, uses[*worst])) settled_.emplace(shortage, left(room));
+}
+
+void DiskGuard::pause_all(const std::vector<SandboxName>& running, Shortage shortage, const DiskRoom& room) {
+  for (const auto& name : running) pause(name, shortage, room, std::nullopt);
 }
 
 bool DiskGuard::pause(const SandboxName& name, Shortage shortage, const DiskRoom& room,

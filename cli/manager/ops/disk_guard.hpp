@@ -26,10 +26,10 @@ Shortage shortage_of(const DiskRoom& room, const DiskReserve& reserve);
 /// What a guest put on the host's disk since it was started.
 struct DiskUse {
   std::uint64_t bytes = 0, inodes = 0;
-  bool complete = true;  ///< false: it is so much that it could not be counted in time
+  bool complete = true;  ///< false: it is at least that much, and could not be counted in time
 };
-/// The index of the guest to blame for this shortage; nothing when none of them has put there an eighth of the reserve:
-/// then somebody else fills the disk.
+/// The index of the guest to blame for this shortage: who put most there, as far as it was counted, or, where that is
+/// less than an eighth of the reserve, one that could not be counted. Nothing: somebody else fills the disk.
 std::optional<std::size_t> greediest(const std::vector<DiskUse>& uses, Shortage shortage, const DiskReserve& reserve);
 
 /// One thread. While there is less room than the reserve, the greediest guest is paused, and the next one only when the
@@ -58,6 +58,7 @@ class DiskGuard {
   void look();
   void act(const std::vector<SandboxName>& running, Shortage shortage, const DiskRoom& room,
            const DiskReserve& reserve);
+  void pause_all(const std::vector<SandboxName>& running, Shortage shortage, const DiskRoom& room);
   bool pause(const SandboxName& name, Shortage shortage, const DiskRoom& room, const std::optional<DiskUse>& use);
 
   const Work work_;
@@ -65,8 +66,9 @@ class DiskGuard {
   std::mutex mutex_;  // guards stopping_
   std::condition_variable changed_;
   bool stopping_ = false;
-  std::optional<std::uint64_t> settled_;  // of the thread: the room left when something was last done about it
-  bool complained_ = false;               // of the thread
+  /// Of the thread: what was short, and the room left when something was last done about it.
+  std::optional<std::pair<Shortage, std::uint64_t>> settled_;
+  bool complained_ = false;  // of the thread
   std::thread thread_;
 };
 

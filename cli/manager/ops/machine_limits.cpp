@@ -17,7 +17,7 @@ namespace agentvm::manager {
 namespace {
 
 constexpr milliseconds scope_limit{10'000};
-constexpr milliseconds count_limit{5'000};
+constexpr milliseconds count_limit{3'000};
 constexpr milliseconds pause_limit{30'000};
 constexpr milliseconds call_limit{10'000};
 constexpr milliseconds config_age{5'000};  // how old what was read of the user's file may be
@@ -25,6 +25,7 @@ constexpr milliseconds config_age{5'000};  // how old what was read of the user'
 /// (accel/tcg/translate-all.c, DEFAULT_CODE_GEN_BUFFER_SIZE). What is read and written counts too, and is given back.
 constexpr auto overhead = ByteSize::gibibytes(1), overhead_tcg = ByteSize::gibibytes(2);
 constexpr std::uint64_t default_part = 20;
+constexpr const char* disk_reason = "host-disk";
 /// Inodes kept free, and the part of all beyond which that is not asked for.
 constexpr std::uint64_t reserve_inodes = 20'000, inodes_part = 16;
 
@@ -101,9 +102,10 @@ std::string blame(Core& core, Shortage shortage, const DiskRoom& room, const std
                      inodes ? fmt::format("{} files", use->inodes) : ByteSize(use->bytes).str(), left);
 }
 
+/// Its vCPUs stop whoever is busy with it: a guest can make a sync last. What is recorded then is told by the event
+/// (`machine_paused`).
 void pause_for_disk(Core& core, const SandboxName& name, const std::string& message) {
-  const auto hold = core.try_hold(name);
-  if (!hold) throw Error(ErrorCode::wrong_state, "another operation on it is still running");
+  const auto hold = core.try_hold(name);  // with it the event finds what is recorded here
   const auto record = core.store().get(name);
   if (record.state != SandboxState::running) return;
   const auto live = core.live(name);
@@ -115,17 +117,44 @@ void pause_for_disk(Core& core, const SandboxName& name, const std::string& mess
     if (live) live->expect_silence(false);
     throw;
   }
-  core.leave_guest(name);
   log::warn("limits", "{} is paused: {}", name.str(), message);
-  core.apply(name, SandboxEvent::pause, "host-disk", message);
+  if (!hold) return;
+  core.apply(name, SandboxEvent::pause, disk_reason, message);
+  // Ending what asks the guest waits for a guest that does not answer now.
+  core.janitor().post("silence of " + name.str(), [&core, name] {
+    const auto now = core.store().find(name);
+    if (now && now->state == SandboxState::paused) core.leave_guest(name);
+  });
+}
+
+DiskUse use_of(const SandboxRecord& record, const fs::path& folder, std::uint64_t overlay_bytes) {
+  DiskUse use{.bytes = overlay_bytes};
+  if (record.workspace != WorkspaceMode::virtiofs) return use;
+  try {
+    const auto growth = tree_growth(folder / sandbox_files::workspace, record.boot ? record.boot->started_at : 0,
+                                    record.virtiofsd ? record.virtiofsd->pid : 0, count_limit);
+    use.bytes += growth.bytes;
+    use.inodes += growth.inodes;
+    use.complete = growth.complete;
+  } catch (const Error& error) {  // a disk so busy that nothing answers, or a sandbox that is being removed
+    log::info("limits", "{}: {}", record.name.str(), error.what());
+    use.complete = false;
+  }
+  return use;
 }
 
 }  // namespace
 
 SandboxRecord limit_machine(Core& core, const SandboxRecord& record, Hypervisor& hypervisor) {
-  const int pid = hypervisor.pid(record.domain, Deadline::after(call_limit)).value_or(0);
-  if (pid <= 0) return record;
-  if (!yield_to_host(pid)) log::info("limits", "{}: its machine keeps its priority", record.name.str());
+  int pid = 0;
+  try {
+    pid = hypervisor.pid(record.domain, Deadline::after(call_limit)).value_or(0);
+    if (pid <= 0) return record;
+    if (!yield_to_host(pid)) log::info("limits", "{}: its machine keeps its priority", record.name.str());
+  } catch (const std::exception& problem) {  // another user's machine, of a daemon for many
+    log::info("limits", "{}: its machine cannot be limited: {}", record.name.str(), problem.what());
+    return record;
+  }
   const ScopeLimits limits{
       .memory = ByteSize(record.memory.bytes() + (record.accelerator == "kvm" ? overhead : overhead_tcg).bytes())};
   // The time makes it new: a scope that has not gone yet would be in the way.
@@ -160,7 +189,13 @@ Json limits_status(Core& core, const SandboxRecord& record) {
 }
 
 DiskReserve disk_reserve(Core& core) {
-  const auto config = core.user_config();
+  Config config;
+  try {
+    config = core.user_config();
+  } catch (const Error& error) {  // the next command says so, too; meanwhile the disk is kept free as by default
+    log::info("limits", "{}", error.what());
+    config = resolve_config({});
+  }
   const auto room = disk_room(core.paths().state);
   const auto& value = config.at("limits.disk_reserve");
   DiskReserve reserve{config.size("limits.disk_reserve").bytes(),
@@ -168,6 +203,12 @@ DiskReserve disk_reserve(Core& core) {
   if (value.origin.layer == ConfigLayer::default_value)
     reserve.bytes = std::min(reserve.bytes, room.bytes_total / default_part);
   return reserve;
+}
+
+bool must_stay_paused(Core& core, const SandboxRecord& record) {
+  // Whoever else stopped it: with no room it would only fill the disk.
+  return record.state == SandboxState::paused && record.reason != "user" &&
+         shortage_of(disk_room(core.paths().state), disk_reserve(core)) != Shortage::none;
 }
 
 void check_disk_reserve(Core& core, const std::string& what) {
@@ -202,14 +243,7 @@ DiskGuard::Work disk_guard_work(Core& core) {
   work.use = [&core, overlays](const SandboxName& name) {
     const auto record = core.store().get(name);
     const auto folder = core.store().folder(name);
-    DiskUse use{.bytes = overlays->since(record, folder / sandbox_files::disk)};
-    if (record.workspace != WorkspaceMode::virtiofs) return use;
-    const auto growth = tree_growth(folder / sandbox_files::workspace, record.boot ? record.boot->started_at : 0,
-                                    record.virtiofsd ? record.virtiofsd->pid : 0, count_limit);
-    use.bytes += growth.bytes;
-    use.inodes += growth.inodes;
-    use.complete = growth.complete;
-    return use;
+    return use_of(record, folder, overlays->since(record, folder / sandbox_files::disk));
   };
   work.pause = [&core](const SandboxName& name, Shortage shortage, const DiskRoom& room,
                        const std::optional<DiskUse>& use) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/suspend.hpp"
@@ -42,7 +43,9 @@ void wake_if_asked(Core& core, const Json& params) {
   if (!value_or<bool>(params, "wake", false)) return;
   const auto name = core.resolve(params).name;
   const auto hold = core.hold(name, Deadline::after(hold_limit));
-  wake(core, core.store().get(name));
+  const auto record = core.store().get(name);
+  if (must_stay_paused(core, record)) check_disk_reserve(core, "resuming " + name.str());
+  wake(core, record);
 }
 
 }  // namespace

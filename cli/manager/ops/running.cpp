@@ -129,6 +129,13 @@ bool machine_runs(Core& core, const SandboxRecord& record) {
   return machine_state(core, record) != DomainState::shut_off;
 }
 
+/// Right after a machine ended libvirt still takes it for running, until it hears of it.
+bool machine_is_going(Core& core, const SandboxRecord& record, milliseconds limit) {
+  for (const auto deadline = Deadline::after(limit); !deadline.expired(); system_clock().sleep(milliseconds(100)))
+    if (!machine_runs(core, record)) return true;
+  return false;
+}
+
 /// Brings record and machine to one opinion of whether its vCPUs are stopped: the machine's.
 SandboxRecord match_pause(Core& core, const SandboxRecord& record) {
   const bool paused = machine_state(core, record) == DomainState::paused;
@@ -149,6 +156,7 @@ void take_over(Core& core, SandboxRecord record) {
   try {
     connect_running(core, record, Deadline::after(take_over_limit), {});
   } catch (const Error& error) {
+    if (machine_is_going(core, record, own_end_limit)) throw;  // nobody will answer any more
     // The machine runs; a guest whose agent hangs must still be reachable by ssh, stop and destroy.
     log::warn("manager", "{}: the guest's agent does not answer: {}", record.name.str(), error.what());
     auto live = std::make_shared<LiveSandbox>(endpoint_of(core, record));
@@ -158,13 +166,6 @@ void take_over(Core& core, SandboxRecord record) {
                               [&core, name = record.name] { redial_agent(core, name, redial_pause); });
   }
   dial_data(core, record.name);
-}
-
-/// Right after a machine ended libvirt still takes it for running, until it hears of it.
-bool machine_is_going(Core& core, const SandboxRecord& record, milliseconds limit) {
-  for (const auto deadline = Deadline::after(limit); !deadline.expired(); system_clock().sleep(milliseconds(100)))
-    if (!machine_runs(core, record)) return true;
-  return false;
 }
 
 /// A share ends with its machine, whose own end says how that was.

@@ -102,7 +102,9 @@ Rescued salvage_disk(Core& core, const SandboxRecord& record, const Progress& pr
   return rescued;
 }
 
-Rescued salvage_work(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline) {
+/// `aside`: the workspace was moved to where it is kept.
+Rescued salvage_work(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline,
+                     bool& aside) {
   const auto workspace = core.store().folder(record.name) / sandbox_files::workspace;
   if (!fs::exists(workspace)) return {};
   try {
@@ -111,6 +113,7 @@ Rescued salvage_work(Core& core, const SandboxRecord& record, const Progress& pr
     const auto kept = core.paths().state / "kept-workspaces" / (record.name.str() + "-" + record.id.substr(0, 8));
     ensure_private_dir(kept.parent_path());
     if (::rename(workspace.c_str(), kept.c_str()) < 0) throw_errno("keeping " + workspace.string());
+    aside = true;
     return {{},
             {fmt::format("the work in its workspace could not be copied ({}); the workspace is kept as {}",
                          clean_guest_text(error.what(), Newlines::escape, 400), kept.string())}};
@@ -129,12 +132,13 @@ void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
   call.warning("the disk is kept as " + kept.string());
 }
 
-std::vector<std::string> salvage(Core& core, CallContext& call, const SandboxRecord& record) {
+Salvaged salvage(Core& core, CallContext& call, const SandboxRecord& record) {
   const auto progress = call.progress_function();
   Rescued salvaged;
+  bool aside = false;
   try {
     salvaged = record.workspace == WorkspaceMode::virtiofs
-                   ? salvage_work(core, record, progress, Deadline::after(folder_limit))
+                   ? salvage_work(core, record, progress, Deadline::after(folder_limit), aside)
                    : salvage_disk(core, record, progress, Deadline::after(disk_limit));
   } catch (const Error& error) {
     if (record.workspace == WorkspaceMode::virtiofs) throw;
@@ -145,7 +149,7 @@ std::vector<std::string> salvage(Core& core, CallContext& call, const SandboxRec
     return {};
   }
   for (const auto& warning : salvaged.warnings) call.warning(warning);
-  return std::move(salvaged.refs);
+  return {std::move(salvaged.refs), aside || salvaged.warnings.empty()};
 }
 
 }  // namespace agentvm::manager

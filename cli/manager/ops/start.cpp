@@ -401,7 +401,7 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
     tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
   if (options.fresh) {
     if (record.unsaved)
-      for (const auto& ref : salvage(core, call, record))
+      for (const auto& ref : salvage(core, call, record).refs)
         if (ref.starts_with(sync::mirror_ref(record.name.str(), "wip/"))) call.warning("its work is kept as " + ref);
     report(call.progress_function(), "fresh", "dropping the old state of " + record.name.str());
     erase(core, record.name, Deadline::after(seed_limit));

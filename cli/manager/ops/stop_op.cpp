@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/salvage.hpp"
 #include "cli/manager/ops/status.hpp"
@@ -28,9 +29,14 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   const SyncWatch::Quiet quiet(core.syncs(), record.name);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
-  if (!force) record = wake(core, record);  // to be asked for its work, and to power off
+  const bool short_of_disk = must_stay_paused(core, record);  // its work is read from its files, later
+  if (!force && !short_of_disk) record = wake(core, record);  // to be asked for its work, and to power off
   const bool running = record.state == SandboxState::running;
   std::vector<std::string> rescued;
+  if (short_of_disk)
+    call.warning(
+        "the host's disk is short, so the guest is not let go on: its work stays in its files until it is "
+        "started again or destroyed");
   if (running && value_or<bool>(params, "sync", false)) {
     auto sync_params = params;
     sync_params["name"] = record.name.str();
@@ -45,7 +51,7 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   report(call.progress_function(), "stop", "stopping " + record.name.str());
   if (running && force) write_back(core, record.name, Deadline::after(force_limit));
   try {
-    tear_down(core, record.name, force ? Shutdown::forced : Shutdown::graceful, grace,
+    tear_down(core, record.name, force || short_of_disk ? Shutdown::forced : Shutdown::graceful, grace,
               Deadline::after(teardown_limit + grace));
   } catch (const Error& error) {
     core.apply(record.name, SandboxEvent::failed, "stop-failed", error.what());
@@ -56,8 +62,10 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   status["rescued"] = rescued;
   if (record.persist) return status;
   if (record.unsaved) try {  // it was not asked, or did not answer
-      for (auto& ref : salvage(core, call, record)) rescued.push_back(std::move(ref));
+      auto salvaged = salvage(core, call, record);
+      for (auto& ref : salvaged.refs) rescued.push_back(std::move(ref));
       status["rescued"] = rescued;
+      if (!salvaged.whole) throw Error(ErrorCode::operation_failed, "a part of it is in its workspace alone");
     } catch (const Error& error) {
       call.warning(fmt::format("'{}' is not removed (persist: false), because its work could not be brought home: {}",
                                record.name.str(), error.what()));
@@ -74,7 +82,7 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   std::vector<std::string> rescued;
-  record = wake(core, record);
+  if (!must_stay_paused(core, record)) record = wake(core, record);
   const bool running = record.state == SandboxState::running;
   if (running) rescued = rescue(core, call, record, Rescue::required);
   const bool keep = value_or<bool>(params, "keep_disk", false);
@@ -82,7 +90,7 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   core.apply(record.name, SandboxEvent::destroy, "user");
   report(call.progress_function(), "destroy", "removing " + record.name.str());
   tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
-  if (!running && record.unsaved) rescued = salvage(core, call, record);  // now that nothing writes there any more
+  if (!running && record.unsaved) rescued = salvage(core, call, record).refs;  // now that nothing writes there any more
   if (keep) keep_disk(core, call, record);
   erase(core, record.name, Deadline::after(teardown_limit));
   return {{"schema", "agentvm.destroy/1"},

@@ -32,8 +32,10 @@ TEST(DiskGuard, NobodyIsBlamedForWhatNoGuestDid) {
   EXPECT_EQ(greediest({}, Shortage::bytes, reserve), std::nullopt);
 }
 
-TEST(DiskGuard, WhoHasTooMuchToBeCountedIsTheGreediest) {
-  EXPECT_EQ(greediest({{9000, 900}, {10, 10, false}}, Shortage::inodes, reserve), 1U);
+TEST(DiskGuard, WhoCouldNotBeCountedIsBlamedWhereNobodyElseIs) {
+  EXPECT_EQ(greediest({{9000, 99}, {10, 10, false}}, Shortage::inodes, reserve), 1U);
+  EXPECT_EQ(greediest({{9000, 900}, {10, 10, false}}, Shortage::inodes, reserve), 0U) << "a large old tree is no fault";
+  EXPECT_EQ(greediest({{9000, 900}, {10, 950, false}}, Shortage::inodes, reserve), 1U);
 }
 
 /// A host whose room is `room` until a test changes it.
@@ -51,10 +53,11 @@ class Host {
         if (!std::count(paused.begin(), paused.end(), name)) names.push_back(SandboxName::parse(name));
       return names;
     };
-    work.room = [this] { return DiskRoom{.bytes = room, .inodes = 100000}; };
+    work.room = [this] { return DiskRoom{.bytes = room, .inodes = inodes}; };
     work.reserve = [] { return reserve; };
     work.use = [this](const SandboxName& name) {
       ++counts;
+      if (const auto after = room_after_count.load(); after > 0) room = after;
       const std::lock_guard lock(mutex);
       return uses.at(name.str());
     };
@@ -81,7 +84,7 @@ class Host {
     return false;
   }
 
-  std::atomic<std::uint64_t> room;
+  std::atomic<std::uint64_t> room, inodes{100000}, room_after_count{0};
   std::atomic<int> looks{0}, counts{0}, blameless{0};
   std::atomic<bool> busy{false};
   std::map<std::string, DiskUse> uses{{"abuser", {50000, 10}}, {"victim", {2000, 10}}};
@@ -144,6 +147,28 @@ TEST(DiskGuard, OfTheLastQuarterEveryoneIsKeptAway) {
   EXPECT_THAT(host.pauses(), ElementsAre("one", "two"));
   EXPECT_EQ(host.counts, 0) << "there is no time to count";
   EXPECT_EQ(host.blameless, 2);
+}
+
+TEST(DiskGuard, ADiskThatFillsWhileTreesAreCountedIsNotWaitedFor) {
+  Host host(7000);
+  host.room_after_count = 1000;
+  DiskGuard guard(host.work(), step);
+  ASSERT_TRUE(host.looked(4));
+  EXPECT_THAT(host.pauses(), ElementsAre("abuser", "victim"));
+  EXPECT_EQ(host.counts, 1);
+  EXPECT_EQ(host.blameless, 2);
+}
+
+TEST(DiskGuard, AShortageOfInodesSaysNothingOfOneOfBytes) {
+  Host host(9000);
+  host.uses = {{"bytes", {50000, 10}}, {"inodes", {10, 50000}}};
+  host.inodes = 700;
+  DiskGuard guard(host.work(), step);
+  ASSERT_TRUE(host.looked(4));
+  EXPECT_THAT(host.pauses(), ElementsAre("inodes"));
+  host.room = 7000;
+  ASSERT_TRUE(host.looked(4));
+  EXPECT_THAT(host.pauses(), ElementsAre("inodes", "bytes"));
 }
 
 TEST(DiskGuard, AfterThereWasRoomAgainTheNextShortageIsANewOne) {

@@ -163,7 +163,8 @@ TEST_F(PlanTest, JsonHasAnOriginForEveryKey) {
   const auto json = resolve_plan(request).to_json();
   EXPECT_EQ(json["schema"], "agentvm.plan/1");
   for (const auto& key : config_keys()) {
-    if (key.name == "log.levels" || key.name.starts_with("proxy.")) continue;  // of the process, not of the sandbox
+    // Of the process, not of the sandbox.
+    if (key.name == "log.levels" || key.name == "limits.disk_reserve" || key.name.starts_with("proxy.")) continue;
     if (key.name.starts_with("sync.gate.") || key.name.starts_with("artifacts.")) continue;  // read anew each time
     if (key.name == "sync.idle_seconds" || key.name == "wip.interval_seconds" || key.name == "notify")
       continue;  // the same
