@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <sstream>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -239,6 +240,13 @@ unsigned long long process_start_ticks(pid_t pid) {
   } catch (const Error&) {
     return 0;
   }
+}
+
+std::vector<int> child_processes(pid_t pid) {
+  std::istringstream text(read_file_if_exists(fmt::format("/proc/{0}/task/{0}/children", pid), 4096).value_or(""));
+  std::vector<int> children;
+  for (int child = 0; text >> child;) children.push_back(child);
+  return children;
 }
 
 std::string executable_dir() {

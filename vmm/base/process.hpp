@@ -75,6 +75,9 @@ std::string find_program(const std::string& name);
 /// Field 22 of /proc/PID/stat: tells a recycled pid from the process that was recorded. 0 when there is no such
 /// process.
 unsigned long long process_start_ticks(pid_t pid);
+/// Processes that this one started and that have not ended, as far as they come from its first thread; none when it is
+/// gone.
+std::vector<int> child_processes(pid_t pid);
 /// The folder of the running executable, resolved.
 std::string executable_dir();
 

@@ -50,9 +50,7 @@ void add_removed_of(int server, dev_t device, std::int64_t since, std::set<std::
 void add_removed(int server, dev_t device, std::int64_t since, TreeGrowth& growth) {
   std::set<std::uint64_t> seen;
   add_removed_of(server, device, since, seen, growth);
-  std::istringstream children(
-      read_file_if_exists(fmt::format("/proc/{0}/task/{0}/children", server), 4096).value_or(""));
-  for (int child = 0; children >> child;) add_removed_of(child, device, since, seen, growth);
+  for (const int child : child_processes(server)) add_removed_of(child, device, since, seen, growth);
 }
 
 }  // namespace

@@ -161,15 +161,9 @@ Opened open_process(const ProcessIdentity& identity) {
 /// The sandboxed worker, which would end by itself soon after its parent; named so that it can be waited for.
 std::vector<UniqueFd> open_children(int pid) {
   std::vector<UniqueFd> result;
-  const auto text = read_file_if_exists(fmt::format("/proc/{0}/task/{0}/children", pid), 4096).value_or("");
-  for (std::size_t start = 0; start < text.size();) {
-    const auto end = std::min(text.find(' ', start), text.size());
-    const int child = std::atoi(text.substr(start, end - start).c_str());
-    if (child > 0) {
-      UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
-      if (fd) result.push_back(std::move(fd));
-    }
-    start = end + 1;
+  for (const int child : child_processes(pid)) {
+    UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+    if (fd) result.push_back(std::move(fd));
   }
   return result;
 }

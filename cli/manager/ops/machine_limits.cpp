@@ -1,7 +1,6 @@
 #include "cli/manager/ops/machine_limits.hpp"
 
 #include <algorithm>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -10,6 +9,7 @@
 #include "guest/control/serial_log.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/process.hpp"
 #include "vmm/disk/overlay.hpp"
 #include "vmm/virtiofs/tree_growth.hpp"
 
@@ -32,10 +32,8 @@ constexpr std::uint64_t reserve_inodes = 20'000, inodes_part = 16;
 /// Its own and that of the sandboxed worker.
 std::vector<int> share_processes(const SandboxRecord& record) {
   if (!record.virtiofsd) return {};
-  const int pid = record.virtiofsd->pid;
-  std::vector<int> all{pid};
-  std::istringstream children(read_file_if_exists(fmt::format("/proc/{0}/task/{0}/children", pid), 4096).value_or(""));
-  for (int child = 0; children >> child;) all.push_back(child);
+  auto all = child_processes(record.virtiofsd->pid);
+  all.push_back(record.virtiofsd->pid);
   return all;
 }
 
@@ -92,10 +90,10 @@ class OverlayGrowth {
 
 std::string blame(Core& core, Shortage shortage, const DiskRoom& room, const std::optional<DiskUse>& use) {
   const bool inodes = shortage == Shortage::inodes;
-  const auto left = fmt::format("{} left on the host's disk below {}, less than limits.disk_reserve keeps free",
-                                inodes ? fmt::format("{} more files can be made, that is what is", room.inodes)
-                                       : ByteSize(room.bytes).str() + " are",
-                                core.paths().state.string());
+  const auto left =
+      fmt::format("{} left on the host's disk below {}, less than {}",
+                  inodes ? fmt::format("room for {} more files is", room.inodes) : ByteSize(room.bytes).str() + " are",
+                  core.paths().state.string(), inodes ? "is kept free" : "limits.disk_reserve keeps free");
   if (!use) return left;
   const auto many = use->complete ? "" : "more than ";
   return fmt::format("it has put {}{} there since its start; {}", many,
@@ -122,6 +120,8 @@ void pause_for_disk(Core& core, const SandboxName& name, const std::string& mess
   core.apply(name, SandboxEvent::pause, disk_reason, message);
   // Ending what asks the guest waits for a guest that does not answer now.
   core.janitor().post("silence of " + name.str(), [&core, name] {
+    const auto quiet = core.try_hold(name);
+    if (!quiet) return;  // it is resumed, which begins them anew, or ended
     const auto now = core.store().find(name);
     if (now && now->state == SandboxState::paused) core.leave_guest(name);
   });
@@ -182,7 +182,7 @@ Json limits_status(Core& core, const SandboxRecord& record) {
   if (runs && !record.scope.empty()) limits["scope"] = record.scope;
   try {
     limits["disk_reserve_bytes"] = disk_reserve(core).bytes;
-  } catch (const Error& error) {  // a configuration that is not in order is told elsewhere
+  } catch (const Error& error) {  // the state folder is gone
     log::info("limits", "{}", error.what());
   }
   return limits;

@@ -19,7 +19,8 @@ DiskReserve disk_reserve(Core& core);
 /// Throws `host_lacks` when less is left than the reserve: a guest that is let go now would be paused at once.
 void check_disk_reserve(Core& core, const std::string& what);
 
-/// Whether the guard paused it, and there is no more room than then: to resume it would only fill the disk on.
+/// Whether the guard, or somebody else but the user, paused it and there is less room than the reserve: to resume it
+/// would only fill the disk on.
 bool must_stay_paused(Core& core, const SandboxRecord& record);
 
 /// The guard of the state folder's file system.

@@ -5,14 +5,15 @@
 
 namespace agentvm::manager {
 
-/// For a sandbox without a machine, whose last run did not end in order: what that run left in its workspace lands as
-/// `rescue_work` would have landed it. A shared workspace is read where it lies, one on the disk through libguestfs,
-/// read-only. What cannot be read is moved aside (the workspace, or the disk), and a warning names the place. Throws
-/// when that fails, too.
 struct Salvaged {
   std::vector<std::string> refs;
   bool whole = true;  ///< false: something of it is nowhere but in the sandbox; a warning says what
 };
+
+/// For a sandbox without a machine, whose last run did not end in order: what that run left in its workspace lands as
+/// `rescue_work` would have landed it. A shared workspace is read where it lies, one on the disk through libguestfs,
+/// read-only. What cannot be read is moved aside (the workspace, or the disk), and a warning names the place. Throws
+/// when that fails, too.
 Salvaged salvage(Core& core, CallContext& call, const SandboxRecord& record);
 
 /// The disk out of the sandbox's folder, with the name of what it stands on: without its image it is nothing.

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "sync/sync.hpp"
-#include "tests/contract/sync/git_fixture.hpp"
+#include "tests/contract/sync/sync_fixture.hpp"
 #include "tests/support/fake_streams.hpp"
 #include "vmm/base/files.hpp"
 
@@ -20,20 +20,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class BothWays : public testing::Test {
+class BothWays : public test::HostAndGuest {
  protected:
-  BothWays() : host(Repo::init(dir / "host")), guest(dir / "guest") {
-    host.commit("a.txt", "one\n", "first");
-    guest = Repo::clone(host, dir / "guest");
-  }
-
-  SyncRequest request() {
-    return {.repository = host.path(),
-            .sandbox = SandboxName::parse("box"),
-            .guest_path = guest.path().string(),
-            .libexec = AGENTVM_TEST_LIBEXEC,
-            .scratch = dir / "scratch"};
-  }
   SyncOutcome sync() { return sync(request()); }
   SyncOutcome sync(const SyncRequest& wanted) {
     auto outcome = sync_now(wanted, streams, no_progress(), Deadline::after(std::chrono::seconds(60)));
@@ -54,8 +42,6 @@ class BothWays : public testing::Test {
     return guest.commit(file, branch + "\n");
   }
 
-  test::TempDir dir;
-  Repo host, guest;
   FakeStreams streams;
 };
 

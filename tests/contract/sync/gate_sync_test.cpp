@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "sync/sync.hpp"
-#include "tests/contract/sync/git_fixture.hpp"
+#include "tests/contract/sync/sync_fixture.hpp"
 #include "tests/support/fake_streams.hpp"
 #include "vmm/base/files.hpp"
 
@@ -17,19 +17,9 @@ using test::Repo;
 using testing::Contains;
 using testing::HasSubstr;
 
-class GateTest : public testing::Test {
+class GateTest : public test::HostAndGuest {
  protected:
-  GateTest() : host(Repo::init(dir / "host")), guest(dir / "guest") {
-    host.commit("Makefile", "all:\n\ttrue\n", "first");
-    guest = Repo::clone(host, dir / "guest");
-  }
-  SyncRequest request() {
-    return {.repository = host.path(),
-            .sandbox = SandboxName::parse("box"),
-            .guest_path = guest.path().string(),
-            .libexec = AGENTVM_TEST_LIBEXEC,
-            .scratch = dir / "scratch"};
-  }
+  GateTest() : HostAndGuest("Makefile", "all:\n\ttrue\n") {}
   SyncOutcome sync(const SyncRequest& wanted) {
     return sync_now(wanted, streams, no_progress(), Deadline::after(std::chrono::seconds(60)));
   }
@@ -50,8 +40,6 @@ class GateTest : public testing::Test {
     EXPECT_THAT(outcome.commands, Contains("agentvm sync box --accept"));
   }
 
-  test::TempDir dir;
-  Repo host, guest;
   FakeStreams streams;
 };
 

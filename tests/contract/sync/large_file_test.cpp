@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "sync/sync.hpp"
-#include "tests/contract/sync/git_fixture.hpp"
+#include "tests/contract/sync/sync_fixture.hpp"
 #include "tests/support/fake_streams.hpp"
 
 namespace agentvm::sync {
@@ -17,23 +17,8 @@ namespace {
 using test::Repo;
 using testing::HasSubstr;
 
-class LargeFiles : public testing::Test {
+class LargeFiles : public test::HostAndGuest {
  protected:
-  LargeFiles() : host(Repo::init(dir / "host")), guest(dir / "guest") {
-    host.commit("a.txt", "one\n", "first");
-    guest = Repo::clone(host, dir / "guest");
-  }
-
-  SyncRequest request() {
-    return {.repository = host.path(),
-            .sandbox = SandboxName::parse("box"),
-            .guest_path = guest.path().string(),
-            .libexec = AGENTVM_TEST_LIBEXEC,
-            .scratch = dir / "scratch"};
-  }
-
-  test::TempDir dir;
-  Repo host, guest;
   test::FakeStreams streams;
 };
 

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "sync/workspace.hpp"
-#include "tests/contract/sync/git_fixture.hpp"
+#include "tests/contract/sync/sync_fixture.hpp"
 #include "tests/support/fake_streams.hpp"
 #include "vmm/base/files.hpp"
 
@@ -19,20 +19,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class SyncTest : public testing::Test {
+class SyncTest : public test::HostAndGuest {
  protected:
-  SyncTest() : host(Repo::init(dir / "host")), guest(dir / "guest") {
-    host.commit("a.txt", "one\n", "first");
-    guest = Repo::clone(host, dir / "guest");
-  }
-
-  SyncRequest request() {
-    return {.repository = host.path(),
-            .sandbox = SandboxName::parse("box"),
-            .guest_path = guest.path().string(),
-            .libexec = AGENTVM_TEST_LIBEXEC,
-            .scratch = dir / "scratch"};
-  }
   SyncOutcome sync() { return sync(request()); }
   SyncOutcome sync(const SyncRequest& wanted) {
     return sync_now(wanted, streams, no_progress(), Deadline::after(std::chrono::seconds(60)));
@@ -43,8 +31,6 @@ class SyncTest : public testing::Test {
     for (const auto& entry : fs::directory_iterator(dir / "scratch")) EXPECT_EQ(entry.path().filename(), "sync.lock");
   }
 
-  test::TempDir dir;
-  Repo host, guest;
   FakeStreams streams;
 };
 

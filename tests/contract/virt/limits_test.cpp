@@ -81,16 +81,21 @@ TEST(YieldToHost, AProcessThatEndedIsNoError) {
   EXPECT_FALSE(yield_to_host(pid));
 }
 
-TEST(UserScopes, SayWhyThereIsNoneAndMoveNobody) {
+TEST(UserScopes, MoveAProcessOrSayWhyNot) {
   const auto found = find_user_scope(Deadline::after(patience));
-  if (found.why_not.empty()) GTEST_SKIP() << "this host has a user manager: the guest of e2e.abuse shows that case";
   auto process = Process::spawn({.argv = {"sleep", "100"}});
-  const auto before = read_file("/proc/" + std::to_string(process.pid()) + "/cgroup", 65536);
-  const auto scope = enter_user_scope("agentvm-test", process.pid(), {}, {.memory = ByteSize::gibibytes(1)},
-                                      Deadline::after(patience));
-  EXPECT_EQ(scope.unit, "");
+  const auto group = [&] { return read_file("/proc/" + std::to_string(process.pid()) + "/cgroup", 65536); };
+  const auto before = group(), unit = "agentvm-test-" + random_hex(6);
+  const auto scope =
+      enter_user_scope(unit, process.pid(), {}, {.memory = ByteSize::gibibytes(1)}, Deadline::after(patience));
   EXPECT_EQ(scope.why_not, found.why_not);
-  EXPECT_EQ(read_file("/proc/" + std::to_string(process.pid()) + "/cgroup", 65536), before);
+  if (found.why_not.empty()) {  // a host with a user manager; e2e.abuse shows this case in a guest
+    EXPECT_EQ(scope.unit, unit + ".scope");
+    EXPECT_THAT(group(), testing::HasSubstr("/" + scope.unit));
+  } else {
+    EXPECT_EQ(scope.unit, "");
+    EXPECT_EQ(group(), before);
+  }
 }
 
 TEST(DiskRoom, IsWhatTheFileSystemSays) {
