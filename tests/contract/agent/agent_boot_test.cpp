@@ -118,11 +118,15 @@ class Machine {
     spec.env = std::map<std::string, std::string>{{"PATH", "/usr/bin:/bin"}, {"TMPDIR", folder.path().string()}};
     spec.die_with_parent = true;
     process.emplace(Process::spawn(spec));
-    const auto limit = in_seconds(20);
-    for (const char* name : {"agent.sock", "serial.sock"})
-      while (!fs::exists(folder / name) && !limit.expired()) system_clock().sleep(milliseconds(10));
     ensure_private_dir(folder / "log");
-    serial.add("machine", folder / "serial.sock", folder / "log");
+    // A socket's file is there before QEMU listens on it; it makes them in the order of its arguments, the serial
+    // line's last.
+    const auto limit = in_seconds(20);
+    const auto attach = [&] { serial.add("machine", folder / "serial.sock", folder / "log"); };
+    while (const auto error = error_of(attach)) {
+      if (limit.expired()) throw Error(*error);
+      system_clock().sleep(milliseconds(10));
+    }
   }
   ~Machine() {
     if (testing::Test::HasFailure()) std::fputs(console().c_str(), stderr);
