@@ -96,7 +96,7 @@ struct Plan {
   Planned<bool> credentials_copy;
   Planned<AcceleratorWish> accelerator;
   Planned<std::string> libvirt_uri;
-  Planned<bool> persist;
+  Planned<bool> persist, autostart;
   Planned<std::string> sync_mode;
   struct SyncLimits {
     Planned<ByteSize> bytes;

@@ -78,6 +78,7 @@ struct SandboxRecord {
   std::string accelerator_reason;  ///< why not KVM; empty with KVM
   std::string libvirt_uri;         ///< resolved: where reconciling looks
   bool persist = true;
+  bool autostart = false;
   /// Made by `agentvm run` for one command, and removed with its end. A project's commands do not mean it, unless it is
   /// the only one.
   bool throw_away = false;

@@ -6,6 +6,7 @@
 #include "cli/client/session.hpp"
 #include "cli/client/terminal.hpp"
 #include "cli/commands/commands.hpp"
+#include "cli/commands/process.hpp"
 #include "cli/render/table.hpp"
 
 namespace agentvm::cli {
@@ -41,8 +42,10 @@ int attach_terminal(Invocation& run, Json params) {
     params["columns"] = size.columns;
     params["rows"] = size.rows;
     try {
-      auto connection = connect_manager(run.paths, Spawn::allowed);
-      const auto end = run_session(connection, "attach", params, {SessionOptions::Mode::terminal}, run.out);
+      const auto end = with_autostart(run, params, [&] {
+        auto connection = connect_manager(run.paths, Spawn::allowed);
+        return run_session(connection, "attach", params, {SessionOptions::Mode::terminal}, run.out);
+      });
       if (!end.lost) {
         run.out.say(text_at(end.result, "message", "detached"));
         return 0;

@@ -21,10 +21,12 @@ int exec(Invocation& run) {
   const auto mode = process_mode(run);
   const auto params = exec_params(run, mode);
   for (int attempt = 1;; ++attempt) {
-    auto connection = connect_manager(run.paths, Spawn::allowed);
     SessionEnd end;
     try {
-      end = run_session(connection, "exec", params, {mode}, run.out);
+      end = with_autostart(run, params, [&] {
+        auto connection = connect_manager(run.paths, Spawn::allowed);
+        return run_session(connection, "exec", params, {mode}, run.out);
+      });
     } catch (const ManagerLost&) {
       // Before any stream came: it was leaving as we connected. Once more is safe only then.
       if (attempt == 1) continue;

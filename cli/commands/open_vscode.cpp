@@ -98,7 +98,8 @@ void teach_ssh(Invocation& run, const Json& stanza) {
 
 int open_vscode(Invocation& run) {
   const auto editor = find_editor(run);
-  const auto stanza = run.call("ssh-config", run.params());
+  const auto params = run.params();
+  const auto stanza = with_autostart(run, params, [&] { return run.call("ssh-config", params); });
   if (!known_to_ssh(stanza)) teach_ssh(run, stanza);
   hand_over(run, {editor, "--remote", "ssh-remote+" + require<std::string>(stanza, "host_alias"), "/workspace"});
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/client/terminal.hpp"
+#include "cli/render/table.hpp"
 
 namespace agentvm::cli {
 namespace {
@@ -61,6 +62,26 @@ OptionSpec env_option() {
           .value = "K=V",
           .help = "Set a variable; K alone passes ours on",
           .repeatable = true};
+}
+
+bool bring_up(Invocation& run, const Json& params) {
+  const auto status = run.call("status", params);
+  if (!true_at(status, "autostart")) return false;
+  const auto name = text_at(status, "name"), state = text_at(status, "state");
+  auto request = request_params();
+  if (state == "paused" || state == "saved") {
+    run.out.say(fmt::format("resuming '{}' (autostart)", name));
+    request["name"] = name;
+    run.call("resume", request);
+    return true;
+  }
+  if (state != "stopped") return false;  // a failure is for a person to look at
+  run.out.say(fmt::format("starting '{}' (autostart)", name));
+  request["path"] = text_at(status, "project");
+  request["flags"] = {{"name", name}};
+  request["variables"] = agent_variables(run, request);
+  run.call("start", request);
+  return true;
 }
 
 void hand_over(Invocation& run, std::vector<std::string> words) {

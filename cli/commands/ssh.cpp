@@ -12,7 +12,8 @@ namespace agentvm::cli {
 namespace {
 
 int ssh(Invocation& run) {
-  const auto answer = run.call("ssh-config", run.params());
+  const auto params = run.params();
+  const auto answer = with_autostart(run, params, [&] { return run.call("ssh-config", params); });
   const auto program = find_program("ssh");
   if (program.empty())
     throw Error(ErrorCode::host_lacks, "the program 'ssh' is not installed; agentvm's own connection works without it",

@@ -22,7 +22,7 @@ GONE_SECONDS = 60  # for a guest's process to hear that its client is gone
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 # Keys at the root of what --json prints, beside "schema". More are welcome; one that goes or is renamed breaks those who read it.
-STATUS = ("accelerator accelerator_reason agent backend branch disk_bytes egress guest_agent memory_bytes message name nested nested_l2 network ports project reason "
+STATUS = ("accelerator accelerator_reason agent autostart backend branch disk_bytes egress guest_agent memory_bytes message name nested nested_l2 network ports project reason "
           "ssh state sync throw_away unsaved uptime_seconds vcpus workspace_mode worktrees")
 VERBOSE = STATUS + " agent_credentials agent_variables created domain folder id identity_file image known_hosts libvirt_uri warnings"
 EXEC = "exit_code origin status stderr stdout truncated"
@@ -74,7 +74,7 @@ SHAPES = [
     ("image inspect default", 0, "image", IMAGE + " used_by"),
     ("image remove default", 2, "error", ERROR),
     ("agents list", 0, "agents-list", "agents"),
-    ("plan PROJECT", 0, "plan", "accelerator agent branch egress egress_allow egress_deny egress_grants egress_presets image layers libvirt_uri memory name nested network "
+    ("plan PROJECT", 0, "plan", "accelerator agent autostart branch egress egress_allow egress_deny egress_grants egress_presets image layers libvirt_uri memory name nested network "
                                 "persist project subfolder sync_mode values vcpus warnings workspace_mode"),
     ("config show", 0, "config", "egress keys warnings"),
     ("config validate", 0, "config-validate", "valid warnings"),
@@ -522,3 +522,27 @@ def test_what_does_not_persist_ends_with_its_stop_and_its_work_stays(agentvm, ho
     assert harness.git(passing, "rev-parse", f"refs/agentvm/{name}/main") == tip
     (snapshot,) = [reference for reference in references if "/wip/" in reference]
     assert harness.git(passing, "show", f"{snapshot}:uncommitted") == "in none"
+
+
+def test_what_starts_by_itself_is_up_when_a_command_comes(agentvm, home):
+    project = harness.make_repository(home.folder / "eager", {"README": "one\n", "agentvm.yaml": "autostart: true\nmemory: 1G\nnetwork: none\n"})
+    assert agentvm.json("plan", project)["autostart"]["origin"]["layer"] == "project"
+    agentvm.start(project, "eager", "--network", "none")
+    assert agentvm.json("status", "eager")["autostart"] is True
+    agentvm.exec("eager", "sh", "-c", "echo kept >/var/tmp/kept && sync")
+    agentvm.run("stop", "eager")
+    first = agentvm.run("exec", "eager", "--", "cat", "/var/tmp/kept", timeout=300)
+    assert first.stdout == b"kept\n" and b"starting 'eager' (autostart)" in first.stderr
+    agentvm.run("suspend", "eager")
+    second = agentvm.run("ssh", "eager", "--", "cat", "/var/tmp/kept", timeout=300)
+    assert second.stdout == b"kept\n" and b"resuming 'eager' (autostart)" in second.stderr
+    agentvm.run("destroy", "eager", "--force")
+    agentvm.run("exec", "eager", "--", "true", code=125)
+
+
+def test_what_does_not_start_by_itself_names_the_command(agentvm, passing):
+    agentvm.start(passing, "waiting", "--network", "none")
+    agentvm.run("suspend", "waiting")
+    refused = agentvm.run("exec", "waiting", "--", "true", code=125)
+    assert b"'waiting' is paused, not running" in refused.stderr and b"agentvm resume waiting" in refused.stderr
+    agentvm.run("destroy", "waiting", "--force")

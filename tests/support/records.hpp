@@ -25,6 +25,7 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
   record.accelerator_reason = "no /dev/kvm";
   record.libvirt_uri = "qemu:///session";
   record.persist = false;
+  record.autostart = true;
   record.sync_mode = "manual";
   record.egress_presets = {"forges"};
   record.egress_allow = {"example.org:443"};

@@ -47,6 +47,8 @@ constexpr ConfigKey keys[] = {
      "Who runs the machines; auto is the driver embedded in the manager"},
     {"persist", boolean, "true", "", "", harmless, "",
      "Keep the sandbox when it stops; false destroys it then, after its work is rescued"},
+    {"autostart", boolean, "false", "", "", harmless, "",
+     "Start or resume the sandbox when exec, attach, ssh or open-vscode find that it does not run"},
     {"sync.mode", choice, "manual", "--sync-mode", "AGENTVM_SYNC_MODE", widening, "manual|auto-commit|auto-idle",
      "When commits come to the host: on 'agentvm sync' only, with each commit, or when the guest's branches are quiet"},
     {"sync.idle_seconds", count, "60", "", "", widening, "1|86400",

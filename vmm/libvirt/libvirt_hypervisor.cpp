@@ -275,6 +275,12 @@ MachinePlatform find_machine_platform() {
   throw Error(ErrorCode::host_lacks, "QEMU's firmware qboot.rom is not installed", "apt install qemu-system-data");
 }
 
+std::string libvirt_version() {
+  unsigned long version = 0;
+  if (::virGetVersion(&version, nullptr, nullptr) < 0) return "";
+  return fmt::format("{}.{}.{}", version / 1'000'000, version / 1000 % 1000, version % 1000);  // libvirt-host.h
+}
+
 std::shared_ptr<Hypervisor> open_libvirt(const LibvirtConfig& config, Deadline deadline) {
   auto hypervisor = std::make_shared<LibvirtHypervisor>(config, resolve_target(config));
   hypervisor->open(deadline);

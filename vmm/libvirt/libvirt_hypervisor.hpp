@@ -22,6 +22,9 @@ struct LibvirtConfig {
 /// The emulator and its firmware on this host; throws `host_lacks` with the package to install.
 MachinePlatform find_machine_platform();
 
+/// The library's version, as 9.0.0.
+std::string libvirt_version();
+
 /// Opens the driver. Waits until the deadline for another process that holds the embedded root, then throws
 /// `wrong_state` with its pid. Throws `usage` for a URI that is not supported and `host_lacks` when a configured daemon
 /// does not answer. Embedded: one root per process, held until the process ends; its machines outlive the process.

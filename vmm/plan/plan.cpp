@@ -177,6 +177,7 @@ Plan resolve_plan(const PlanRequest& request) {
             .accelerator = planned(config, "accelerator", accelerator_wish_from(config.text("accelerator"))),
             .libvirt_uri = planned(config, "libvirt.uri", config.text("libvirt.uri")),
             .persist = planned(config, "persist", config.enabled("persist")),
+            .autostart = planned(config, "autostart", config.enabled("autostart")),
             .sync_mode = planned(config, "sync.mode", config.text("sync.mode")),
             .sync_limits = {.bytes = planned(config, "sync.limits.bytes", config.size("sync.limits.bytes")),
                             .objects = planned(config, "sync.limits.objects", config.count("sync.limits.objects")),

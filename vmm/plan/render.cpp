@@ -35,6 +35,7 @@ Json Plan::to_json() const {
   json["accelerator"] = entry(to_string(accelerator.value), accelerator.origin);
   json["libvirt_uri"] = entry(libvirt_uri.value, libvirt_uri.origin);
   json["persist"] = entry(persist.value, persist.origin);
+  json["autostart"] = entry(autostart.value, autostart.origin);
   json["sync_mode"] = entry(sync_mode.value, sync_mode.origin);
   json["sync_limits_bytes"] = entry(sync_limits.bytes.value.bytes(), sync_limits.bytes.origin);
   json["sync_limits_objects"] = entry(sync_limits.objects.value, sync_limits.objects.origin);

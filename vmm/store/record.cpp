@@ -30,6 +30,7 @@ void take_changeable(SandboxRecord& record, const Plan& plan) {
   record.agent = plan.agent.value;
   record.accelerator_wish = plan.accelerator.value;
   record.persist = plan.persist.value;
+  record.autostart = plan.autostart.value;
   record.sync_mode = plan.sync_mode.value;
   record.egress_presets = plan.egress_presets.value;
   record.egress_allow = plan.egress_allow.value;
@@ -140,6 +141,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["scope"] = record.scope;
   json["scope_reason"] = record.scope_reason;
   json["persist"] = record.persist;
+  json["autostart"] = record.autostart;
   json["throw_away"] = record.throw_away;
   json["sync_mode"] = record.sync_mode;
   json["egress_presets"] = record.egress_presets;
@@ -250,6 +252,7 @@ SandboxRecord record_from_json(const Json& json) {
   record.scope = value_or<std::string>(json, "scope", "");
   record.scope_reason = value_or<std::string>(json, "scope_reason", "");
   record.persist = value_or(json, "persist", true);
+  record.autostart = value_or(json, "autostart", false);
   record.sync_mode = value_or<std::string>(json, "sync_mode", "manual");
   const auto texts = [&](const char* key) { return value_or(json, key, std::vector<std::string>{}); };
   record.egress_presets = texts("egress_presets");

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/falloc.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -25,6 +26,7 @@
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/process.hpp"
+#include "vmm/base/text.hpp"
 #include "vmm/base/unix_socket.hpp"
 #include "vmm/limits.hpp"
 #include "vmm/virtiofs/mapped_process.hpp"
@@ -142,6 +144,14 @@ void start_log_writer(const fs::path& log, UniqueFd read_end) {
   orphans().add(Process::spawn(spec));
 }
 
+/// Whether this process may use it, capabilities(7).
+bool has_capability(int capability) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {};
+  if (::syscall(SYS_capget, &header, sets) < 0) return false;
+  return (sets[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability)) != 0;
+}
+
 struct Opened {
   UniqueFd pidfd;
   bool same = false;  ///< it is the process that was recorded, and it has not ended
@@ -190,7 +200,30 @@ VirtiofsdProgram find_virtiofsd(Deadline deadline) {
   ProcessSpec spec;
   spec.argv = {path, "--version"};
   const auto result = run(spec, deadline);
-  return {path, virtiofsd_kind(result.out.empty() ? result.err : result.out)};
+  const auto& text = result.out.empty() ? result.err : result.out;
+  constexpr std::size_t version_limit_bytes = 120;
+  return {path, virtiofsd_kind(text),
+          clean_guest_text(text.substr(0, text.find('\n')), Newlines::escape, version_limit_bytes)};
+}
+
+std::uint64_t virtiofsd_open_files() {
+  rlimit files{};
+  check_errno(::getrlimit(RLIMIT_NOFILE, &files), "RLIMIT_NOFILE");
+  return has_capability(CAP_SYS_RESOURCE) ? open_files_limit : std::min(files.rlim_max, open_files_limit);
+}
+
+void check_shareable(const fs::path& folder, std::uint64_t limit) {
+  std::uint64_t entries = 1;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    static_cast<void>(entry);
+    ++entries;
+  }
+  if (entries > limit)
+    throw Error(ErrorCode::host_lacks,
+                fmt::format("the workspace has {} files and folders, and a program may hold {} open on this host (hard "
+                            "limit nofile): the guest could not read them all through virtiofs",
+                            entries, limit),
+                "agentvm start --workspace disk, or raise nofile in /etc/security/limits.conf");
 }
 
 std::vector<std::string> virtiofsd_arguments(const VirtiofsdProgram& program, const fs::path& folder, int listen_fd) {

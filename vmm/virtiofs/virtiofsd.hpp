@@ -1,6 +1,7 @@
 #pragma once
 // The daemon that shares one folder with one guest. Theory of operation: README.md in this folder.
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -32,12 +33,20 @@ enum class VirtiofsdKind { c_qemu, rust };
 struct VirtiofsdProgram {
   std::filesystem::path path;
   VirtiofsdKind kind = VirtiofsdKind::c_qemu;
+  std::string version = {};  ///< as it prints it, cleaned; for people
 };
 
 /// The daemon on this host, told apart by its --version. Throws `host_lacks` with the package to install.
 VirtiofsdProgram find_virtiofsd(Deadline deadline);
 /// The kind from what `--version` prints.
 VirtiofsdKind virtiofsd_kind(std::string_view version_output);
+/// How many files a daemon that we start may hold open, at most 1048576. It holds one per file and folder that the
+/// guest's kernel remembers (of both kinds of daemon: inodes are kept as descriptors), so a workspace with more fails
+/// in the guest with "Too many open files". Lower where the hard limit of RLIMIT_NOFILE is and cannot be raised
+/// (setrlimit(2): CAP_SYS_RESOURCE).
+std::uint64_t virtiofsd_open_files();
+/// Throws `host_lacks` when `folder` has more files and folders than `limit`. Symbolic links are not followed.
+void check_shareable(const std::filesystem::path& folder, std::uint64_t limit = virtiofsd_open_files());
 /// The daemon's command line, sharing `folder` on the listening socket `listen_fd`.
 std::vector<std::string> virtiofsd_arguments(const VirtiofsdProgram& program, const std::filesystem::path& folder,
                                              int listen_fd);

@@ -31,15 +31,17 @@ Check guarded(const std::string& id, CheckStatus when_failing, const std::functi
 Check libvirt_check(Core& core) {
   return guarded("libvirt", CheckStatus::fail, [&]() -> Check {
     const auto hypervisor = core.hypervisor("auto", Deadline::after(check_limit));
-    return {"libvirt", CheckStatus::pass, "the embedded driver opens", "", Json{{"uri", hypervisor->uri()}}};
+    const auto version = libvirt_version();
+    return {"libvirt", CheckStatus::pass, fmt::format("{}; the embedded driver opens", version), "",
+            Json{{"uri", hypervisor->uri()}, {"version", version}}};
   });
 }
 
 Check virtiofsd_check() {
   return guarded("virtiofsd", CheckStatus::fail, []() -> Check {
     const auto program = find_virtiofsd(Deadline::after(check_limit));
-    return {"virtiofsd", CheckStatus::pass, program.path.string(), "",
-            Json{{"kind", program.kind == VirtiofsdKind::rust ? "rust" : "c"}}};
+    return {"virtiofsd", CheckStatus::pass, program.version, "",
+            Json{{"path", program.path.string()}, {"kind", program.kind == VirtiofsdKind::rust ? "rust" : "c"}}};
   });
 }
 
@@ -89,9 +91,8 @@ Check memory_check() {
 }
 
 /// The limits of guests on this host. Without a scope they still have those that are named.
-Check limits_check(Core& core) {
+Check limits_check(Core& core, const UserScope& scope) {
   return guarded("guest-limits", CheckStatus::warn, [&]() -> Check {
-    const auto scope = find_user_scope(Deadline::after(check_limit));
     const auto reserve = disk_reserve(core);
     const Json data{{"scopes", scope.why_not.empty()},
                     {"nice", guest_nice},
@@ -146,8 +147,14 @@ Json run_doctor(Core& core, CallContext& call, const Json& params) {
   const auto add = [&](std::vector<Check> more) { std::move(more.begin(), more.end(), std::back_inserter(checks)); };
   add({libvirt_check(core), virtiofsd_check()});
   add(check_namespaces());
-  add({image_check(image), accelerator_check(core, image), memory_check(), limits_check(core)});
+  const auto scope = find_user_scope(Deadline::after(check_limit));
+  add({image_check(image), accelerator_check(core, image), memory_check(), limits_check(core, scope)});
   add(check_resources(core.paths()));
+  constexpr std::size_t switch_bytes = 64;
+  add({check_open_files(virtiofsd_open_files()),
+       check_access_control(read_file_if_exists("/sys/module/apparmor/parameters/enabled", switch_bytes),
+                            read_file_if_exists("/sys/fs/selinux/enforce", switch_bytes)),
+       check_logout(find_logout_facts(scope.why_not.empty()))});
   add({records_check(core), network_check(core), dev_server_check(core),
        check_names(read_file_if_exists("/etc/nsswitch.conf", 64u << 10).value_or(""))});
   const bool sound =

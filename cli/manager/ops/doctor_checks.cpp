@@ -121,6 +121,61 @@ std::vector<Check> check_resources(const Paths& paths) {
   return checks;
 }
 
+Check check_open_files(std::uint64_t limit) {
+  // A source tree with its packages has tens of thousands of files; 65536 are room for most.
+  constexpr std::uint64_t wanted = 65536;
+  const Json data{{"limit", limit}};
+  if (limit >= wanted)
+    return {"open-files", CheckStatus::pass, fmt::format("a workspace may have {} files and folders", limit), "", data};
+  return {
+      "open-files", CheckStatus::warn,
+      fmt::format("a workspace shared through virtiofs may have {} files and folders: more are not allowed to be "
+                  "open at a time (hard limit nofile)",
+                  limit),
+      fmt::format("raise nofile to {} in /etc/security/limits.conf and log in anew, or agentvm start --workspace disk",
+                  wanted),
+      data};
+}
+
+Check check_access_control(const std::optional<std::string>& apparmor, const std::optional<std::string>& selinux) {
+  constexpr const char* id = "access-control";
+  const bool enforces = selinux && selinux->starts_with('1');
+  const bool profiles = apparmor && apparmor->starts_with('Y');
+  const Json data{{"apparmor", profiles}, {"selinux", enforces ? "enforcing" : selinux ? "permissive" : "absent"}};
+  if (enforces)
+    return {id, CheckStatus::warn,
+            "SELinux is enforcing; guests run in your own domain, and what it refuses them is in the audit log",
+            "sudo ausearch -m avc -ts recent", data};
+  if (profiles) return {id, CheckStatus::pass, "AppArmor is on; guests run without a profile of it", "", data};
+  return {id, CheckStatus::pass, "no access control of the kernel's is on", "", data};
+}
+
+LogoutFacts find_logout_facts(bool scopes) {
+  LogoutFacts facts{.logind = fs::exists("/run/systemd/seats"), .scopes = scopes};
+  const passwd* entry = ::getpwuid(::geteuid());
+  if (entry) facts.lingers = fs::exists(fs::path("/var/lib/systemd/linger") / entry->pw_name);
+  if (!facts.logind || find_program("loginctl").empty()) return facts;
+  constexpr milliseconds limit{5'000};
+  try {
+    facts.kills = run({.argv = {"loginctl", "show", "--property=KillUserProcesses"}}, Deadline::after(limit))
+                      .out.starts_with("KillUserProcesses=yes");
+  } catch (const Error&) {  // a bus that does not answer: its default is no
+  }
+  return facts;
+}
+
+Check check_logout(const LogoutFacts& facts) {
+  constexpr const char* id = "logout";
+  const Json data{{"lingers", facts.lingers}, {"scopes", facts.scopes}};
+  if (!facts.logind) return {id, CheckStatus::pass, "no login manager ends sandboxes", "", data};
+  if (facts.lingers) return {id, CheckStatus::pass, "sandboxes go on after your last logout (linger)", "", data};
+  if (!facts.scopes && !facts.kills) return {id, CheckStatus::pass, "sandboxes go on after your last logout", "", data};
+  return {id, CheckStatus::warn,
+          facts.scopes ? "sandboxes end with your last logout: your systemd ends then"
+                       : "sandboxes end with your logout (KillUserProcesses in logind.conf)",
+          "loginctl enable-linger", data};
+}
+
 Check check_names(const std::string& nsswitch) {
   constexpr const char* id = "dev-server-names";
   for (std::size_t start = 0; start < nsswitch.size();) {

@@ -1,6 +1,8 @@
 #pragma once
 // What this host has and lacks: each check has a verdict, the finding, and the command that mends it.
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +30,23 @@ std::vector<Check> check_programs(bool has_image);
 std::vector<Check> check_namespaces();
 /// Free memory and disk, and whether socket paths below the state folder fit.
 std::vector<Check> check_resources(const Paths& paths);
+
+/// How many files of a workspace can be shared: `limit` as of `virtiofsd_open_files`.
+Check check_open_files(std::uint64_t limit);
+
+/// The host's access control, from the text of /sys/module/apparmor/parameters/enabled and of /sys/fs/selinux/enforce;
+/// nothing where there is no such file. Guests run without its labels, so what it refuses them is worth knowing.
+Check check_access_control(const std::optional<std::string>& apparmor, const std::optional<std::string>& selinux);
+
+/// What becomes of a user's programs after the last logout.
+struct LogoutFacts {
+  bool logind = false;   ///< systemd-logind keeps this host's sessions
+  bool lingers = false;  ///< the user's systemd stays (loginctl(1), enable-linger)
+  bool scopes = false;   ///< sandboxes are scopes of the user's systemd, and end with it
+  bool kills = false;    ///< KillUserProcesses of logind.conf(5)
+};
+LogoutFacts find_logout_facts(bool scopes);
+Check check_logout(const LogoutFacts& facts);
 
 /// Whether programs resolve the names of dev servers, from the text of /etc/nsswitch.conf. Browsers and curl do it by
 /// themselves.

@@ -235,6 +235,7 @@ class StartFlow {
     for (const auto& warning : seeded.warnings) call_.warning(warning);
     core_.store().update(current.name, [&](SandboxRecord& r) { r.branch = seeded.branch; });
     if (current.workspace == WorkspaceMode::virtiofs) {
+      check_shareable(target);
       if (::rename(target.c_str(), (folder() / sandbox_files::workspace).c_str()) < 0)
         throw_errno("keeping the workspace");
       sync_dir(folder());

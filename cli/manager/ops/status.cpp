@@ -89,6 +89,7 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
               {"guest_agent", guest_agent_status(core, record)},
               {"agent", agent_status(core, record)},
               {"throw_away", record.throw_away},
+              {"autostart", record.autostart},
               {"ports", core.front().ports(record.name)},
               {"worktrees", worktree_status(core, record)},
               {"unsaved", record.unsaved},

@@ -243,6 +243,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"accelerator", "tcg"},
                                                        {"libvirt.uri", "qemu:///system"},
                                                        {"persist", "false"},
+                                                       {"autostart", "true"},
                                                        {"sync.mode", "auto-commit"},
                                                        {"sync.idle_seconds", "1"},
                                                        {"sync.gate.allow", "[\"**\"]"},
@@ -297,9 +298,9 @@ TEST(ConfigResolve, WhatAProjectMaySetUnaskedIsWrittenDown) {
   std::map<KeyClass, std::set<std::string_view>> classes;
   for (const auto& key : config_keys()) classes[key.key_class].insert(key.name);
   EXPECT_EQ(classes[KeyClass::harmless],
-            (std::set<std::string_view>{"accelerator", "branch", "egress.deny", "env.deny", "env.set", "git_identity",
-                                        "layers", "log.levels", "memory", "name", "nested", "persist", "vcpus",
-                                        "workspace.mode"}));
+            (std::set<std::string_view>{"accelerator", "autostart", "branch", "egress.deny", "env.deny", "env.set",
+                                        "git_identity", "layers", "log.levels", "memory", "name", "nested", "persist",
+                                        "vcpus", "workspace.mode"}));
   EXPECT_EQ(classes[KeyClass::host_executing],
             (std::set<std::string_view>{"egress.grants", "egress.upstream", "env.commands", "libvirt.uri",
                                         "limits.disk_reserve", "notify", "proxy.enable", "proxy.port"}));

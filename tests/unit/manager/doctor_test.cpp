@@ -1,9 +1,12 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "cli/manager/ops/doctor_checks.hpp"
 
 namespace agentvm::manager {
 namespace {
+
+using testing::HasSubstr;
 
 TEST(DoctorChecks, WhoResolvesTheNamesOfDevServers) {
   EXPECT_EQ(check_names("passwd: files\nhosts:  files myhostname dns\n").status, CheckStatus::pass);
@@ -12,6 +15,37 @@ TEST(DoctorChecks, WhoResolvesTheNamesOfDevServers) {
   EXPECT_EQ(check.status, CheckStatus::warn);
   EXPECT_EQ(check.remedy, "sudo apt-get install libnss-myhostname");
   EXPECT_EQ(check_names("").status, CheckStatus::warn);
+}
+
+TEST(DoctorChecks, HowManyFilesAWorkspaceMayHave) {
+  EXPECT_EQ(check_open_files(1048576).status, CheckStatus::pass);
+  EXPECT_EQ(check_open_files(65536).status, CheckStatus::pass);
+  const auto few = check_open_files(20000);
+  EXPECT_EQ(few.status, CheckStatus::warn);
+  EXPECT_THAT(few.finding, HasSubstr("20000 files and folders"));
+  EXPECT_THAT(few.remedy, HasSubstr("--workspace disk"));
+}
+
+TEST(DoctorChecks, AccessControlIsNamed) {
+  EXPECT_THAT(check_access_control({}, {}).finding, HasSubstr("no access control"));
+  EXPECT_THAT(check_access_control("N\n", {}).finding, HasSubstr("no access control"));
+  const auto apparmor = check_access_control("Y\n", {});
+  EXPECT_EQ(apparmor.status, CheckStatus::pass);
+  EXPECT_THAT(apparmor.finding, HasSubstr("AppArmor is on"));
+  const auto selinux = check_access_control({}, "1");
+  EXPECT_EQ(selinux.status, CheckStatus::warn);
+  EXPECT_THAT(selinux.finding, HasSubstr("SELinux is enforcing"));
+  EXPECT_EQ(check_access_control({}, "0").data["selinux"], "permissive");
+}
+
+TEST(DoctorChecks, WhetherSandboxesOutliveALogout) {
+  EXPECT_EQ(check_logout({.logind = false, .scopes = true}).status, CheckStatus::pass);
+  EXPECT_EQ(check_logout({.logind = true, .lingers = true, .scopes = true, .kills = true}).status, CheckStatus::pass);
+  EXPECT_EQ(check_logout({.logind = true}).status, CheckStatus::pass);
+  const auto scope = check_logout({.logind = true, .scopes = true});
+  EXPECT_EQ(scope.status, CheckStatus::warn);
+  EXPECT_EQ(scope.remedy, "loginctl enable-linger");
+  EXPECT_THAT(check_logout({.logind = true, .kills = true}).finding, HasSubstr("KillUserProcesses"));
 }
 
 }  // namespace

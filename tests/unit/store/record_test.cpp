@@ -27,6 +27,7 @@ TEST(Record, SurvivesTheFileWhole) {
   EXPECT_EQ(back.last_sync, record.last_sync);
   EXPECT_EQ(back.unsaved, record.unsaved);
   EXPECT_EQ(back.throw_away, record.throw_away);
+  EXPECT_EQ(back.autostart, record.autostart);
   EXPECT_EQ(back.worktrees, record.worktrees);
   EXPECT_EQ(back.base_commits, record.base_commits);
   EXPECT_EQ(back.teardown, record.teardown);

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/temporary_folder.hpp"
+#include "vmm/base/files.hpp"
+
 namespace agentvm {
 namespace {
 
@@ -35,6 +38,20 @@ TEST(Virtiofsd, ARecycledPidIsNotTheProcess) {
   EXPECT_FALSE(virtiofsd_runs({ours, 1}));
   EXPECT_FALSE(virtiofsd_runs({}));
   stop_virtiofsd({ours, 1}, Deadline::after(milliseconds(100)));  // would end this very test
+}
+
+TEST(Virtiofsd, AFolderWithMoreFilesThanItMayHoldOpenIsRefused) {
+  const test::TemporaryFolder folder;
+  fs::create_directory(folder / "sub");
+  for (const char* name : {"a", "sub/b"}) write_file_atomic(folder / name, "");
+  fs::create_directory_symlink("/usr", folder / "link");  // counts once: it is not followed
+  EXPECT_FALSE(test::error_of([&] { check_shareable(folder.path(), 5); }));
+  const auto error = test::error_of([&] { check_shareable(folder.path(), 4); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::host_lacks);
+  EXPECT_THAT(error->what(), HasSubstr("has 5 files and folders, and a program may hold 4 open"));
+  EXPECT_THAT(error->hint(), HasSubstr("--workspace disk"));
+  EXPECT_LE(virtiofsd_open_files(), 1048576U);
 }
 
 }  // namespace
