@@ -222,7 +222,9 @@ TEST(Handshake, AHostileServerCostsLittleAndNeverConnects) {
     said.emplace_back("changed bytes " + std::to_string(round), std::move(bytes));
   }
   const long before = resident_kib();
-  for (const auto& [name, bytes] : said) {
+  for (const auto& attack : said) {
+    const auto& name = attack.first;
+    const auto& bytes = attack.second;
     FakeServer server([&](int fd) {
       try {
         write_all(fd, "SSH-2.0-OpenSSH_9.2\r\n" + bytes, Deadline::after(milliseconds(2000)));
