@@ -24,7 +24,7 @@ bool wait_or_stop(int fd, short events, int stop) {
 
 }  // namespace
 
-Pump::Pump(UniqueFd io, UniqueFd err_fd, Sink sink)
+Pump::Pump(UniqueFd io, UniqueFd err_fd, Sink sink, bool input)
     : io_(std::move(io)), events_(make_pipe()), input_stop_(make_pipe()), stop_(make_pipe()) {
   set_nonblocking(events_.first.get(), true);
   set_nonblocking(events_.second.get(), true);
@@ -38,7 +38,7 @@ Pump::Pump(UniqueFd io, UniqueFd err_fd, Sink sink)
     err_.into = &err;
   }
   err_.done = !err_.from;
-  input_thread_ = std::thread([this] { copy_in(); });
+  if (input) input_thread_ = std::thread([this] { copy_in(); });
   out_thread_ = std::thread([this] { copy_out(out_); });
   if (err_.from) err_thread_ = std::thread([this] { copy_out(err_); });
 }

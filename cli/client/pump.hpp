@@ -15,8 +15,8 @@ class Pump {
   enum class Sink { stdio, capture };
   static constexpr std::size_t capture_limit_bytes = 8u << 20;  // of each stream; the rest is read and dropped
 
-  /// `io` must be a connected socket; `err` may be empty (a terminal).
-  Pump(UniqueFd io, UniqueFd err, Sink sink);
+  /// `io` must be a connected socket, or with `input` false anything that can be read; `err` may be empty (a terminal).
+  Pump(UniqueFd io, UniqueFd err, Sink sink, bool input = true);
   /// Stops and joins.
   ~Pump();
   Pump(const Pump&) = delete;

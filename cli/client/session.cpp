@@ -93,7 +93,7 @@ class Session {
       send_size();  // it may have changed while we waited
     }
     const auto sink = options_.mode == SessionOptions::Mode::captured ? Pump::Sink::capture : Pump::Sink::stdio;
-    pump_.emplace(std::move(fds[0]), std::move(err), sink);
+    pump_.emplace(std::move(fds[0]), std::move(err), sink, options_.input);
   }
 
   void send(const char* method, Json params) {
@@ -115,8 +115,8 @@ class Session {
         // Nothing runs yet: as for any other request.
         if (std::exchange(cancelling_, true)) leave(*number);
         send("cancel", Json::object());
-      } else if (terminal()) {
-        leave(*number);  // sent to us from outside: keys arrive as bytes
+      } else if (terminal() || !options_.input) {
+        leave(*number);  // sent to us from outside: keys arrive as bytes. Or there is no process to tell
       } else {
         forward(*number);
       }

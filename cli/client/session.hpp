@@ -12,6 +12,7 @@ struct SessionOptions {
     terminal,  ///< our terminal in raw mode is the guest's; its size follows
     captured,  ///< output is kept and returned
   } mode = Mode::plain;
+  bool input = true;  ///< false: nothing reads what we would send; our standard input is left alone
 };
 
 struct SessionEnd {

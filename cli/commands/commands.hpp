@@ -16,6 +16,7 @@ CommandSpec open_vscode_command();
 CommandSpec sync_command();
 std::vector<CommandSpec> worktree_commands();
 std::vector<CommandSpec> wip_commands();
+CommandSpec rescue_command();
 CommandSpec status_command();
 CommandSpec ports_command();
 CommandSpec open_command();

@@ -26,6 +26,7 @@ std::vector<CommandSpec> make_table() {
   add(sync_command());
   add_all(worktree_commands());
   add_all(wip_commands());
+  add(rescue_command());
   add(status_command());
   add(list_command());
   add(ports_command());

@@ -38,6 +38,7 @@ struct BugReport {
 std::string render_bug_report(const BugReport& report);
 std::string render_manager_status(const Json& status, const Style& style);
 std::string render_worktrees(const Json& answer, const Style& style, unsigned width);
+std::string render_disk_files(const Json& answer, const Style& style);
 std::string render_wip(const Json& answer, const Style& style, unsigned width);
 std::string render_wip_patch(const Json& answer, const Style& style);
 std::string render_wip_apply(const Json& result, const Style& style);

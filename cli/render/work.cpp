@@ -58,6 +58,23 @@ std::string render_worktrees(const Json& answer, const Style& style, unsigned wi
   return table.text(style, width);
 }
 
+std::string render_disk_files(const Json& answer, const Style& style) {
+  const auto& entries = list_at(answer, "entries");
+  if (entries.empty()) return "";
+  Table table({"KIND", "MODE", "OWNER", "SIZE", "MODIFIED", "NAME"});
+  for (const auto& entry : entries) {
+    const auto target = text_at(entry, "target", "");
+    const bool file = text_at(entry, "kind") == "file";
+    table.add({{text_at(entry, "kind")},
+               {text_at(entry, "mode")},
+               {fmt::format("{}:{}", number_at(entry, "uid"), number_at(entry, "gid"))},
+               {file ? size(number_at(entry, "size")) : "-"},
+               {text_at(entry, "modified")},
+               {text_at(entry, "name") + (target.empty() ? "" : " -> " + target)}});
+  }
+  return table.text(style);
+}
+
 std::string render_wip(const Json& answer, const Style& style, unsigned width) {
   const auto& entries = list_at(answer, "wip");
   if (entries.empty()) return "";

@@ -16,7 +16,7 @@
 namespace agentvm {
 namespace {
 
-constexpr int archive_fd = 3;
+constexpr int data_fd = 3;
 constexpr std::size_t text_limit_bytes = 600;
 constexpr const char* program = "agentvm-guestfs";
 constexpr const char* lock_name = ".lock";
@@ -83,6 +83,10 @@ fs::path prepare_appliance(const DiskRead& request, const Progress& progress, De
   return require<std::string>(result, "appliance");
 }
 
+std::string word_for(DiskRead::What what) {
+  return what == DiskRead::What::folder ? "folder" : what == DiskRead::What::any ? "any" : "list";
+}
+
 FileLock take_turn(const fs::path& cache, const Progress& progress, Deadline deadline) {
   ensure_private_dir(cache);
   if (auto lock = FileLock::try_acquire(cache / lock_name)) return std::move(*lock);
@@ -114,18 +118,19 @@ DiskReader::DiskReader(const DiskRead& request, const Progress& progress, Deadli
   const auto appliance = prepare_appliance(request, progress, deadline);
   remove_tree(sockets_);
   ensure_private_dir(sockets_);
-  auto said = make_pipe(), archive = make_pipe();
+  auto said = make_pipe(), data = make_pipe();
   const auto log = open_file(log_of(request), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   ProcessSpec spec{.argv = {(request.libexec / program).string(), "read", appliance.string(), request.disk.string(),
-                            request.scratch.string(), request.accelerator == Accelerator::kvm ? "kvm" : "tcg"},
+                            request.scratch.string(), request.accelerator == Accelerator::kvm ? "kvm" : "tcg",
+                            word_for(request.what), request.path},
                    .env = environment(request),
                    .cwd = "/",
-                   .fds = {{1, said.second.get()}, {2, log.get()}, {archive_fd, archive.second.get()}},
+                   .fds = {{1, said.second.get()}, {2, log.get()}, {data_fd, data.second.get()}},
                    .new_session = true,  // a process group of its own, to be killed as one
                    .die_with_parent = true};
   child_ = Process::spawn(spec);
   said_ = std::move(said.first);
-  archive_ = std::move(archive.first);
+  data_ = std::move(data.first);
 }
 
 DiskReader::~DiskReader() {

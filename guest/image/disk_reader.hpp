@@ -1,5 +1,5 @@
 #pragma once
-// Reads the workspace of a guest that is gone from its disk: through libguestfs, in a child behind walls (rescue/).
+// Reads from the disk of a guest that is gone or stopped: through libguestfs, in a child behind walls (rescue/).
 //
 // The disk is only ever read. The appliance that reads it is built from the host's packages and the image's own kernel,
 // so that none has to be installed, and kept; a fresh one takes about 20 seconds on two cores, a start 10 (emulated).
@@ -21,6 +21,12 @@ struct DiskRead {
   std::filesystem::path scratch;  ///< exists, private, the caller's to remove
   std::filesystem::path sockets;  ///< a short path (108 bytes with what comes below); made, and removed
   Accelerator accelerator = Accelerator::tcg;
+  enum class What {
+    folder,  ///< a tar archive of the folder, which must be no link
+    any,     ///< links are followed; the first byte says what comes: see rescue/main.cpp
+    list,    ///< the entries of a folder, or the one thing that is there: `parse_listing`
+  } what = What::folder;
+  std::string path = "/workspace";  ///< absolute, without '\0'
 };
 
 /// Not thread-safe. Destroying it kills the child and its appliance.
@@ -33,8 +39,8 @@ class DiskReader {
   DiskReader(const DiskReader&) = delete;
   DiskReader& operator=(const DiskReader&) = delete;
 
-  /// /workspace as a tar archive: hostile bytes. Its reader must not wait for `finish`, nor the other way round.
-  UniqueFd take_archive() { return std::move(archive_); }
+  /// What was asked for: hostile bytes. Its reader must not wait for `finish`, nor the other way round.
+  UniqueFd take_data() { return std::move(data_); }
   /// Until all is sent. Throws why it is not, in clean text: no such folder (`not_found`), a damaged file system or
   /// disk (`operation_failed`), `timed_out`. Nothing of the child is left in either case.
   void finish(const Progress& progress, Deadline deadline);
@@ -44,7 +50,7 @@ class DiskReader {
 
   FileLock turn_;
   std::filesystem::path sockets_;
-  UniqueFd said_, archive_;
+  UniqueFd said_, data_;
   std::optional<Process> child_;
 };
 

@@ -136,9 +136,11 @@ std::size_t PackWalk::inflate_some(std::string_view data) {
     stream.avail_out = static_cast<uInt>(window_.size());
     const int result = ::inflate(&stream, Z_NO_FLUSH);
     const auto made = window_.size() - stream.avail_out;
+    // In the order of the bytes, so that the answer does not hang on the pieces they come in.
+    if (type_ == ofs_delta || type_ == ref_delta)
+      take_delta_sizes({window_.data(), std::min<std::size_t>(made, size_ - produced_)});
     produced_ += made;
     if (produced_ > size_) refuse("has an object that is longer than it says");
-    if (type_ == ofs_delta || type_ == ref_delta) take_delta_sizes({window_.data(), made});
     if (result == Z_STREAM_END) {
       end_data();
       return given - stream.avail_in;

@@ -72,3 +72,40 @@ def test_a_workspace_that_leads_elsewhere_keeps_the_disk(agentvm, home, reposito
     assert b"/workspace is no folder on the disk" in result.stderr, result.stderr
     kept = list((home.state / "kept-disks").glob("*.qcow2"))
     assert len(kept) == 1 and str(kept[0]).encode() in result.stderr
+
+
+def test_files_of_a_stopped_sandbox_are_read(agentvm, home, repository):
+    name = "still"
+    agentvm.start(repository, name, "--workspace", "disk")
+    agentvm.exec(name, "sh", "-c", """mkdir -p ~/notes && printf 'kept\\033]0;x\\007\\n' >~/notes/a && cp /bin/true ~/notes/run && ln -s /etc/passwd ~/notes/link &&
+        touch "$(printf '/home/agent/notes/odd\\033]0;x\\007')" && mkfifo ~/notes/pipe && sync""")
+    running = agentvm.run("rescue", name, "ls", "/", code=2)
+    assert b"agentvm exec" in running.stderr
+    agentvm.run("stop", name)
+    listing = {entry["name"]: entry for entry in agentvm.json("rescue", name, "ls", "/home/agent/notes", timeout=RESCUE_SECONDS)["entries"]}
+    assert listing["a"]["kind"] == "file" and listing["link"]["target"] == "/etc/passwd" and listing["pipe"]["kind"] == "other"
+    assert not any("\033" in each for each in listing)
+    assert b"\033" not in agentvm.run("rescue", name, "ls", "/home/agent/notes", timeout=RESCUE_SECONDS).stdout
+    assert agentvm.run("rescue", name, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS, stdin="left alone").stdout == b"kept\033]0;x\007\n"
+    terminal = agentvm.spawn("rescue", name, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS)
+    shown = terminal.read()
+    assert b"kept" in shown and b"\033]0;" not in shown, "raw text reached a terminal"
+    assert harness.exit_status(terminal) == 0
+    target = home.folder / "copied"
+    copied = agentvm.run("rescue", name, "cp", "/home/agent/notes", target, timeout=RESCUE_SECONDS)
+    assert (target / "a").read_bytes() == b"kept\033]0;x\007\n" and os.readlink(target / "link") == "/etc/passwd"
+    assert os.access(target / "run", os.X_OK) and not (target / "pipe").exists() and b"1 devices" in copied.stderr
+    again = agentvm.run("rescue", name, "cp", "/home/agent/notes", target, timeout=RESCUE_SECONDS)
+    assert (target / "notes" / "a").exists() and b"copied to" in again.stderr
+    assert b"exists already" in agentvm.run("rescue", name, "cp", "/home/agent/notes", target, code=2, timeout=RESCUE_SECONDS).stderr
+    one = agentvm.json("rescue", name, "cp", "/home/agent/notes/run", home.folder / "one", timeout=RESCUE_SECONDS)
+    assert one["kind"] == "file" and os.access(home.folder / "one", os.X_OK)
+    work = agentvm.run("rescue", name, "cp", "/workspace", home.folder / "work", timeout=RESCUE_SECONDS)
+    assert b".git/HEAD" in work.stderr and (home.folder / "work/.git/HEAD.rescued").exists() and (home.folder / "work/a.txt").exists()
+    assert b"there is no /nothing" in agentvm.run("rescue", name, "cat", "/nothing", code=1, timeout=RESCUE_SECONDS).stderr
+    assert b"is a folder" in agentvm.run("rescue", name, "cat", "/etc", code=2, timeout=RESCUE_SECONDS).stderr
+    assert not [each for each in home.folder.iterdir() if each.name.startswith(".agentvm-rescue")]
+    agentvm.run("destroy", name, "--force", "--keep-disk")
+    kept = agentvm.run("rescue", name, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS)
+    assert kept.stdout.startswith(b"kept"), "a kept disk is read by its sandbox's name"
+    assert b"none of ls, cat and cp" in agentvm.run("rescue", name, "mv", "/a", code=64).stderr

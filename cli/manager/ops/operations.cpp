@@ -6,6 +6,7 @@
 #include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/artifact_op.hpp"
 #include "cli/manager/ops/core.hpp"
+#include "cli/manager/ops/disk_files.hpp"
 #include "cli/manager/ops/doctor.hpp"
 #include "cli/manager/ops/egress_ops.hpp"
 #include "cli/manager/ops/image_ops.hpp"
@@ -222,6 +223,12 @@ void add_sandbox_operations(Service& service, const std::shared_ptr<Core>& core)
   service.add_async("connect", Lane::quick, [core](const std::shared_ptr<Responder>& call, const Json& params) {
     connect_to_guest(*core, call, params);
   });
+  service.add("rescue.ls", Lane::work,
+              [core](CallContext& call, const Json& params) { return list_disk_files(*core, call, params); });
+  service.add("rescue.cat", Lane::work,
+              [core](CallContext& call, const Json& params) { return print_disk_file(*core, call, params); });
+  service.add("rescue.cp", Lane::work,
+              [core](CallContext& call, const Json& params) { return copy_disk_files(*core, call, params); });
   service.add_async(
       "attach", Lane::work,
       [core](const std::shared_ptr<Responder>& call, const Json& params) { attach_to_guest(*core, call, params); },

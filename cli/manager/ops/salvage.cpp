@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "guest/image/disk_reader.hpp"
+#include "cli/manager/ops/disk_files.hpp"
 #include "sync/artifacts/unpack.hpp"
 #include "sync/refs.hpp"
 #include "sync/salvage.hpp"
@@ -51,16 +51,9 @@ Rescued from_folder(Core& core, const SandboxRecord& record, const fs::path& wor
 std::uint64_t copy_workspace(Core& core, const SandboxRecord& record, const fs::path& disk, const fs::path& scratch,
                              const fs::path& workspace, const Progress& progress, Deadline deadline) {
   ensure_private_dir(workspace);
-  DiskReader reader({.disk = disk,
-                     .image = get_image(core.paths().images(), record.image_digest),
-                     .libexec = core.paths().libexec,
-                     .cache = core.appliances(),
-                     .scratch = scratch,
-                     .sockets = core.paths().sockets(record.name.str()) / "g",
-                     .accelerator = record.accelerator == "kvm" ? Accelerator::kvm : Accelerator::tcg},
-                    progress, deadline);
+  DiskReader reader(disk_read(core, record, disk, scratch), progress, deadline);
   const sync::SalvageLimits limits;
-  auto unpacking = std::async(std::launch::async, [&, archive = reader.take_archive()]() mutable {
+  auto unpacking = std::async(std::launch::async, [&, archive = reader.take_data()]() mutable {
     return sync::unpack_archive(core.paths().libexec, std::move(archive), workspace, {limits.bytes, limits.entries},
                                 deadline);
   });
@@ -78,22 +71,10 @@ std::uint64_t copy_workspace(Core& core, const SandboxRecord& record, const fs::
 
 Rescued salvage_disk(Core& core, const SandboxRecord& record, const Progress& progress, Deadline deadline) {
   const auto folder = core.store().folder(record.name);
-  const auto disk = folder / sandbox_files::disk, scratch = folder / "rescue";
+  const auto disk = folder / sandbox_files::disk;
   if (!fs::exists(disk)) return {};
-  struct Scratch {
-    explicit Scratch(fs::path path) : path_(std::move(path)) {
-      remove_tree(path_);
-      ensure_private_dir(path_);
-    }
-    ~Scratch() {
-      try {
-        remove_tree(path_);
-      } catch (const Error& error) {
-        log::warn("rescue", "{}", error.what());  // it goes with the sandbox
-      }
-    }
-    fs::path path_;
-  } const held(scratch);
+  const DiskScratch held(folder / "rescue");
+  const auto& scratch = held.path();
   const auto workspace = scratch / "workspace";
   const auto left_out = copy_workspace(core, record, disk, scratch, workspace, progress, deadline);
   auto rescued = from_folder(core, record, workspace, progress, deadline);

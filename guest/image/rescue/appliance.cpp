@@ -1,11 +1,17 @@
 #include "guest/image/rescue/appliance.hpp"
 
+#include <cerrno>
+#include <cstdlib>
 #include <sstream>
 
 #include <fmt/format.h>
 #include <guestfs.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "guest/image/listing.hpp"
 #include "vmm/base/error.hpp"
+#include "vmm/base/fd.hpp"
 #include "vmm/base/text.hpp"
 
 namespace agentvm::rescue {
@@ -13,6 +19,42 @@ namespace {
 
 constexpr int memory_mib = 512;
 constexpr const char* disk_device = "/dev/sda";  // the only one that is added: the file system is on all of it
+constexpr std::size_t names_at_once = 500;
+
+/// libguestfs opens what it writes to by name.
+std::string descriptor(int fd) {
+  return fmt::format("/proc/self/fd/{}", fd);
+}
+
+struct FreeText {
+  void operator()(char* text) const { std::free(text); }
+  void operator()(char** list) const {
+    for (char** text = list; *text; ++text) std::free(*text);
+    std::free(list);
+  }
+};
+using TextList = std::unique_ptr<char*, FreeText>;
+
+std::string read_all(int fd, std::size_t limit_bytes) {
+  std::string text;
+  char buffer[16u << 10];
+  while (const auto count = read_some(fd, buffer, sizeof buffer, Deadline::never())) {
+    text.append(buffer, count);
+    if (text.size() > limit_bytes) throw Error(ErrorCode::operation_failed, "the folder has too many entries to list");
+  }
+  return text;
+}
+
+/// Each ends with a zero byte.
+std::vector<std::string> split_names(const std::string& text) {
+  std::vector<std::string> names;
+  for (std::size_t start = 0; start < text.size();) {
+    const auto end = std::min(text.find('\0', start), text.size());
+    if (end > start) names.push_back(text.substr(start, end - start));
+    start = end + 1;
+  }
+  return names;
+}
 
 }  // namespace
 
@@ -64,17 +106,86 @@ void Appliance::launch() {
   if (guestfs_launch(handle_.get()) != 0) fail("the rescue appliance did not start");
 }
 
+void Appliance::mount() {
+  if (guestfs_mount_options(handle_.get(), "ro,nodev,nosuid,noexec", disk_device, "/") != 0)
+    fail("the disk's file system cannot be mounted");
+}
+
 void Appliance::send_folder(const std::string& folder, int output) {
   auto* g = handle_.get();
-  // The guest did not unmount it: its journal is replayed, into the overlay.
-  if (guestfs_mount_options(g, "ro,nodev,nosuid,noexec", disk_device, "/") != 0)
-    fail("the disk's file system cannot be mounted");
   const int is_folder = guestfs_is_dir_opts(g, folder.c_str(), GUESTFS_IS_DIR_OPTS_FOLLOWSYMLINKS, 0, -1);
   if (is_folder < 0) fail("looking for " + folder);
   if (is_folder == 0) throw Error(ErrorCode::not_found, fmt::format("{} is no folder on the disk", folder));
-  if (guestfs_tar_out_opts(g, folder.c_str(), fmt::format("/proc/self/fd/{}", output).c_str(),
-                           GUESTFS_TAR_OUT_OPTS_NUMERICOWNER, 1, -1) != 0)
+  if (guestfs_tar_out_opts(g, folder.c_str(), descriptor(output).c_str(), GUESTFS_TAR_OUT_OPTS_NUMERICOWNER, 1, -1) !=
+      0)
     fail(fmt::format("reading {} from the disk", folder));
+}
+
+std::string Appliance::resolve(const std::string& path) {
+  const std::unique_ptr<char, FreeText> real(guestfs_realpath(handle_.get(), path.c_str()));
+  if (real) return real.get();
+  if (guestfs_last_errno(handle_.get()) == ENOENT)
+    throw Error(ErrorCode::not_found, fmt::format("there is no {} on the disk", path));
+  fail("looking for " + path);
+}
+
+Appliance::Found Appliance::look(const std::string& path) {
+  const std::unique_ptr<struct guestfs_statns, decltype(&guestfs_free_statns)> status(
+      guestfs_lstatns(handle_.get(), path.c_str()), &guestfs_free_statns);
+  if (!status) fail("looking at " + path);
+  const auto mode = static_cast<mode_t>(status->st_mode);
+  return {S_ISREG(mode) ? Kind::file : S_ISDIR(mode) ? Kind::folder : Kind::other, (mode & S_IXUSR) != 0};
+}
+
+void Appliance::send_file(const std::string& path, int output) {
+  if (guestfs_download(handle_.get(), path.c_str(), descriptor(output).c_str()) != 0)
+    fail(fmt::format("reading {} from the disk", path));
+}
+
+void Appliance::send_listing(const std::string& path, int names_fd, int output) {
+  auto* g = handle_.get();
+  std::string folder = path;
+  std::vector<std::string> names;
+  if (look(path).kind == Kind::folder) {
+    // Through a file: with more names than an answer holds, it is the one way that makes no file of its own.
+    if (guestfs_ls0(g, path.c_str(), descriptor(names_fd).c_str()) != 0) fail("listing " + path);
+    check_errno(static_cast<int>(::lseek(names_fd, 0, SEEK_SET)), "a file in memory");
+    names = split_names(read_all(names_fd, listing_limit_bytes));
+  } else {
+    const auto slash = path.rfind('/');
+    folder = slash == 0 ? "/" : path.substr(0, slash);
+    names = {path.substr(slash + 1)};
+  }
+  for (std::size_t start = 0; start < names.size(); start += names_at_once) {
+    std::vector<char*> words;
+    for (std::size_t i = start; i < std::min(names.size(), start + names_at_once); ++i)
+      words.push_back(names[i].data());
+    words.push_back(nullptr);
+    send_entries(folder, words, output);
+  }
+}
+
+/// `names` ends with a null pointer.
+void Appliance::send_entries(const std::string& folder, const std::vector<char*>& names, int output) {
+  auto* g = handle_.get();
+  const std::unique_ptr<struct guestfs_statns_list, decltype(&guestfs_free_statns_list)> found(
+      guestfs_lstatnslist(g, folder.c_str(), names.data()), &guestfs_free_statns_list);
+  if (!found || found->len != names.size() - 1) fail("looking at what is in " + folder);
+  const TextList targets(guestfs_readlinklist(g, folder.c_str(), names.data()));
+  if (!targets) fail("reading the links in " + folder);
+  std::string bytes;
+  for (std::size_t i = 0; i + 1 < names.size() && targets.get()[i]; ++i) {
+    const auto& status = found->val[i];
+    if (status.st_ino < 0) continue;  // it could not be looked at
+    bytes += format_listed({.name = names[i],
+                            .target = targets.get()[i],
+                            .mode = static_cast<unsigned>(status.st_mode),
+                            .uid = static_cast<std::uint64_t>(status.st_uid),
+                            .gid = static_cast<std::uint64_t>(status.st_gid),
+                            .size = static_cast<std::uint64_t>(status.st_size),
+                            .modified = status.st_mtime_sec});
+  }
+  write_all(output, bytes, Deadline::never());
 }
 
 }  // namespace agentvm::rescue

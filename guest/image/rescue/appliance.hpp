@@ -27,12 +27,29 @@ class Appliance {
   ~Appliance();
   /// Runs programs: QEMU, qemu-img. Nothing below does.
   void launch();
-  /// Writes `folder` of the disk's file system as a tar archive to descriptor `output`. Throws `not_found` when it is
-  /// no folder: a link there would lead into the appliance's own files.
+  /// The disk's file system, read-only. Its journal is replayed into the overlay: the guest did not unmount it.
+  void mount();
+  // Paths are absolute.
+  /// Writes `folder` as a tar archive to descriptor `output`. Throws `not_found` when it is no folder: a link there
+  /// would lead into the appliance's own files.
   void send_folder(const std::string& folder, int output);
+  /// Where `path` leads, links of the disk followed within it. Throws `not_found`.
+  std::string resolve(const std::string& path);
+  enum class Kind { file, folder, other };
+  struct Found {
+    Kind kind = Kind::other;
+    bool executable = false;
+  };
+  /// Of a resolved path.
+  Found look(const std::string& path);
+  void send_file(const std::string& path, int output);
+  /// Writes the entries of a folder, or of the one thing that `path` is, as `listing.hpp` says. `names` is an empty
+  /// file in memory.
+  void send_listing(const std::string& path, int names, int output);
 
  private:
   [[noreturn]] void fail(const std::string& what);
+  void send_entries(const std::string& folder, const std::vector<char*>& names, int output);
   struct Close {
     void operator()(guestfs_h* handle) const;
   };

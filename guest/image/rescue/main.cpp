@@ -1,8 +1,12 @@
-// agentvm-guestfs: reads a folder from the disk of a guest that is gone, through a libguestfs appliance.
+// agentvm-guestfs: reads from the disk of a guest that is gone, through a libguestfs appliance.
 //
 //   agentvm-guestfs prepare FOLDER                          builds the appliance there (SUPERMIN_* name the kernel)
-//   agentvm-guestfs read APPLIANCE DISK SCRATCH kvm|tcg     /workspace of the disk, as a tar archive, to descriptor 3;
-//                                                         sockets go into XDG_RUNTIME_DIR
+//   agentvm-guestfs read APPLIANCE DISK SCRATCH kvm|tcg folder|any|list PATH
+//                                                         what is at PATH of the disk, to descriptor 3; sockets go
+//                                                         into XDG_RUNTIME_DIR
+//
+// folder: a tar archive of a folder that is no link. any: links are followed; the first byte says what comes, 'D' a tar
+// archive of a folder, 'F' the bytes of a file, 'X' those of one that its owner may execute. list: see listing.hpp.
 //
 // Job: the appliance, and the bytes it sends. Not its job: what they mean (`agentvm-artifacts unpack`), what becomes of
 // them. Flow: `prepare` runs supermin over the host's packages and our kernel and sees no guest's byte. `read` enters
@@ -14,19 +18,21 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "guest/image/rescue/appliance.hpp"
 #include "guest/image/rescue/walls.hpp"
 #include "guest/image/wire.hpp"
 #include "vmm/base/error.hpp"
+#include "vmm/base/fd.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/process.hpp"
 
 namespace agentvm {
 namespace {
 
-constexpr int archive_fd = 3;
+constexpr int data_fd = 3;
 constexpr auto longest_build = std::chrono::minutes(10);
 
 /// The folder of an appliance: one that somebody made and installed, else built by supermin into `folder`.
@@ -50,8 +56,23 @@ fs::path prepare(const fs::path& folder) {
               "sudo apt-get install libguestfs-dev");
 }
 
+void send(rescue::Appliance& appliance, const std::string& what, const std::string& path, int names) {
+  appliance.mount();
+  if (what == "folder") return appliance.send_folder(path, data_fd);
+  const auto real = appliance.resolve(path);
+  if (what == "list") return appliance.send_listing(real, names, data_fd);
+  using Kind = rescue::Appliance::Kind;
+  const auto found = appliance.look(real);
+  if (found.kind == Kind::other)
+    throw Error(ErrorCode::not_found, fmt::format("{} is neither a file nor a folder", path));
+  write_all(data_fd, found.kind == Kind::folder ? "D" : found.executable ? "X" : "F", Deadline::never());
+  found.kind == Kind::folder ? appliance.send_folder(real, data_fd) : appliance.send_file(real, data_fd);
+}
+
 [[noreturn]] void read_disk(const std::vector<std::string>& arguments, const Progress& progress) {
   const char* sockets = std::getenv("XDG_RUNTIME_DIR");
+  // Behind the gates no file can be made.
+  const UniqueFd names(check_errno(::memfd_create("agentvm-names", MFD_CLOEXEC), "memfd_create"));
   rescue::enter_walls({arguments[4], sockets ? sockets : arguments[4]});
   report(progress, "rescue", "starting the rescue appliance");
   rescue::Appliance appliance(
@@ -61,7 +82,7 @@ fs::path prepare(const fs::path& folder) {
   int code = 0;
   try {
     report(progress, "rescue", "reading the disk");
-    appliance.send_folder("/workspace", archive_fd);
+    send(appliance, arguments[6], arguments[7], names.get());
     print_result(STDOUT_FILENO, Json::object());
   } catch (const Error& error) {
     print_error(STDOUT_FILENO, error);
@@ -77,7 +98,7 @@ int run_command(const std::vector<std::string>& arguments) {
     print_result(STDOUT_FILENO, Json{{"appliance", prepare(arguments[2]).string()}});
     return 0;
   }
-  if (command == "read" && arguments.size() == 6) read_disk(arguments, progress_lines(STDOUT_FILENO));
+  if (command == "read" && arguments.size() == 8) read_disk(arguments, progress_lines(STDOUT_FILENO));
   throw Error(ErrorCode::usage,
               "usage: agentvm-guestfs prepare|read ...   (started by agentvm; see docs/architecture.md)");
 }

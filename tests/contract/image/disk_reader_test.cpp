@@ -12,6 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "guest/image/listing.hpp"
 #include "guest/image/store.hpp"
 #include "sync/artifacts/unpack.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -57,7 +58,7 @@ class DiskReaderTest : public testing::Test {
   }
   sync::UnpackOutcome read(const fs::path& disk, Deadline deadline = limit()) {
     DiskReader reader(request(disk), no_progress(), limit());
-    auto unpacking = std::async(std::launch::async, [&, archive = reader.take_archive()]() mutable {
+    auto unpacking = std::async(std::launch::async, [&, archive = reader.take_data()]() mutable {
       return sync::unpack_archive(AGENTVM_LIBEXEC, std::move(archive), dir / "workspace", {1u << 20, 1000}, limit());
     });
     reader.finish(no_progress(), deadline);
@@ -125,6 +126,59 @@ TEST_F(DiskReaderTest, FilesAndLinksComeAndNothingElse) {
   EXPECT_TRUE(fs::exists(home / ".git/hooks/post-commit"));
   for (const char* name : {"pipe", "device"}) EXPECT_FALSE(fs::exists(home / name)) << name;
   EXPECT_TRUE(read_file(disk, 256u << 20) == before) << "the disk was written";
+}
+
+TEST_F(DiskReaderTest, WhatIsAskedForComesWhateverItIs) {
+  const auto home = root / "home/agent";
+  fs::create_directories(home / "folder");
+  write_file_atomic(home / "notes", "remember\n");
+  write_file_atomic(home / "folder/odd\n\033]0;x\007", "");
+  fs::create_symlink("/home/agent/notes", root / "here");
+  fs::create_directory_symlink("agent", root / "home/too");
+  fs::create_directory_symlink("/home", root / "from-the-top");
+  fs::create_symlink("/nowhere", root / "broken");
+  run_checked({.argv = {"sh", "-c", "printf '#!/bin/sh\n' >run && chmod 755 run && mkfifo pipe"}, .cwd = home.string()},
+              limit());
+  const auto disk = make_disk();
+  const auto ask = [&](DiskRead::What what, const std::string& path) {
+    auto wanted = request(disk);
+    wanted.what = what;
+    wanted.path = path;
+    DiskReader reader(wanted, no_progress(), limit());
+    auto reading = std::async(std::launch::async, [data = reader.take_data()] {
+      std::string bytes;
+      char buffer[4096];
+      while (const auto count = read_some(data.get(), buffer, sizeof buffer, limit())) bytes.append(buffer, count);
+      return bytes;
+    });
+    reader.finish(no_progress(), limit());
+    return reading.get();
+  };
+  EXPECT_EQ(ask(DiskRead::What::any, "/home/agent/notes"), "Fremember\n");
+  EXPECT_EQ(ask(DiskRead::What::any, "/here"), "Fremember\n") << "a link of the disk leads within it";
+  EXPECT_EQ(ask(DiskRead::What::any, "/home/too/run"), "X#!/bin/sh\n");
+  for (const char* path : {"/home/too/folder", "/from-the-top/agent/folder"}) {
+    const auto folder = ask(DiskRead::What::any, path);
+    EXPECT_TRUE(folder.starts_with("D./")) << path << ": " << folder.substr(0, 40);
+    EXPECT_THAT(folder, HasSubstr("./odd\n\033]0;x\007"));
+  }
+  const auto entries = parse_listing(ask(DiskRead::What::list, "/home/too"));
+  std::map<std::string, ListedEntry> listed;
+  for (const auto& entry : entries) listed[entry.name] = entry;
+  ASSERT_EQ(listed.size(), 4U);
+  EXPECT_EQ(listed["notes"].size, 9U);
+  EXPECT_EQ(listed["notes"].uid, ::geteuid());
+  EXPECT_TRUE(S_ISFIFO(listed["pipe"].mode));
+  EXPECT_TRUE(S_ISDIR(listed["folder"].mode));
+  const auto top = parse_listing(ask(DiskRead::What::list, "/"));
+  EXPECT_TRUE(std::any_of(top.begin(), top.end(),
+                          [](const auto& each) { return each.name == "broken" && each.target == "/nowhere"; }));
+  EXPECT_EQ(parse_listing(ask(DiskRead::What::list, "/home/agent/notes")).front().name, "notes");
+  for (const char* path : {"/broken", "/home/agent/nothing", "/home/agent/pipe"}) {
+    const auto error = test::error_of([&] { ask(DiskRead::What::any, path); });
+    ASSERT_TRUE(error) << path;
+    EXPECT_EQ(error->code(), ErrorCode::not_found) << error->what();
+  }
 }
 
 TEST_F(DiskReaderTest, AWorkspaceThatIsALinkIsNotFollowed) {

@@ -79,6 +79,7 @@ TEST(Render, StatusOfNearlyNothing) {
       render_wip(odd, plain, 80);
       render_wip_patch(odd, plain);
       render_wip_apply(odd, plain);
+      render_disk_files(odd, plain);
     }) << text;
   }
 }
@@ -93,6 +94,15 @@ TEST(Render, PatchesOfUncommittedWorkAreClean) {
   EXPECT_EQ(text.find('\x07'), std::string::npos);
   EXPECT_NE(text.find("+\\x1b]0;title\\x07\n"), std::string::npos) << text;
   EXPECT_NE(text.find("git show refs/agentvm/web/wip/"), std::string::npos);
+}
+
+TEST(Render, FilesOfADisk) {
+  const auto text = render_disk_files(Json::parse(R"({"entries":[
+    {"name":"a","kind":"file","mode":"0644","uid":1000,"gid":7,"size":2048,"modified":"2026-01-31T08:09:10Z","target":""},
+    {"name":"l","kind":"link","mode":"0777","uid":0,"gid":0,"size":4,"modified":"2026-01-31T08:09:10Z","target":"x\u001b[2J"}]})"),
+                                      plain);
+  EXPECT_THAT(text, HasSubstr("file  0644  1000:7  2K    2026-01-31T08:09:10Z  a\n"));
+  EXPECT_THAT(text, HasSubstr("link  0777  0:0     -     2026-01-31T08:09:10Z  l -> x\\x1b[2J\n"));
 }
 
 TEST(Render, WhatADestroyWouldLose) {

