@@ -103,7 +103,8 @@ def test_files_of_a_stopped_sandbox_are_read(agentvm, home, repository):
     work = agentvm.run("rescue", name, "cp", "/workspace", home.folder / "work", timeout=RESCUE_SECONDS)
     assert b".git/HEAD" in work.stderr and (home.folder / "work/.git/HEAD.rescued").exists() and (home.folder / "work/a.txt").exists()
     assert b"there is no /nothing" in agentvm.run("rescue", name, "cat", "/nothing", code=1, timeout=RESCUE_SECONDS).stderr
-    assert b"is a folder" in agentvm.run("rescue", name, "cat", "/etc", code=2, timeout=RESCUE_SECONDS).stderr
+    folder = agentvm.run("rescue", name, "cat", "/etc", code=2, timeout=RESCUE_SECONDS)
+    assert b"is a folder" in folder.stderr and b"agentvm rescue still ls /etc" in folder.stderr
     assert not [each for each in home.folder.iterdir() if each.name.startswith(".agentvm-rescue")]
     agentvm.run("destroy", name, "--force", "--keep-disk")
     kept = agentvm.run("rescue", name, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS)

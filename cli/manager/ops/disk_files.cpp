@@ -260,18 +260,17 @@ Json print_disk_file(Core& core, CallContext& call, const Json& params) {
   const auto deadline = Deadline::after(read_limit);
   const auto quiet = quiet_disk(core, params, DiskRead::What::any);
   DiskReader reader(quiet.read, call.progress_function(), deadline);
-  const bool file = follow(reader, call, deadline, [&](UniqueFd data) {
+  follow(reader, call, deadline, [&](UniqueFd data) {
     char kind = 0;
-    if (read_some(data.get(), &kind, 1, deadline) != 1) return true;  // the reader says why
-    if (kind == 'D') return false;
+    if (read_some(data.get(), &kind, 1, deadline) != 1) return 0;  // the reader says why
+    if (kind == 'D')
+      throw Error(ErrorCode::wrong_state, quiet.read.path + " is a folder",
+                  fmt::format("agentvm rescue {} ls {}", quiet.name, shell_word(quiet.read.path)));
     std::vector<UniqueFd> streams;
     streams.push_back(std::move(data));
     call.send_streams(std::move(streams));
-    return true;
+    return 0;
   });
-  if (!file)
-    throw Error(ErrorCode::wrong_state, quiet.read.path + " is a folder",
-                fmt::format("agentvm rescue {} ls {}", quiet.name, shell_word(quiet.read.path)));
   return {{"schema", "agentvm.rescue-cat/1"}, {"name", quiet.name}, {"path", quiet.read.path}};
 }
 

@@ -8,6 +8,7 @@
 #include "cli/manager/ops/doctor_checks.hpp"
 #include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/nested_check.hpp"
+#include "cli/manager/ops/requests.hpp"
 #include "vmm/accelerator/accelerator.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/libvirt/libvirt_hypervisor.hpp"
@@ -148,13 +149,16 @@ Json run_doctor(Core& core, CallContext& call, const Json& params) {
   add({libvirt_check(core), virtiofsd_check()});
   add(check_namespaces());
   const auto scope = find_user_scope(Deadline::after(check_limit));
-  add({image_check(image), accelerator_check(core, image), memory_check(), limits_check(core, scope)});
+  const auto accelerator = accelerator_check(core, image);
+  add({image_check(image), accelerator,
+       check_nested(find_nested_facts(text_or_empty(accelerator.data, "accelerator") == "kvm")), memory_check(),
+       limits_check(core, scope)});
   add(check_resources(core.paths()));
   constexpr std::size_t switch_bytes = 64;
   add({check_open_files(virtiofsd_open_files()),
        check_access_control(read_file_if_exists("/sys/module/apparmor/parameters/enabled", switch_bytes),
                             read_file_if_exists("/sys/fs/selinux/enforce", switch_bytes)),
-       check_logout(find_logout_facts(scope.why_not.empty()))});
+       check_logout(find_logout_facts(scope.why_not.empty())), check_clock(clock_is_synchronised())});
   add({records_check(core), network_check(core), dev_server_check(core),
        check_names(read_file_if_exists("/etc/nsswitch.conf", 64u << 10).value_or(""))});
   const bool sound =

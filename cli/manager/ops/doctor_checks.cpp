@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <pwd.h>
+#include <sys/timex.h>
 #include <unistd.h>
 
 #include "vmm/base/files.hpp"
@@ -174,6 +175,85 @@ Check check_logout(const LogoutFacts& facts) {
           facts.scopes ? "sandboxes end with your last logout: your systemd ends then"
                        : "sandboxes end with your logout (KillUserProcesses in logind.conf)",
           "loginctl enable-linger", data};
+}
+
+NestedFacts find_nested_facts(bool kvm) {
+  NestedFacts facts{.kvm = kvm};
+  for (const char* module : {"kvm_intel", "kvm_amd"}) {
+    const auto parameter = read_file_if_exists(fs::path("/sys/module") / module / "parameters/nested", 16);
+    if (!parameter) continue;
+    facts.module = module;
+    facts.parameter = parameter->substr(0, parameter->find('\n'));
+  }
+  const auto cpus = read_file_if_exists("/proc/cpuinfo", 4u << 20).value_or("");
+  const auto start = cpus.find("\nflags");
+  const auto flags = start == cpus.npos ? "" : cpus.substr(start + 1, cpus.find('\n', start + 1) - start - 1) + " ";
+  facts.cpu_flag = flags.find(" vmx ") != flags.npos || flags.find(" svm ") != flags.npos;
+  facts.virtual_host = flags.find(" hypervisor ") != flags.npos;
+  facts.container = fs::exists("/.dockerenv") || fs::exists("/run/.containerenv");
+  facts.device = fs::exists("/dev/kvm");
+  facts.device_opens = ::access("/dev/kvm", R_OK | W_OK) == 0;
+  const passwd* entry = ::getpwuid(::geteuid());
+  facts.user = entry ? entry->pw_name : std::to_string(::geteuid());
+  return facts;
+}
+
+std::string nested_remedy(const std::string& module) {
+  return fmt::format(
+      "echo 'options {0} nested=1' | sudo tee /etc/modprobe.d/kvm-nested.conf && sudo modprobe -r {0} && sudo modprobe "
+      "{0}",
+      module);
+}
+
+Check check_nested(const NestedFacts& facts) {
+  Check check{"nested", CheckStatus::pass, "", "",
+              Json{{"module", facts.module},
+                   {"parameter", facts.parameter},
+                   {"cpu_flag", facts.cpu_flag},
+                   {"virtual_host", facts.virtual_host},
+                   {"container", facts.container}}};
+  const bool on = facts.parameter == "Y" || facts.parameter == "1";
+  if (facts.kvm && on) {
+    check.finding = fmt::format("guests have a /dev/kvm of their own ({} nested={})", facts.module, facts.parameter);
+    return check;
+  }
+  if (facts.kvm && !facts.module.empty()) {
+    check.status = CheckStatus::warn;
+    check.finding = fmt::format("guests have no /dev/kvm: {} was loaded with nested={}", facts.module, facts.parameter);
+    check.remedy = nested_remedy(facts.module);
+    return check;
+  }
+  check.finding = "guests are emulated and have an SVM of their own: machines run in them, slowly";
+  if (facts.device && !facts.device_opens) {
+    check.status = CheckStatus::warn;
+    check.finding += "; you may not open /dev/kvm";
+    check.remedy = fmt::format("sudo usermod -aG kvm {}, and log in anew", facts.user);
+  } else if (!facts.device && facts.container) {
+    check.finding += "; this container has no /dev/kvm";
+    check.remedy = "start the container with --device /dev/kvm";
+  } else if (!facts.device && !facts.cpu_flag && facts.virtual_host) {
+    check.finding += "; this host is a virtual machine that may run none";
+    check.remedy = "switch on nested virtualisation for this machine where it is defined";
+  } else if (!facts.device && !facts.cpu_flag) {
+    check.finding += "; the processor shows neither vmx nor svm";
+    check.remedy = "switch on virtualisation (VT-x or SVM) in the firmware";
+  } else if (!facts.device) {
+    check.finding += "; the module kvm is not loaded";
+    check.remedy = "sudo modprobe -a kvm_intel kvm_amd";
+  }
+  return check;
+}
+
+bool clock_is_synchronised() {
+  timex state{};
+  return ::adjtimex(&state) >= 0 && (state.status & STA_UNSYNC) == 0;
+}
+
+Check check_clock(bool synchronised) {
+  constexpr const char* id = "clock";
+  if (synchronised) return {id, CheckStatus::pass, "this host's clock follows a server", ""};
+  return {id, CheckStatus::pass,
+          "nothing that the kernel knows of sets this host's clock; guests follow it all the same", "timedatectl"};
 }
 
 Check check_names(const std::string& nsswitch) {

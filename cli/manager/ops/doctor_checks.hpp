@@ -48,6 +48,27 @@ struct LogoutFacts {
 LogoutFacts find_logout_facts(bool scopes);
 Check check_logout(const LogoutFacts& facts);
 
+/// What decides whether guests have a virtual /dev/kvm of their own.
+struct NestedFacts {
+  bool kvm = false;           ///< guests run with KVM; else they are emulated, with an SVM of their own
+  std::string module;         ///< "kvm_intel", "kvm_amd"; empty: neither is loaded
+  std::string parameter;      ///< of that module: "Y", "N", "1", "0"
+  bool cpu_flag = false;      ///< vmx or svm in /proc/cpuinfo
+  bool virtual_host = false;  ///< the flag hypervisor in /proc/cpuinfo: this host is a guest itself
+  bool container = false;     ///< of a container engine's
+  bool device = false;        ///< /dev/kvm is there
+  bool device_opens = false;  ///< for reading and writing
+  std::string user;           ///< who would need the rights
+};
+NestedFacts find_nested_facts(bool kvm);
+Check check_nested(const NestedFacts& facts);
+/// The command that switches it on in a module of KVM's; while no machine runs.
+std::string nested_remedy(const std::string& module);
+
+/// Whether this host's clock follows a server's (adjtimex(2), STA_UNSYNC): guests get theirs from it.
+Check check_clock(bool synchronised);
+bool clock_is_synchronised();
+
 /// Whether programs resolve the names of dev servers, from the text of /etc/nsswitch.conf. Browsers and curl do it by
 /// themselves.
 Check check_names(const std::string& nsswitch);

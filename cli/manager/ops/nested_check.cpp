@@ -45,9 +45,7 @@ guest::NestedVerdict probe(Core& core, const SandboxRecord& record, LiveSandbox&
 /// What makes the host's KVM give its guests what they need for machines of their own.
 std::string remedy(const SandboxRecord& record) {
   if (record.accelerator != "kvm") return "";
-  const bool amd = fs::exists("/sys/module/kvm_amd");
-  return fmt::format("echo 'options {0} nested=1' | sudo tee /etc/modprobe.d/kvm-nested.conf, then restart the host",
-                     amd ? "kvm_amd" : "kvm_intel");
+  return nested_remedy(fs::exists("/sys/module/kvm_amd") ? "kvm_amd" : "kvm_intel");
 }
 
 }  // namespace

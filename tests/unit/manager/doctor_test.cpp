@@ -38,6 +38,24 @@ TEST(DoctorChecks, AccessControlIsNamed) {
   EXPECT_EQ(check_access_control({}, "0").data["selinux"], "permissive");
 }
 
+TEST(DoctorChecks, WhetherMachinesRunInGuests) {
+  const auto on =
+      check_nested({.kvm = true, .module = "kvm_intel", .parameter = "Y", .device = true, .device_opens = true});
+  EXPECT_EQ(on.status, CheckStatus::pass);
+  EXPECT_EQ(on.remedy, "");
+  const auto off =
+      check_nested({.kvm = true, .module = "kvm_amd", .parameter = "0", .device = true, .device_opens = true});
+  EXPECT_EQ(off.status, CheckStatus::warn);
+  EXPECT_THAT(off.finding, HasSubstr("kvm_amd was loaded with nested=0"));
+  EXPECT_THAT(off.remedy, HasSubstr("options kvm_amd nested=1' | sudo tee /etc/modprobe.d/"));
+  EXPECT_THAT(check_nested({.device = true, .user = "eve"}).remedy, HasSubstr("usermod -aG kvm eve"));
+  EXPECT_EQ(check_nested({.device = true, .device_opens = true}).remedy, "") << "the trial's word is another check's";
+  EXPECT_THAT(check_nested({.container = true}).remedy, HasSubstr("--device /dev/kvm"));
+  EXPECT_THAT(check_nested({.virtual_host = true}).finding, HasSubstr("this host is a virtual machine"));
+  EXPECT_THAT(check_nested({}).remedy, HasSubstr("firmware"));
+  EXPECT_THAT(check_nested({.cpu_flag = true}).remedy, HasSubstr("modprobe"));
+}
+
 TEST(DoctorChecks, WhetherSandboxesOutliveALogout) {
   EXPECT_EQ(check_logout({.logind = false, .scopes = true}).status, CheckStatus::pass);
   EXPECT_EQ(check_logout({.logind = true, .lingers = true, .scopes = true, .kills = true}).status, CheckStatus::pass);
