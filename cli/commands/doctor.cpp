@@ -65,6 +65,7 @@ int doctor(Invocation& run) {
     throw Error(ErrorCode::usage, "--report is text for people; --json is the same checks", "agentvm help doctor");
   auto params = request_params();
   params["nested"] = run.args.enabled("nested");
+  params["fix"] = run.args.enabled("fix");
   const auto result = run.call("doctor", params);
   if (run.args.enabled("report")) {
     run.out.print(bug_report(run, result));
@@ -84,6 +85,7 @@ CommandSpec doctor_command() {
       .description = "Status 4 when something found would stop a start.",
       .options =
           {{.name = "nested", .help = "Start a guest and run a virtual machine in it, which takes a while"},
+           {.name = "fix", .help = "End and remove what is left of sandboxes that are gone"},
            {.name = "report",
             .help = "A text for a bug report, without names of projects, hosts and people; read it before you send it"},
            json_option()},

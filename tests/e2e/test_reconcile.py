@@ -75,6 +75,31 @@ def test_a_machine_without_a_record_is_ended_and_told(agentvm, home, box, reposi
     heals(agentvm, repository)
 
 
+def test_what_is_left_of_a_folder_that_went_by_hand_is_named_and_removed(agentvm, home, box, repository):
+    folder = home.state / "sandboxes" / NAME
+    kept = home.folder / "kept"
+    shutil.move(folder, kept)
+    check = leftovers(agentvm)
+    assert check["status"] == "warn" and check["remedy"] == "agentvm doctor --fix" and check["data"]["machines"] == 1
+    assert guests(home), "doctor alone ends nothing"
+    (home.state / "sandboxes" / "odd").mkdir()
+    (home.state / "sandboxes" / "odd" / "record.json").write_text("{")
+    assert leftovers(agentvm, "--fix")["data"]["machines"] == 0 and guests(home), "it may be the machine of the record that cannot be read"
+    shutil.rmtree(home.state / "sandboxes" / "odd")
+    assert leftovers(agentvm, "--fix")["status"] == "pass"
+    harness.eventually(lambda: not guests(home), 60, "the machine is ended")
+    kill(harness.processes(home, "virtiofsd"))  # only its record knew it
+    assert leftovers(agentvm)["data"] == {"machines": 0, "folders": 0, "fixed": False}
+    shutil.move(kept, folder)
+    harness.end_manager(agentvm)
+    heals(agentvm, repository)
+
+
+def leftovers(agentvm, *options):
+    checks = agentvm.json("doctor", *options, code=(0, 4))["checks"]
+    return next(check for check in checks if check["id"] == "leftovers")
+
+
 def test_a_record_without_a_machine_says_what_happened(agentvm, home, box, repository):
     harness.end_manager(agentvm)
     kill(guests(home))

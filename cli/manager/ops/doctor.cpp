@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include "cli/manager/ops/doctor_checks.hpp"
+#include "cli/manager/ops/leftovers.hpp"
 #include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/nested_check.hpp"
 #include "cli/manager/ops/requests.hpp"
@@ -159,7 +160,9 @@ Json run_doctor(Core& core, CallContext& call, const Json& params) {
        check_access_control(read_file_if_exists("/sys/module/apparmor/parameters/enabled", switch_bytes),
                             read_file_if_exists("/sys/fs/selinux/enforce", switch_bytes)),
        check_logout(find_logout_facts(scope.why_not.empty())), check_clock(clock_is_synchronised())});
-  add({records_check(core), network_check(core), dev_server_check(core),
+  const bool fix = value_or<bool>(params, "fix", false);
+  add({records_check(core), guarded("leftovers", CheckStatus::warn, [&] { return check_leftovers(core, fix); }),
+       network_check(core), dev_server_check(core),
        check_names(read_file_if_exists("/etc/nsswitch.conf", 64u << 10).value_or(""))});
   const bool sound =
       std::none_of(checks.begin(), checks.end(), [](const Check& check) { return check.status == CheckStatus::fail; });

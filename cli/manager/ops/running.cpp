@@ -229,28 +229,10 @@ std::set<std::string> drivers_in_use(Core& core, const StoreListing& listing) {
   return uris;
 }
 
-/// Machines of ours that no record knows: left by a folder that was deleted by hand. A shared daemon runs those of
-/// other users and state folders, too: they carry our element, but not our home.
-void stop_orphans(Core& core, const std::string& uri, const std::set<std::string>& known) {
-  const auto hypervisor = core.hypervisor(uri, Deadline::after(call_limit));
-  for (const auto& info : hypervisor->list(Deadline::after(call_limit))) {
-    if (info.id.empty() || known.contains(info.domain)) continue;
-    if (uri != "auto" && info.home != machine_home(core.paths())) continue;
-    log::warn("manager", "ending {}, a machine of ours without a record", info.domain);
-    hypervisor->stop(info.domain, Deadline::after(call_limit));
-  }
-}
-
-void stop_all_orphans(Core& core) {
-  const auto listing = core.store().list();
-  std::set<std::string> known;
-  for (const auto& record : listing.records) known.insert(record.domain);
-  for (const auto& broken : listing.broken) log::warn("manager", "{}: {}", broken.name, broken.error.what());
-  for (const auto& uri : drivers_in_use(core, listing)) try {
-      stop_orphans(core, uri, known);
-    } catch (const Error& error) {
-      log::error("manager", "looking for machines at {}: {}", uri, error.what());
-    }
+void find_machines(Core& core, const std::string& uri, std::vector<OrphanMachine>& found) {
+  for (const auto& info : core.hypervisor(uri, Deadline::after(call_limit))->list(Deadline::after(call_limit)))
+    if (!info.id.empty() && (uri == "auto" || info.home == machine_home(core.paths())))
+      found.push_back({uri, info.domain});
 }
 
 }  // namespace
@@ -336,8 +318,36 @@ std::string machine_home(const Paths& paths) {
   return sha256_hex(paths.state.string()).substr(0, digits);
 }
 
+std::vector<OrphanMachine> find_orphans(Core& core) {
+  std::vector<OrphanMachine> found;
+  for (const auto& uri : drivers_in_use(core, core.store().list())) try {
+      find_machines(core, uri, found);
+    } catch (const Error& error) {
+      log::error("manager", "looking for machines at {}: {}", uri, error.what());
+    }
+  // Only now: whoever starts one has recorded it before.
+  const auto listing = core.store().list();
+  // A record that cannot be read, of a newer version perhaps, may be that of any of them.
+  if (!listing.broken.empty()) return {};
+  std::set<std::string> known;
+  for (const auto& record : listing.records) known.insert(record.domain);
+  std::erase_if(found, [&known](const OrphanMachine& machine) { return known.contains(machine.domain); });
+  return found;
+}
+
+void stop_orphan(Core& core, const OrphanMachine& machine) {
+  log::warn("manager", "ending {}, a machine of ours without a record", machine.domain);
+  core.hypervisor(machine.uri, Deadline::after(call_limit))->stop(machine.domain, Deadline::after(call_limit));
+}
+
 void reconcile(Core& core) {
-  stop_all_orphans(core);
+  for (const auto& broken : core.store().list().broken)
+    log::warn("manager", "{}: {}", broken.name, broken.error.what());
+  for (const auto& machine : find_orphans(core)) try {
+      stop_orphan(core, machine);
+    } catch (const Error& error) {
+      log::error("manager", "{}: {}", machine.domain, error.what());
+    }
   for (const auto& record : core.store().list().records) {
     core.front().show(record);
     try {

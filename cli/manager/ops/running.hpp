@@ -15,6 +15,16 @@ std::shared_ptr<LiveSandbox> connect_running(Core& core, const SandboxRecord& re
 /// `MachineSpec::home` of all machines of this state folder.
 std::string machine_home(const Paths& paths);
 
+/// A machine of ours that no record knows: left by a folder that was deleted by hand. A shared daemon runs those of
+/// other users and state folders, too: they carry our element, but not our home, and are none of these.
+struct OrphanMachine {
+  std::string uri, domain;
+};
+/// None while a record cannot be read: its machine may be any of them. Drivers that do not answer are left out, and
+/// logged.
+std::vector<OrphanMachine> find_orphans(Core& core);
+void stop_orphan(Core& core, const OrphanMachine& machine);
+
 /// Compares every record with what really runs: takes over what runs, finishes what was half done, tells the truth
 /// about the rest. Once, at the manager's start. Never throws for a single sandbox.
 void reconcile(Core& core);
