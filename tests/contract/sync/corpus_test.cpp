@@ -1,16 +1,13 @@
 // The corpus of hostile upload-packs (hostile/cases/, one file per attack with its reference), each against sync_now
 // and the real child. In every case: refused, or the one branch stays behind, or (for what is only expensive) accepted;
 // within the promised time and memory; the host's references and files as they were; `git fsck` clean; nothing left.
-#include <atomic>
-#include <cstdlib>
-#include <fstream>
 #include <regex>
-#include <thread>
 
 #include <gtest/gtest.h>
 
 #include "sync/sync.hpp"
 #include "tests/contract/sync/git_fixture.hpp"
+#include "tests/support/child_watch.hpp"
 #include "tests/support/fake_streams.hpp"
 #include "vmm/base/files.hpp"
 
@@ -19,8 +16,17 @@ namespace {
 
 using namespace test;
 
-// The promise is 5 seconds; a machine that builds beside the test gets four times that.
-constexpr auto patience = std::chrono::seconds(20);
+// The promise is 5 seconds. Processor time, of the child and of the host's git, is held to it whatever else the machine
+// does (seen: 1.5 s at most); the clock on the wall gets four times that, beside other tests and builds. What is
+// accepted in the end, because it is only expensive, is git's to read (an octopus of 20,000 parents: 3 s, and half a
+// minute on a machine with six times the work it has processors for), and must not hang.
+constexpr auto promise = std::chrono::seconds(5);
+constexpr auto patience = 4 * promise, hanging = 24 * promise;
+#ifdef AGENTVM_SANITIZED
+constexpr int slowness = 4;
+#else
+constexpr int slowness = 1;
+#endif
 const fs::path corpus = AGENTVM_TEST_HOSTILE;
 
 Json describe_corpus() {
@@ -34,41 +40,6 @@ const Json& all_cases() {
   static const Json cases = describe_corpus();
   return cases;
 }
-
-/// Watches the private memory of the processes called agentvm-git that this process starts.
-class MemoryWatch {
- public:
-  MemoryWatch() : thread_([this] { watch(); }) {}
-  ~MemoryWatch() { peak_bytes(); }
-  std::uint64_t peak_bytes() {
-    done_ = true;
-    if (thread_.joinable()) thread_.join();
-    return peak_;
-  }
-
- private:
-  void watch() {
-    while (!done_) {
-      for (const auto& task : fs::directory_iterator("/proc/self/task")) {
-        std::ifstream children(task.path() / "children");
-        for (std::string pid; children >> pid;) look_at(pid);
-      }
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-  }
-  void look_at(const std::string& pid) {
-    std::ifstream status("/proc/" + pid + "/status");
-    bool ours = false;
-    for (std::string line; std::getline(status, line);) {
-      if (line == "Name:\tagentvm-git") ours = true;
-      if (ours && line.starts_with("RssAnon:"))
-        peak_ = std::max<std::uint64_t>(peak_, std::strtoull(line.c_str() + 8, nullptr, 10) * 1024);
-    }
-  }
-  std::atomic<bool> done_ = false;
-  std::uint64_t peak_ = 0;
-  std::thread thread_;
-};
 
 class Corpus : public testing::TestWithParam<std::string> {
  protected:
@@ -84,7 +55,7 @@ class Corpus : public testing::TestWithParam<std::string> {
                    tip};
       spec.fds = {{0, io}, {1, io}};
       auto process = Process::spawn(spec);
-      const auto status = process.wait(Deadline::after(std::chrono::seconds(60)));
+      const auto status = process.wait(Deadline::after(hanging));
       EXPECT_TRUE(status.has_value());
       if (status && !status->signal && status->code != 0) ADD_FAILURE() << "the attack itself failed";
       return 0;
@@ -105,20 +76,27 @@ TEST_P(Corpus, IsHeldOff) {
   if (test.contains("limits")) request.limits = limits_from_json(test["limits"]);
   const auto before = host.refs(), objects = host.git({"count-objects", "-v"}), status = host.status();
   FakeStreams streams([&](const guest::ExecSpec&) { return attack(); });
-  MemoryWatch memory;
+  ChildWatch child("agentvm-git"), git("git");
   const auto start = std::chrono::steady_clock::now();
   std::string said;
   bool accepted = false;
   try {
-    const auto outcome = sync_now(request, streams, no_progress(), Deadline::after(3 * patience));
+    const auto outcome = sync_now(request, streams, no_progress(), Deadline::after(hanging));
     accepted = outcome.rejected.empty();
     for (const auto& ref : outcome.rejected) said += ref.reason + "\n";
   } catch (const Error& error) {
     said = error.what();
     EXPECT_TRUE(test.contains("expect")) << said;
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - start, patience);
-  EXPECT_LE(memory.peak_bytes(), request.limits.memory);
+  const auto took = std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start);
+  const auto cost = child.cost();
+  const auto cpu = cost.cpu + (accepted ? milliseconds(0) : git.cost().cpu);
+  RecordProperty("wall_milliseconds", static_cast<int>(took.count()));
+  RecordProperty("cpu_milliseconds", static_cast<int>(cpu.count()));
+  RecordProperty("private_kibibytes", static_cast<int>(cost.private_bytes >> 10));
+  EXPECT_LT(cpu, slowness * promise);
+  EXPECT_LT(took, accepted ? hanging : patience);
+  EXPECT_LE(cost.private_bytes, request.limits.memory);
   const bool sound = !test.contains("expect") && !test.contains("rejected");
   EXPECT_EQ(accepted, sound) << said;
   if (!sound) {
