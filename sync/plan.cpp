@@ -14,7 +14,15 @@ std::string short_ref(const std::string& sandbox, const std::string& branch) {
 
 Decision dirty(Decision decision, const Observation& seen, const std::string& sandbox) {
   decision.action = Action::refuse_dirty;
-  if (!seen.host_operation.empty()) {
+  if (!seen.lock.empty() && !seen.lock_holder.empty()) {
+    decision.reason =
+        fmt::format("{} is at work in your work tree ({})", seen.lock_holder, clean_guest_text(seen.lock));
+    decision.commands = {fmt::format("agentvm sync {}", sandbox)};
+  } else if (!seen.lock.empty()) {
+    decision.reason = fmt::format("{} is in the way, and no git is at work there: one that was killed left it",
+                                  clean_guest_text(seen.lock));
+    decision.commands = {fmt::format("rm {} && agentvm sync {}", shell_word(seen.lock), sandbox)};
+  } else if (!seen.host_operation.empty()) {
     decision.reason = seen.host_operation + " is in progress in your work tree";
     decision.commands = {"git status", fmt::format("agentvm sync {}", sandbox)};
   } else if (!seen.in_the_way.empty()) {
@@ -32,7 +40,7 @@ Decision dirty(Decision decision, const Observation& seen, const std::string& sa
 }
 
 bool is_free(const Observation& seen) {
-  return seen.host_clean && seen.host_operation.empty() && seen.in_the_way.empty();
+  return seen.host_clean && seen.lock.empty() && seen.host_operation.empty() && seen.in_the_way.empty();
 }
 
 Decision diverged(Decision decision, const Observation& seen, const std::string& sandbox) {

@@ -23,6 +23,8 @@ struct Observation {
   std::string host_tip;                               ///< empty: unborn
   bool host_clean = true;                             ///< no staged and no unstaged change of a tracked file
   std::string host_operation;                         ///< "a merge", when one is in progress
+  std::string lock;                                   ///< a lock file of git's that the move would meet
+  std::string lock_holder;                            ///< the git that is at work there; empty: none
   std::vector<std::string> in_the_way;                ///< untracked files that the incoming commits would write over
   std::map<std::string, std::string> guest_branches;  ///< branch -> tip
   std::string guest_head;                             ///< the guest's checked-out branch; may be empty
@@ -59,8 +61,8 @@ struct Decision {
 };
 
 /// The branch a sync is about: the one asked for, else the host's checked-out branch when the guest has something for
-/// it, else the guest's own HEAD. Empty when there is none. What `decide` says about it needs `host_clean` and
-/// `in_the_way` for this very branch.
+/// it, else the guest's own HEAD. Empty when there is none. What `decide` says about it needs `host_clean`, `lock`
+/// and `in_the_way` for this very branch.
 std::string subject_branch(const Observation& seen, const std::optional<std::string>& asked);
 
 /// Never more than a fast-forward of the branch of the same name, never over uncommitted work. The host follows the

@@ -13,6 +13,7 @@
 #include "sync/push.hpp"
 #include "sync/quarantine.hpp"
 #include "sync/ref_writer.hpp"
+#include "sync/tree_locks.hpp"
 #include "vmm/base/file_lock.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
@@ -158,10 +159,19 @@ class Run {
     if (!verdict_.branches.contains(subject)) return seen;
     const auto towards = subject == host_.head_branch ? seen.relation : seen.other.relation;
     if (towards.value_or(Relation::guest_ahead) != Relation::guest_ahead) return seen;
+    observe_lock(seen, subject);
     seen.host_clean = tracked_files_are_clean(git_, deadline_);
     seen.in_the_way =
         untracked_in_the_way(asking_, host_.worktree, host_.head, verdict_.branches.at(subject), deadline_);
     return seen;
+  }
+
+  /// What git would meet, other than files: by now its own words about it would name no remedy that fits.
+  void observe_lock(Observation& seen, const std::string& branch) {
+    const auto lock = lock_in_the_way(host_, branch, deadline_);
+    if (!lock) return;
+    seen.lock = lock->path.string();
+    seen.lock_holder = lock->holder;
   }
 
   /// The branch that the guest is on, where the host is on another one.
@@ -359,9 +369,10 @@ class Run {
     // is the user's to decide.
     auto changed = seen;
     changed.host_clean = false;
+    observe_lock(changed, outcome_.branch);
     const auto decision = decide(changed, request_.sandbox.str(), request_.branch, true);
     outcome_.result = Result::dirty;
-    outcome_.reason = refusal->reason;
+    outcome_.reason = changed.lock.empty() ? refusal->reason : decision.reason;
     outcome_.conflicts = refusal->paths;
     outcome_.commands = decision.commands;
   }

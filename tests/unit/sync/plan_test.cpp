@@ -45,6 +45,23 @@ TEST(Plan, AnythingUncommittedStopsAFastForwardAndNothingElse) {
   }
 }
 
+TEST(Plan, ALockOfGitsIsRemovedByTheUserAndOnlyWhereNoGitHoldsIt) {
+  auto seen = on_main(Relation::guest_ahead);
+  seen.lock = "/p/x y/.git/index.lock";
+  seen.host_operation = "a merge";  // what is not done about the lock comes first
+  auto decision = decide(seen, "box", std::nullopt, true);
+  EXPECT_EQ(decision.action, Action::refuse_dirty);
+  EXPECT_THAT(decision.reason, HasSubstr("/p/x y/.git/index.lock is in the way, and no git is at work there"));
+  EXPECT_THAT(decision.commands, ElementsAre("rm '/p/x y/.git/index.lock' && agentvm sync box"));
+  seen.lock_holder = "git commit (process 7)";
+  decision = decide(seen, "box", std::nullopt, true);
+  EXPECT_EQ(decision.action, Action::refuse_dirty);
+  EXPECT_THAT(decision.reason, HasSubstr("git commit (process 7) is at work"));
+  EXPECT_THAT(decision.commands, ElementsAre("agentvm sync box"));
+  seen.relation = Relation::host_ahead;
+  EXPECT_EQ(action(seen), Action::none) << "nothing would be moved";
+}
+
 TEST(Plan, ADetachedHeadAndABranchThatWasAskedForStayWhereTheyAre) {
   auto seen = on_main(Relation::guest_ahead);
   seen.host_branch = "";
