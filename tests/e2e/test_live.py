@@ -89,6 +89,40 @@ def test_what_the_gate_holds_is_not_asked_again(agentvm, box, repository):
     assert tip(repository, "main") == commit
 
 
+def test_work_of_the_users_own_is_not_touched_and_shown_until_it_is_clean(agentvm, box, repository):
+    """Whatever the modes do: uncommitted changes hold the branch, its commits are here all the same, and the next one takes all of them along."""
+    before = tip(repository, "main")
+    (repository / "a.txt").write_text("not committed\n")
+    commit = harness.commit_inside(agentvm, box, "held.txt", "held")
+    arrives(repository, commit)
+    harness.eventually(lambda: sync_of(agentvm)["last_result"] == "dirty", 60, what="held by the user's own work")
+    assert b"last dirty at" in agentvm.run("status", box).stdout
+    assert tip(repository, "main") == before and not (repository / "held.txt").exists()
+    assert (repository / "a.txt").read_text() == "not committed\n", "nothing of the user's is lost"
+    assert b"uncommitted changes" in agentvm.run("sync", box, code=6).stdout
+    harness.git(repository, "checkout", "-q", "--", "a.txt")
+    commit = harness.commit_inside(agentvm, box, "held2.txt", "held too")
+    arrives(repository, commit, "main")
+    assert (repository / "held.txt").exists() and (repository / "held2.txt").exists()
+    harness.eventually(lambda: sync_of(agentvm)["last_result"] == "updated", 60, what="and it says so")
+
+
+def test_a_sync_that_fails_is_shown_and_tried_again(agentvm, box, repository):
+    away = repository.with_name("away")
+    repository.rename(away)
+    try:
+        commit = harness.commit_inside(agentvm, box, "late.txt", "late")
+        harness.eventually(lambda: sync_of(agentvm)["state"] == "backing-off", 60, what="a failure is shown")
+        shown = sync_of(agentvm)
+        assert str(repository) in shown["last_error"] and shown["next_time"], shown
+        assert b"(tried again at " in agentvm.run("status", box).stdout
+    finally:
+        away.rename(repository)
+    arrives(repository, commit, "main")
+    harness.eventually(lambda: sync_of(agentvm)["state"] == "watching", 60, what="all is well again")
+    assert sync_of(agentvm)["last_error"] is None
+
+
 def test_a_watch_prints_each_sync_and_ends_with_the_signal(agentvm, box, repository):
     with following(agentvm) as process:
         commit = harness.commit_inside(agentvm, box, "c.txt", "three")
