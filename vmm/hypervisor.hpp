@@ -73,7 +73,13 @@ class Hypervisor {
   enum class Start { running, paused };
   struct Event {
     std::string domain;
-    enum class Kind { stopped, crashed, paused, resumed } kind;
+    enum class Kind {
+      stopped,    ///< the guest powered off
+      destroyed,  ///< somebody ended the machine: `stop`, or another program
+      crashed,
+      paused,
+      resumed
+    } kind;
   };
 
   virtual ~Hypervisor() = default;

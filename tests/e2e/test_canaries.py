@@ -35,6 +35,7 @@ ALLOWED = {
     "head", "cat",  # virtiofsd's log, bounded
     "dmidecode",  # libvirt asks it about this machine
     "dpkg", "apt-config", "mmdebstrap", "depmod",  # doctor asks whether they are there, and for the package sources
+    "loginctl",  # and what a logout ends
 }
 
 

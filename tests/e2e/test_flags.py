@@ -84,8 +84,8 @@ SHAPES = [
     ("manager status", 0, "manager-status", "connections log pid requests sandboxes socket uptime_seconds version"),
     ("manager logs", 0, "manager-logs", "path text"),
 ]
-# Asserted by tests of their own below, and `image remove` where it removes one in test_images.py; `config schema` is a JSON Schema.
-ELSEWHERE = {"stop", "destroy", "egress watch", "image prune", "manager stop", "config schema"}
+# Asserted by tests of their own below, `image remove` where it removes one in test_images.py, and `rescue` in test_disk_rescue.py; `config schema` is a JSON Schema.
+ELSEWHERE = {"rescue", "stop", "destroy", "egress watch", "image prune", "manager stop", "config schema"}
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ void FakeHypervisor::stop(const std::string& domain, Deadline deadline) {
   std::unique_lock lock(mutex_);
   const bool ran = machines_.erase(domain) > 0;
   lock.unlock();
-  if (ran) emit(domain, Event::Kind::stopped);
+  if (ran) emit(domain, Event::Kind::destroyed);
 }
 
 void FakeHypervisor::request_shutdown(const std::string& domain, Deadline deadline) {

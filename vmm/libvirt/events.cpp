@@ -11,10 +11,10 @@ namespace {
 std::optional<Hypervisor::Event::Kind> kind_of(int event, int detail) {
   using Kind = Hypervisor::Event::Kind;
   switch (event) {
-    case VIR_DOMAIN_EVENT_STOPPED: {
-      const bool crashed = detail == VIR_DOMAIN_EVENT_STOPPED_CRASHED || detail == VIR_DOMAIN_EVENT_STOPPED_FAILED;
-      return crashed ? Kind::crashed : Kind::stopped;
-    }
+    case VIR_DOMAIN_EVENT_STOPPED:
+      if (detail == VIR_DOMAIN_EVENT_STOPPED_DESTROYED) return Kind::destroyed;
+      if (detail == VIR_DOMAIN_EVENT_STOPPED_CRASHED || detail == VIR_DOMAIN_EVENT_STOPPED_FAILED) return Kind::crashed;
+      return Kind::stopped;
     case VIR_DOMAIN_EVENT_CRASHED:
       return Kind::crashed;
     case VIR_DOMAIN_EVENT_SUSPENDED:

@@ -300,11 +300,13 @@ void watch_events(Core& core, Hypervisor& hypervisor) {
     using Kind = Hypervisor::Event::Kind;
     if (event.kind == Kind::paused)
       core.janitor().post("pause of " + event.domain, [&core, domain = event.domain] { machine_paused(core, domain); });
-    if (event.kind != Kind::stopped && event.kind != Kind::crashed) return;
-    const bool orderly = event.kind == Kind::stopped;
-    core.janitor().post("end of " + event.domain, [&core, domain = event.domain, orderly] {
-      machine_ended(core, domain, orderly ? "guest-shutdown" : "crash",
-                    orderly ? "the guest powered off" : "the machine ended unexpectedly");
+    if (event.kind != Kind::stopped && event.kind != Kind::crashed && event.kind != Kind::destroyed) return;
+    core.janitor().post("end of " + event.domain, [&core, domain = event.domain, kind = event.kind] {
+      // What we ended ourselves is not running in its record any more.
+      machine_ended(core, domain, kind == Kind::stopped ? "guest-shutdown" : "crash",
+                    kind == Kind::stopped     ? "the guest powered off"
+                    : kind == Kind::destroyed ? "another program ended the machine"
+                                              : "the machine ended unexpectedly");
     });
   });
 }

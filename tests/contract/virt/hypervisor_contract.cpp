@@ -128,7 +128,7 @@ TEST_P(HypervisorContract, TellsEvents) {
   hypervisor->resume("avm-one", in_seconds(20));
   EXPECT_TRUE(recorder->saw("avm-one", Kind::resumed));
   hypervisor->stop("avm-one", in_seconds(30));
-  EXPECT_TRUE(recorder->saw("avm-one", Kind::stopped));
+  EXPECT_TRUE(recorder->saw("avm-one", Kind::destroyed));
 }
 
 TEST_P(HypervisorContract, SurvivesClose) {
