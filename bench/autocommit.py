@@ -1,7 +1,8 @@
 """Figure `auto-commit`: from a commit in the guest to its reference on the host, beside one `exec -- true` and one sync of one commit.
 
 The clock starts when the guest reports that its `git commit` has returned and stops when the reference file on the host names that commit. The report
-takes an ssh round trip, which is in our favour by milliseconds; the peer's commit is made before its clock starts.
+takes an ssh round trip, which is in our favour by milliseconds; the peer's commit is made before its clock starts. The processor's seconds are those of the
+client (the product needs none), of the one manager, and of its children until a second after the clock stopped.
 """
 
 import pathlib
@@ -13,9 +14,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "
 
 import harness  # noqa: E402
 from figures import Figure  # noqa: E402
+from processor import timed  # noqa: E402
 
 LOOP = ("cd /workspace && while read -r line; do echo $line >file && git add file && "
         f"git {' '.join(harness.IDENTITY)} commit -qm $line && git rev-parse HEAD || exit 1; done")
+SETTLE = 1.0  # seconds; a sync goes on after its reference is there
 QUIET = 2.5  # seconds between two of ours: its least pause must not be measured, and one that is late must be over
 
 
@@ -61,20 +64,21 @@ def measure(pairs):
         reference = home.folder / "live" / ".git" / "refs" / "agentvm" / "live" / "main"
         agentvm.run("sync", "live")
 
+        manager = agentvm.manager_pid()
+
         def product():
             time.sleep(QUIET)
             commit = live.commit()
-            begin = time.monotonic()
-            wait_for(reference, commit)
-            return time.monotonic() - begin
+            return timed(lambda: wait_for(reference, commit), manager, SETTLE)
+
+        def by_hand():
+            agentvm.run("exec", "hand", "--", "true")
+            agentvm.run("sync", "hand")
 
         def peer():
             hand.commit()
             time.sleep(QUIET)
-            begin = time.monotonic()
-            agentvm.run("exec", "hand", "--", "true")
-            agentvm.run("sync", "hand")
-            return time.monotonic() - begin
+            return timed(by_hand, manager, SETTLE)
 
         figure = Figure("auto-commit", "a commit in the guest, until the host has its reference", "agentvm exec -- true && agentvm sync of one commit", 2.0)
         figure.measure(product, peer, pairs)

@@ -36,6 +36,11 @@ class Figure:
     def ratio(self):
         return statistics.median(p / q for p, q in self.pairs)
 
+    def processor(self, which):
+        """Median seconds of the processor by who used them; empty where a side does not tell."""
+        told = [value.cpu for value in self.column(which) if hasattr(value, "cpu")]
+        return {who: round(statistics.median(cpu[who] for cpu in told), 3) for who in (told[0] if told else ())}
+
     @property
     def noise(self):
         """How far the peer's odd runs lie from its even ones."""
@@ -50,13 +55,16 @@ class Figure:
         return "met" if self.ratio <= self.target else "missed"
 
     def row(self):
-        def cell(values):
-            return "%.2f s (p95 %.2f)" % (statistics.median(values), percentile(values, 0.95))
+        def cell(which):
+            values, cpu = self.column(which), self.processor(which)
+            told = ", cpu " + " + ".join(f"{seconds:.2f} {who}" for who, seconds in cpu.items()) if cpu else ""
+            return "%.2f s (p95 %.2f)%s" % (statistics.median(values), percentile(values, 0.95), told)
 
-        return f"| {self.name} | {cell(self.column(0))} | {cell(self.column(1))} | {self.ratio:.2f} | <= {self.target} | {self.verdict} |"
+        return f"| {self.name} | {cell(0)} | {cell(1)} | {self.ratio:.2f} | <= {self.target} | {self.verdict} |"
 
     def value(self):
-        return {"name": self.name, "product": self.product, "peer": self.peer, "pairs": self.pairs, "ratio": self.ratio, "noise": self.noise,
+        return {"name": self.name, "product": self.product, "peer": self.peer, "pairs": self.pairs,
+                "cpu": [self.processor(0), self.processor(1)], "ratio": self.ratio, "noise": self.noise,
                 "target": self.target, "verdict": self.verdict, "load": os.getloadavg()[0], "cores": os.cpu_count(),
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 

@@ -1,27 +1,31 @@
 """Figures `sync-*`: `agentvm sync` beside `git fetch` over OpenSSH (no master connection) from the same guest in the same run.
 
 `sync-nothing`: both sides are equal. `sync-commit`: one new commit for each side, made before its clock starts. `sync-commits`: 10 000 commits, `sync-bytes`: one
-file of 100 MB that does not compress; both hosts are put back to where they were before each run, which is not timed.
+file of 100 MB that does not compress; both hosts are put back to where they were before each run, which is not timed. Each run also says what the client, the
+manager and its children used of the processor, and what `git fetch` and its ssh did.
 """
 
 import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "e2e"))
 
 import harness  # noqa: E402
 from figures import Figure  # noqa: E402
+from processor import timed  # noqa: E402
 
 FEW_PAIRS = 5  # where one run takes many seconds
 COMMITS, MEGABYTES = 10_000, 100
 NAME = "bench"
 GUEST_GIT = f"git {' '.join(harness.IDENTITY)}"
-MANY = ("i=0; tip=$(git rev-parse HEAD); while [ $i -lt %d ]; do i=$((i+1)); printf 'commit refs/heads/main\\ncommitter A <a@b> %%s +0000\\ndata 1\\nx' "
-        "$((1700000000+i)); [ $i = 1 ] && printf '\\nfrom %%s' $tip; printf '\\nM 100644 inline f%%s\\ndata %%s\\n%%s\\n\\n' $((i %% 100)) ${#i} $i; done | "
-        "git fast-import --quiet && git reset -q --hard" % COMMITS)
+
+
+def many(commits):
+    return ("i=0; tip=$(git rev-parse HEAD); while [ $i -lt %d ]; do i=$((i+1)); printf 'commit refs/heads/main\\ncommitter A <a@b> %%s +0000\\ndata 1\\nx' "
+            "$((1700000000+i)); [ $i = 1 ] && printf '\\nfrom %%s' $tip; printf '\\nM 100644 inline f%%s\\ndata %%s\\n%%s\\n\\n' $((i %% 100)) ${#i} $i; done | "
+            "git fast-import --quiet && git reset -q --hard" % commits)
 
 
 class Pair:
@@ -56,12 +60,10 @@ class Pair:
         shutil.rmtree(folder)
         shutil.copytree(self.saved / folder.name, folder, symlinks=True)
 
-    def timed(self, prepare, run):
+    def timed(self, prepare, run, watches_manager):
         def seconds():
             prepare()
-            begin = time.monotonic()
-            run()
-            return time.monotonic() - begin
+            return timed(run, self.agentvm.manager_pid() if watches_manager else None)
 
         return seconds
 
@@ -72,11 +74,11 @@ class Pair:
         self.git("fetch", "-q")
 
     def measure(self, figure, count, prepare_product, prepare_peer):
-        figure.measure(self.timed(prepare_product, self.product), self.timed(prepare_peer, self.fetch), count)
+        figure.measure(self.timed(prepare_product, self.product, True), self.timed(prepare_peer, self.fetch, False), count)
         return figure
 
 
-def measure(pairs):
+def measure(pairs, commits=COMMITS, megabytes=MEGABYTES):
     home = harness.Home.make()
     agentvm = harness.Agentvm(home)
     try:
@@ -88,8 +90,8 @@ def measure(pairs):
                    pair.measure(Figure("sync-commit", "agentvm sync of one commit", "git fetch over ssh", 0.35), pairs,
                                 lambda: (pair.product(), pair.commit()), lambda: (pair.fetch(), pair.commit()))]
         for name, what, script in (
-                ("sync-bytes", f"agentvm sync of {MEGABYTES} MB", f"head -c {MEGABYTES}000000 /dev/urandom >big && git add big && {GUEST_GIT} commit -q -m x"),
-                ("sync-commits", f"agentvm sync of {COMMITS} commits", MANY)):
+                ("sync-bytes", f"agentvm sync of {megabytes} MB", f"head -c {megabytes}000000 /dev/urandom >big && git add big && {GUEST_GIT} commit -q -m x"),
+                ("sync-commits", f"agentvm sync of {commits} commits", many(commits))):
             pair.product(), pair.fetch()
             pair.keep()
             pair.inside(script)
