@@ -15,6 +15,7 @@
 #include "guest/control/control.hpp"
 #include "guest/control/ports.hpp"
 #include "guest/protocol/frame.hpp"
+#include "tests/support/hostile_text.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 namespace agentvm::guest {
@@ -121,6 +122,18 @@ TEST(PortWatch, TheHostHearsOfThisMachinesPorts) {
   }
   ::shutdown(pair.second.get(), SHUT_RDWR);
   guest.join();
+}
+
+TEST(GuestPorts, ProcessesAndFoldersAreCleaned) {
+  for (const auto& text : test::hostile_texts()) {
+    const auto good = parse_guest_ports(
+        {{"token", "0f"},
+         {"ports", {{{"port", 3000}, {"address", "127.0.0.1"}, {"process", text}, {"folder", text}}}}});
+    ASSERT_EQ(good.ports.size(), 1u);
+    EXPECT_EQ(test::harm_in(good.ports[0].process), "");
+    EXPECT_EQ(test::harm_in(good.ports[0].folder), "");
+    EXPECT_EQ((good.ports[0].process + good.ports[0].folder).find('\n'), std::string::npos);
+  }
 }
 
 TEST(GuestPorts, AreCheckedByteForByte) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/hostile_text.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 namespace agentvm::guest {
@@ -153,6 +154,29 @@ TEST(Session, ErrorsOfTheGuestAreCleaned) {
   ASSERT_TRUE(reply.error);
   EXPECT_EQ(reply.error->code(), ErrorCode::timed_out);
   EXPECT_EQ(reply.error->message().find('\x1b'), std::string::npos);
+}
+
+/// What a guest may say at any time, and what `status` then shows of it.
+TEST(Session, NothingThatAGuestSaysIsShownRaw) {
+  for (const auto& text : test::hostile_texts()) {
+    const auto quoted = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+    for (const auto& event : {text, "{\"event\":\"goodbye\",\"reason\":" + quoted + "}", "{\"event\":" + quoted,
+                              "{\"event\":\"" + text, "{" + quoted + ":1}"}) {
+      auto session = ready();
+      session.receive(encode({FrameType::event, 0, 0, event}));
+      EXPECT_EQ(test::harm_in(session.lost()), "");
+      EXPECT_LT(session.lost().size(), 8192u);
+    }
+    auto session = ready();
+    const auto id = session.request({{"op", "time"}});
+    session.receive(answer(id, "{\"error\":{\"code\":\"timed-out\",\"message\":" + quoted + "}}"));
+    const auto reply = session.take(id);
+    ASSERT_TRUE(reply.error);
+    EXPECT_EQ(test::harm_in(reply.error->message()), "");
+    auto broken = ready();
+    broken.receive(text);
+    EXPECT_EQ(test::harm_in(broken.lost()), "");
+  }
 }
 
 TEST(Session, HostileAnswersBecomeErrors) {

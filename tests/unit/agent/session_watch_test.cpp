@@ -14,6 +14,7 @@
 #include "guest/control/control.hpp"
 #include "guest/control/sessions.hpp"
 #include "guest/protocol/frame.hpp"
+#include "tests/support/hostile_text.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 namespace agentvm::guest {
@@ -128,6 +129,20 @@ TEST(SessionWatch, TheHostHearsOfIt) {
   }
   ::shutdown(pair.second.get(), SHUT_RDWR);
   guest.join();
+}
+
+TEST(GuestSessions, NamesAreCleaned) {
+  for (const auto& text : test::hostile_texts()) {
+    const auto good = parse_guest_sessions({{"token", "0f"}, {"sessions", {{{"name", text}, {"state", "working"}}}}});
+    ASSERT_EQ(good.sessions.size(), 1u);
+    EXPECT_EQ(test::harm_in(good.sessions[0].name), "");
+    EXPECT_EQ(good.sessions[0].name.find('\n'), std::string::npos);
+    const auto refused = error_of([&] {
+      parse_guest_sessions({{"token", "0f"}, {"sessions", {{{"name", "a"}, {"state", text}}}}});
+    });
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(test::harm_in(refused->message()), "");
+  }
 }
 
 TEST(GuestSessions, AreCheckedByteForByte) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <rapidcheck.h>
 
+#include "tests/support/hostile_text.hpp"
+
 namespace agentvm {
 namespace {
 
@@ -39,6 +41,18 @@ TEST(CleanGuestText, CorpusOfAttacks) {
   };
   for (const auto& [text, expected] : cases) EXPECT_EQ(clean_guest_text(text), expected);
   EXPECT_EQ(clean_guest_text("a\nb\r\n", Newlines::keep), "a\nb\\x0d\n");
+}
+
+TEST(CleanGuestText, NothingOfTheSharedCorpusDoesHarm) {
+  for (const auto& text : test::hostile_texts()) {
+    for (const auto limit_bytes : {1u, 80u, 4096u}) {
+      EXPECT_EQ(test::harm_in(clean_guest_text(text, Newlines::escape, limit_bytes)), "");
+      EXPECT_LE(clean_guest_text(text, Newlines::escape, limit_bytes).size(), limit_bytes + 3);
+    }
+    // The judge is none if it lets the corpus pass.
+    EXPECT_NE(test::harm_in(text), "") << testing::PrintToString(text.substr(0, 60));
+  }
+  EXPECT_EQ(test::harm_in("gr\u00fc\u00df dich, \u4e16\u754c \U0001F600\n\tok"), "");
 }
 
 TEST(CleanGuestText, OutputOfAnyBytesIsHarmlessAndBounded) {
