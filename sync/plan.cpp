@@ -1,5 +1,7 @@
 #include "sync/plan.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "sync/refs.hpp"
@@ -28,9 +30,12 @@ Decision dirty(Decision decision, const Observation& seen, const std::string& sa
   } else if (!seen.in_the_way.empty()) {
     decision.reason = fmt::format("{} untracked file{} would be overwritten", seen.in_the_way.size(),
                                   seen.in_the_way.size() == 1 ? "" : "s");
-    decision.commands = {
-        fmt::format("git stash --include-untracked && agentvm sync {} && git stash pop", sandbox),
-        fmt::format("mv {0} {0}.mine && agentvm sync {1}", shell_word(seen.in_the_way.front()), sandbox)};
+    decision.commands = {fmt::format("git stash --include-untracked && agentvm sync {} && git stash pop", sandbox)};
+    // A name that cannot be shown as it is cannot stand in a command either.
+    const auto plain = std::find_if(seen.in_the_way.begin(), seen.in_the_way.end(),
+                                    [](const auto& name) { return clean_guest_text(name) == name; });
+    if (plain != seen.in_the_way.end())
+      decision.commands.push_back(fmt::format("mv {0} {0}.mine && agentvm sync {1}", shell_word(*plain), sandbox));
   } else {
     decision.reason = "your work tree has uncommitted changes";
     decision.commands = {fmt::format("git stash && agentvm sync {} && git stash pop", sandbox),

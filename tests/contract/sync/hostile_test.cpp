@@ -9,6 +9,7 @@
 #include "sync/sync.hpp"
 #include "tests/contract/sync/git_fixture.hpp"
 #include "tests/contract/sync/hostile_server.hpp"
+#include "tests/support/hostile_text.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::sync {
@@ -112,6 +113,18 @@ TEST_F(HostileTest, ErrorWithEscapes) {
 TEST_F(HostileTest, ErrorTextOnStandardErrorIsCleaned) {
   EXPECT_THAT(refusal([](auto&, int, int err) { return static_cast<int>(::write(err, "\x1b[2Jfatal", 9)); }),
               HasSubstr("\\x1b[2Jfatal"));
+}
+TEST_F(HostileTest, NothingThatIsSaidComesThroughRaw) {
+  constexpr std::size_t line_limit_bytes = 60'000;
+  for (const auto& whole : test::hostile_texts()) {
+    const auto text = whole.substr(0, line_limit_bytes);
+    EXPECT_EQ(test::harm_in(refusal(serve(pkt_line("ERR " + text), ""))), "");
+    const auto aside = [&](auto&, int, int err) {
+      write_all(err, text, Deadline::after(std::chrono::seconds(20)));
+      return 1;
+    };
+    EXPECT_EQ(test::harm_in(refusal(aside)), "");
+  }
 }
 TEST_F(HostileTest, EndlessAdvertisement) {
   EXPECT_THAT(refusal(endless(pkt_line(some_id + " refs/heads/x" + std::string(1, '\0') + "side-band-64k\n"),

@@ -1,12 +1,14 @@
 // sync_now with a real host repository, a real guest clone served by git-upload-pack, and the real agentvm-git child.
 #include "sync/sync.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "sync/workspace.hpp"
 #include "tests/contract/sync/sync_fixture.hpp"
 #include "tests/support/fake_streams.hpp"
+#include "tests/support/hostile_text.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::sync {
@@ -282,6 +284,30 @@ TEST_F(SyncTest, GuestTextIsCleaned) {
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   EXPECT_EQ(text.find("\xe2\x80\xae"), std::string::npos);
   EXPECT_THAT(to_text(outcome), HasSubstr("\\x1b"));
+}
+
+/// As the subject of a commit, and as the name of a file that is held by the gate or in the way.
+TEST_F(SyncTest, NothingOfTheSharedCorpusIsShownRaw) {
+  constexpr std::size_t name_limit_bytes = 200;
+  int number = 0;
+  for (const auto& text : test::hostile_texts()) {
+    if (text.find('\0') != std::string::npos) continue;  // in no name and no message of git's
+    const auto file = fmt::format("f{}{}", ++number, text.substr(0, name_limit_bytes));
+    if (file.find('/') != std::string::npos) continue;
+    guest.write(file, "x", true);
+    guest.git({"add", "--", file});
+    guest.git({"commit", "--quiet", "--message=" + text});
+    if (number % 2 == 0) host.write(file, "mine");
+    std::string shown;
+    try {
+      const auto outcome = sync();
+      shown = to_text(outcome) + dump_json(to_json(outcome));
+    } catch (const Error& error) {
+      shown = error.what();
+    }
+    EXPECT_EQ(test::harm_in(shown), "") << testing::PrintToString(text.substr(0, 60));
+    fs::remove(host.path() / file);
+  }
 }
 
 TEST_F(SyncTest, HooksAndConfigOfTheGuestCloneRunNothing) {
