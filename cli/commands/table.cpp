@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands/commands.hpp"
+#include "cli/commands/replay.hpp"
 #include "vmm/config.hpp"
 
 namespace agentvm::cli {
@@ -33,6 +34,7 @@ std::vector<CommandSpec> make_table() {
   add(open_command());
   add(forward_command());
   add(logs_command());
+  add(replay_command());
   add(stop_command());
   add(suspend_command());
   add(resume_command());

@@ -1,5 +1,5 @@
 // agentvm-guest: one static program. As process 1 it is the initramfs's init; in a running guest it also sends build
-// products; on a host it only tells what it is.
+// products and records terminal sessions; on a host it only tells what it is.
 
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +12,8 @@
 #include "guest/agent/artifact_sender.hpp"
 #include "guest/agent/init.hpp"
 #include "guest/agent/nested_probe.hpp"
+#include "guest/agent/recorder.hpp"
+#include "guest/protocol/recording.hpp"
 #include "vmm/base/files.hpp"
 
 namespace {
@@ -37,10 +39,28 @@ int artifacts(int argc, char** argv) {
   return 0;
 }
 
+/// Of a session, by its name.
+fs::path recording_folder(const std::string& session) {
+  if (session.empty() || session.find_first_of("./") != session.npos)
+    throw Error(ErrorCode::usage, "'" + session + "' is no session");
+  return fs::path(guest::recordings_folder) / session;
+}
+
+int recording(char** argv) {
+  guest::agent::send_recording(recording_folder(argv[2]), argv[3], std::strtoull(argv[4], nullptr, 10),
+                               std::strtoul(argv[5], nullptr, 10), STDOUT_FILENO);
+  return 0;
+}
+
 int run(int argc, char** argv) {
   const std::string_view verb = argc > 1 ? argv[1] : "";
   if (argc == 3 && verb == "install") return install(argv[2]);
   if (argc > 4 && verb == "artifacts") return artifacts(argc, argv);
+  if (argc == 4 && verb == "record") {
+    ::umask(077);  // what a terminal showed is its user's alone
+    return guest::agent::record_terminal(recording_folder(argv[2]), argv[3], STDIN_FILENO);
+  }
+  if (argc == 6 && verb == "recording") return recording(argv);
   if (argc == 2 && verb == "nested-probe") {
     ::alarm(nested_probe_seconds);
     std::puts(dump_json(guest::agent::probe_nested()).c_str());

@@ -91,7 +91,7 @@ def test_it_is_installed_and_at_work_in_the_session(agentvm, home, repository):
     # What a guest that made itself another tmux prints.
     forged = "printf '#!/bin/sh\\nprintf \"\\\\033]0;title\\\\007\\\\033[2Jforged\\\\n\"\\n' >/tmp/forged && chmod 755 /tmp/forged && "
     agentvm.exec(NAME, "sh", "-c", forged + "sudo mv /usr/bin/tmux /usr/bin/tmux.real && sudo cp /tmp/forged /usr/bin/tmux")
-    shown = agentvm.json("logs", NAME, "--agent")["text"] + agentvm.text("logs", NAME, "--agent")
+    shown = agentvm.json("logs", NAME, "--agent", "--screen")["text"] + agentvm.text("logs", NAME, "--agent", "--screen")
     assert "forged" in shown and "\x1b" not in shown and "\x07" not in shown
     agentvm.exec(NAME, "sudo", "mv", "/usr/bin/tmux.real", "/usr/bin/tmux")
     terminal.sendline("echo shell=$((6*7))")
@@ -113,7 +113,7 @@ def test_who_waits_is_listed_told_and_next(agentvm, home, repository):
     stream = None
     try:
         agentvm.run("stop", NAME)
-        kept = agentvm.run("logs", NAME, "--agent")
+        kept = agentvm.run("logs", NAME, "--agent", "--screen")
         assert b"shell=42" in kept.stdout and b"when it stopped" in kept.stderr
         agentvm.run("logs", NAME, "--agent", "--worktree", "none", code=1)
         agentvm.run("attach", "--next", code=64)  # no terminal

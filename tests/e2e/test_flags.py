@@ -62,6 +62,8 @@ SHAPES = [
     ("open BOX", 0, "open", "port url"),
     ("logs BOX", 0, "logs", "path text"),
     ("logs BOX --agent", 0, "logs", "live name session text"),
+    ("logs BOX --agent --screen", 0, "logs", "live name session text"),
+    ("replay BOX", 0, "replay", "begun columns duration_seconds events folder live name problem rows session"),
     ("logs --manager", 0, "logs", "path text"),
     ("egress log BOX", 0, "egress-log", "name network path rows"),
     ("egress log BOX --each", 0, "egress-log", "entries name network path rows"),

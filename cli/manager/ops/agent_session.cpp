@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/manager/ops/agent_layers.hpp"
+#include "cli/manager/ops/recordings.hpp"
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/log.hpp"
@@ -64,8 +65,11 @@ void begin_session(LiveSandbox& live, const TerminalSession& session, const gues
                    const std::vector<std::string>& task, Deadline deadline) {
   guest::ExecSpec spec;
   spec.workdir = session.folder;
-  spec.argv = {"tmux", "-u", "new-session", "-d", "-s", session.name, "-c", session.folder, "-x", columns, "-y", rows};
-  for (auto& word : guest::session_command(agent, session.name, task)) spec.argv.push_back(std::move(word));
+  prepare_recording(live);
+  spec.argv = {"tmux", "-u",    "new-session", "-d", "-s", session.name, "-c", tmux_word(session.folder),
+               "-x",   columns, "-y",          rows};
+  for (auto& word : guest::session_command(agent, session.name, task)) spec.argv.push_back(tmux_word(std::move(word)));
+  for (auto& word : recording_words(session.name)) spec.argv.push_back(std::move(word));
   const auto process = live.session(Session::control, deadline)->exec(spec, deadline);
   const auto status = process->wait(deadline);
   if (status && status->shell_code() == 0) return;

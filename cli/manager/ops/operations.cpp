@@ -11,6 +11,7 @@
 #include "cli/manager/ops/egress_ops.hpp"
 #include "cli/manager/ops/image_ops.hpp"
 #include "cli/manager/ops/pull.hpp"
+#include "cli/manager/ops/recordings.hpp"
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/run_op.hpp"
 #include "cli/manager/ops/running.hpp"
@@ -160,6 +161,7 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
               [core](CallContext&, const Json& params) { return ssh_config(*core, params); });
   service.add("logs", Lane::quick, [core](CallContext&, const Json& params) { return logs(*core, params); });
   service.add("logs.agent", Lane::work, [core](CallContext&, const Json& params) { return agent_log(*core, params); });
+  service.add("recording", Lane::work, [core](CallContext&, const Json& params) { return recording(*core, params); });
   service.add("plan", Lane::work, [core](CallContext&, const Json& params) { return plan_json(*core, params); });
   service.add("config.show", Lane::quick, [core](CallContext&, const Json& params) {
     const auto config = resolve_config(config_input(*core, read_client_setting(params)));
@@ -251,6 +253,7 @@ void register_operations(Service& service, const Paths& paths) {
   core->front().open();
   reconcile(*core);
   end_left_runs(*core);
+  keep_recordings_in_time(*core);
   add_quick(service, core);
   add_sandbox_operations(service, core);
   add_wip_operations(service, core);

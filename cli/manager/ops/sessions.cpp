@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/manager/ops/agent_session.hpp"
+#include "cli/manager/ops/recordings.hpp"
 #include "cli/manager/ops/requests.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/log.hpp"
@@ -260,13 +261,17 @@ void attach_to_guest(Core& core, const std::shared_ptr<Responder>& call, const J
   guest::ExecSpec spec;
   spec.argv = {"sh", "-c", attach_script, "sh", name, "tmux", "-u"};
   const auto words = read_only ? std::vector<std::string>{"attach-session", "-r", "-t", "=" + name}
-                               : std::vector<std::string>{"new-session", "-A", "-s", name, "-c", folder};
+                               : std::vector<std::string>{"new-session", "-A", "-s", name, "-c", tmux_word(folder)};
   spec.argv.insert(spec.argv.end(), words.begin(), words.end());
-  if (!read_only) add_agent(core, record, name, spec.argv);
+  const auto deadline = Deadline::after(session_limit);
+  if (!read_only) {
+    prepare_recording(*live);
+    add_agent(core, record, name, spec.argv);
+    for (auto& word : recording_words(name)) spec.argv.push_back(std::move(word));
+  }
   spec.workdir = folder;
   spec.pty = pty_size(params);
   spec.term = value_or<std::string>(params, "term", spec.term);
-  const auto deadline = Deadline::after(session_limit);
   GuestProcess terminal{record.name.str(), live->session(Session::control, deadline)->exec(spec, deadline), true};
   auto looking = core.agents().look(record.name, name);
   serve_process(

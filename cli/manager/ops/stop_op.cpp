@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/manager/ops/machine_limits.hpp"
+#include "cli/manager/ops/recordings.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/salvage.hpp"
 #include "cli/manager/ops/status.hpp"
@@ -46,7 +47,10 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
       call.warning("sync: " + result + "; the commits are in refs/agentvm/" + record.name.str());
   }
   if (running && !force) rescued = rescue(core, call, record, Rescue::best_effort);
-  if (running && !force) keep_agent_logs(core, record);
+  if (running && !force) {
+    keep_agent_logs(core, record);
+    keep_recordings(core, record);
+  }
   core.apply(record.name, SandboxEvent::stop, "user");
   report(call.progress_function(), "stop", "stopping " + record.name.str());
   if (running && force) write_back(core, record.name, Deadline::after(force_limit));

@@ -62,6 +62,28 @@ TEST_F(Commands, StartOfARunningSandboxIs2WithItsStatus) {
   EXPECT_EQ(run({"start", "started", "--no-attach"}).status.code, 0);
 }
 
+TEST_F(Commands, WhatASessionPrintedIsTextForALogAndFilteredForAPlayer) {
+  EXPECT_EQ(run({"replay", "one", "--json"}).status.code, 1) << "nothing is recorded";
+  ensure_private_dir(home_ / "recording");
+  write_file_atomic(home_ / "recording/0001764433000000.cast",
+                    "{\"version\":2}\n[0,\"r\",\"90x20\"]\n[1,\"o\",\"\\u001b[31mred\\u001b[0m\\u001b[6n\\r\\n\"]\n"
+                    "[2.5,\"o\",\"\\u001b]52;c;eA==\\u0007done\"]\n");
+  EXPECT_EQ(run({"logs", "one", "--agent"}).out, "red\ndone\n");
+  const auto log = json({"logs", "one", "--agent", "--json"});
+  EXPECT_EQ(log["schema"], "agentvm.logs/1");
+  EXPECT_EQ(log["text"], "red\ndone\n");
+  EXPECT_EQ(run({"replay", "one", "--cast", "-"}).out,
+            "{\"version\":2,\"width\":90,\"height\":20,\"timestamp\":1764433000,\"title\":\"agentvm one-main\"}\n"
+            "[1.0,\"o\",\"\\u001b[31mred\\u001b[0m\\r\\n\"]\n[2.5,\"o\",\"done\"]\n");
+  const auto played = json({"replay", "one", "--json"});
+  EXPECT_EQ(played["duration_seconds"], 2.5);
+  EXPECT_EQ(played["begun"], "2025-11-29T16:16:40Z");
+  EXPECT_EQ(run({"replay", "one"}).status.code, 64) << "no terminal";
+  for (const auto* speed : {"0", "-1", "fast", "1e3", "nan", "inf", ""})
+    EXPECT_EQ(run({"replay", "one", "--json", "--speed", speed}).status.code, 64) << speed;
+  EXPECT_EQ(run({"logs", "one", "--screen"}).status.code, 64);
+}
+
 TEST_F(Commands, SyncStatusFollowsTheOutcome) {
   EXPECT_EQ(run({"sync"}).status.code, 0);
   EXPECT_EQ(run({"sync", "--branch", "updated"}).status.code, 0);

@@ -248,6 +248,14 @@ void add_operations(manager::Service& service, const fs::path& home) {
   service.add("logs", Lane::sandbox, [home](CallContext&, const Json&) -> Json {
     return {{"path", (home / "serial.log").string()}};
   });
+  service.add("recording", Lane::work, [home](CallContext&, const Json& params) -> Json {
+    return {{"schema", "agentvm.recording/1"},
+            {"name", value_or<std::string>(params, "name", "one")},
+            {"session", "one-main"},
+            {"live", !fs::exists(home / "fake-stopped")},
+            {"folder", (home / "recording").string()},
+            {"problem", nullptr}};
+  });
   service.add("ssh-config", Lane::quick, [home](CallContext&, const Json&) -> Json {
     return {{"schema", "agentvm.ssh-config/1"},
             {"stanza", "Host agentvm-one\n"},
