@@ -10,7 +10,7 @@ let
   };
   self =
     listed [
-      "boost" "ccache" "clang-tools" "cmake" "cpio" "e2fsprogs" "fmt" "gbenchmark" "git" "gtest" "libgit2" "libguestfs-with-appliance" "libseccomp" "libssh"
+      "boost" "ccache" "clang-tools" "cmake" "cpio" "curl" "e2fsprogs" "fmt" "gbenchmark" "git" "gtest" "libgit2" "libguestfs-with-appliance" "libseccomp" "libssh"
       "libvirt" "makeWrapper" "mmdebstrap" "ninja" "nlohmann_json" "openssh" "openssl" "pkg-config" "qemu" "rapidcheck" "shadow" "shellcheck"
       "spdlog" "tmux" "virtiofsd" "xz" "yaml-cpp" "zlib" "zstd"
     ]

@@ -20,6 +20,7 @@
   zlib,
   # found through PATH when a sandbox or an image is made
   cpio,
+  curl,
   e2fsprogs,
   git,
   mmdebstrap,
@@ -42,7 +43,7 @@ stdenv.mkDerivation {
 
   # newuidmap must be the setuid wrapper of the system, so PATH is extended at its end.
   postFixup = ''
-    wrapProgram $out/bin/agentvm --suffix PATH : ${lib.makeBinPath [ cpio e2fsprogs git mmdebstrap openssh qemu shadow virtiofsd xz zstd ]}
+    wrapProgram $out/bin/agentvm --suffix PATH : ${lib.makeBinPath [ cpio curl e2fsprogs git mmdebstrap openssh qemu shadow virtiofsd xz zstd ]}
   '';
 
   meta = {

@@ -1,3 +1,5 @@
+#include "cli/commands/agents.hpp"
+
 #include <fmt/format.h>
 
 #include "cli/client/invocation.hpp"
@@ -8,12 +10,96 @@ namespace agentvm::cli {
 namespace {
 
 int list(Invocation& run) {
-  const auto result = run.call("agents.list", request_params());
+  auto params = request_params();
+  params["newest"] = run.args.enabled("newest");
+  const auto result = run.call("agents.list", params);
   run.show(result, render_agents(result, run.out.out_style(), run.out.width()));
   return 0;
 }
 
+std::string update_text(const Json& answer, const Style& style, unsigned width) {
+  Table table({"AGENT", "VERSION", "NOW", "RESULT"});
+  for (const auto& agent : list_at(answer, "agents")) {
+    const auto result = text_at(agent, "result");
+    const bool changes = result == "updated" || result == "would-update";
+    table.add({{text_at(agent, "name")},
+               {text_at(agent, "from", "-")},
+               {text_at(agent, "to", "-")},
+               {result, result == "failed" ? Tone::bad
+                        : changes          ? Tone::good
+                                           : Tone::dim}});
+  }
+  return table.text(style, width);
+}
+
+/// 0, or 3 where something failed.
+int show_update(Invocation& run, const Json& result) {
+  run.show(result, update_text(result, run.out.out_style(), run.out.width()));
+  constexpr int failed = 3;
+  int status = 0;
+  for (const auto& agent : list_at(result, "agents"))
+    if (text_at(agent, "result") == "failed") {
+      run.out.warn(clean(text_at(agent, "name")) + ": " + clean(text_at(agent, "problem")));
+      status = failed;
+    }
+  return status;
+}
+
+int update(Invocation& run) {
+  auto params = request_params();
+  params["names"] = run.args.positionals;
+  params["dry_run"] = run.args.enabled("dry-run");
+  return show_update(run, run.call("agents.update", params));
+}
+
+int pin(Invocation& run) {
+  auto params = request_params();
+  const auto version = run.args.positional(1);
+  if (version.has_value() == run.args.enabled("remove"))
+    throw Error(ErrorCode::usage, "either VERSION or --remove", "agentvm help agents pin");
+  params["name"] = *run.args.positional(0);
+  params["version"] = version.value_or("");
+  return show_update(run, run.call("agents.pin", params));
+}
+
+ArgumentSpec agent_argument() {
+  return {.name = "NAME", .help = "An agent program: 'agentvm agents list'", .required = true};
+}
+
 }  // namespace
+
+CommandSpec agents_update_command() {
+  auto names = agent_argument();
+  names.required = false;
+  names.repeatable = true;
+  return {.name = "agents update",
+          .group = "Images",
+          .summary = "Go on to the newest versions of agent programs",
+          .description =
+              "Asks the npm registry that this host is set to, writes version and digest into agents.lock.json beside "
+              "the configuration file, and installs the program into a new layer; without a NAME that is done at once "
+              "where an older one is installed, else when it is first used. Sandboxes that run keep theirs until they "
+              "are started again. Nothing goes back to an older version, and what is pinned stays.",
+          .arguments = {names},
+          .options = {{.name = "dry-run", .letter = 'n', .help = "Only show what there is"}, json_option()},
+          .examples = {{"agentvm agents update claude", "the newest Claude Code, from the next start on"}},
+          .run = update};
+}
+
+CommandSpec agents_pin_command() {
+  auto agent = agent_argument();
+  return {.name = "agents pin",
+          .group = "Images",
+          .summary = "Stay at one version of an agent program",
+          .description =
+              "An older one, too. It is installed at once, and counts until another is pinned or --remove; "
+              "'agents update' passes over it.",
+          .arguments = {agent, {.name = "VERSION", .help = "As the registry has it"}},
+          .options = {{.name = "remove", .help = "Take back what was pinned or updated: the definition's own counts"},
+                      json_option()},
+          .examples = {{"agentvm agents pin codex 0.169.0", "until it is taken back"}},
+          .run = pin};
+}
 
 int build_agents(Invocation& run) {
   if (run.args.given("recipe") || run.args.given("layers"))
@@ -36,8 +122,8 @@ CommandSpec agents_command() {
       .description =
           "The built-in ones, and those of *.yaml files in the folder agents beside the configuration file. Each is "
           "installed once, when it is first asked for, into a layer that sandboxes see read-only; 'agentvm image "
-          "build --agents' does so beforehand.",
-      .options = {json_option()},
+          "build --agents' does so beforehand. NEWEST is what the registry said when it was last asked.",
+      .options = {{.name = "newest", .help = "Ask the registry now"}, json_option()},
       .examples = {{"agentvm start --agent claude", "start with one of them"}},
       .run = list};
 }

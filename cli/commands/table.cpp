@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/commands/agents.hpp"
 #include "cli/commands/commands.hpp"
 #include "cli/commands/replay.hpp"
 #include "vmm/config.hpp"
@@ -42,6 +43,8 @@ std::vector<CommandSpec> make_table() {
   add_all(egress_commands());
   add_all(image_commands());
   add(agents_command());
+  add(agents_update_command());
+  add(agents_pin_command());
   add(plan_command());
   add_all(config_commands());
   add(trust_command());

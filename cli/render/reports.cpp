@@ -188,14 +188,33 @@ std::string render_images(const Json& answer, const Style& style, unsigned width
 }
 
 std::string render_agents(const Json& answer, const Style& style, unsigned width) {
-  Table table({"AGENT", "PROGRAM", "VERSION", "INSTALLED", "FROM"});
-  for (const auto& agent : list_at(answer, "agents"))
+  Table table({"AGENT", "PROGRAM", "VERSION", "NEWEST", "INSTALLED", "FROM"});
+  for (const auto& agent : list_at(answer, "agents")) {
+    const auto lock = text_at(agent, "lock", ""), version = text_at(agent, "version", "-");
+    const auto newest = text_at(object_at(agent, "newest"), "version", "-");
     table.add({{text_at(agent, "name")},
                {text_at(agent, "title")},
-               {text_at(agent, "version", "-")},
+               {lock.empty() ? version : fmt::format("{} ({})", version, lock)},
+               {newest, newest == version ? Tone::dim : Tone::plain},
                {!true_at(agent, "installed") ? "when first used" : size(number_at(agent, "size_bytes", -1)),
                 true_at(agent, "installed") ? Tone::plain : Tone::dim},
                {text_at(agent, "origin"), Tone::dim}});
+  }
+  return table.text(style, width);
+}
+
+std::string render_agent_update(const Json& answer, const Style& style, unsigned width) {
+  Table table({"AGENT", "VERSION", "NOW", "RESULT"});
+  for (const auto& agent : list_at(answer, "agents")) {
+    const auto result = text_at(agent, "result");
+    const bool changes = result == "updated" || result == "would-update";
+    table.add({{text_at(agent, "name")},
+               {text_at(agent, "from", "-")},
+               {text_at(agent, "to", "-")},
+               {result, result == "failed" ? Tone::bad
+                        : changes          ? Tone::good
+                                           : Tone::dim}});
+  }
   return table.text(style, width);
 }
 

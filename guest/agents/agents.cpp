@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "guest/agents/embedded.hpp"
+#include "guest/agents/locks.hpp"
 #include "vmm/base/digest.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
@@ -35,8 +36,15 @@ std::vector<AgentDefinition> agent_definitions(const fs::path& own) {
     agent.origin = file.string();
     by_name.insert_or_assign(agent.name, std::move(agent));
   }
+  const auto locks_path = own.parent_path() / agent_locks_file;
+  const auto locks_text = read_file_if_exists(locks_path, largest_file);
+  const auto locks = locks_text ? parse_agent_locks(*locks_text, locks_path.string()) : AgentLocks();
   std::vector<AgentDefinition> all;
-  for (auto& [name, agent] : by_name) all.push_back(std::move(agent));
+  for (auto& [name, agent] : by_name) {
+    agent.defined_version = agent.version();
+    if (const auto lock = locks.find(name); lock != locks.end()) apply_agent_lock(agent, lock->second);
+    all.push_back(std::move(agent));
+  }
   return all;
 }
 

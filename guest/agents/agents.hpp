@@ -19,7 +19,8 @@ namespace agentvm::guest {
 /// A package of the npm registry: fetched, compared with its digest and unpacked; none of its scripts runs.
 struct AgentPackage {
   std::string name, version;
-  std::string sha512;  ///< of the archive; 128 lower-case hex digits
+  std::string sha512;   ///< of the archive; 128 lower-case hex digits
+  std::string variant;  ///< "linux-x64" of a version "1.2.3-linux-x64": versions of it are others' with this ending
 };
 
 /// A file of the agent user's home, written where there is none yet.
@@ -40,6 +41,9 @@ struct AgentDefinition {
   std::vector<AgentFile> files;
   std::vector<std::string> credentials;  ///< where it keeps its login, below a home folder
   std::string origin;                    ///< "built-in", or the file
+  std::string defined_version;           ///< of the first package, as the definition itself has it
+  /// Whether the user's lock file changed that, and how (locks.hpp).
+  enum class Lock { none, updated, pinned } lock = Lock::none;
 
   /// Of the first package; empty: it has none.
   std::string version() const { return packages.empty() ? "" : packages.front().version; }
@@ -49,7 +53,8 @@ struct AgentDefinition {
 
 /// Throws `usage` with "file:line:column: reason".
 AgentDefinition parse_agent(std::string_view text, const std::string& file);
-/// The catalogue and every *.yaml of `own` (may be absent), by name; of two with one name the user's counts.
+/// The catalogue and every *.yaml of `own` (may be absent), by name; of two with one name the user's counts. Versions
+/// are those of the lock file beside `own`, where it names any.
 std::vector<AgentDefinition> agent_definitions(const std::filesystem::path& own);
 /// Throws `not_found` with the nearest name.
 AgentDefinition find_agent(const std::filesystem::path& own, const std::string& name);

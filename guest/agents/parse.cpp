@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "guest/agents/agents.hpp"
+#include "guest/agents/words.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/names.hpp"
 #include "vmm/base/nearest.hpp"
@@ -13,20 +14,6 @@ namespace agentvm::guest {
 namespace {
 
 using Kind = YamlNode::Kind;
-
-bool in_set(std::string_view text, std::string_view extra) {
-  return std::all_of(text.begin(), text.end(), [&](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || extra.find(c) != std::string_view::npos;
-  });
-}
-
-/// npm's rule for names, as far as they go into an address and a path.
-bool package_name(std::string_view text) {
-  const auto slash = text.find('/');
-  const bool scoped = text.starts_with('@') && slash != std::string_view::npos;
-  const auto part = [](std::string_view name) { return !name.empty() && name[0] != '.' && in_set(name, "-_."); };
-  return scoped ? part(text.substr(1, slash - 1)) && part(text.substr(slash + 1)) : part(text);
-}
 
 class Reader {
  public:
@@ -58,7 +45,7 @@ class Reader {
   static constexpr std::array<std::string_view, 11> keys = {"name",        "title",     "packages",   "install",
                                                             "command",     "arguments", "task",       "run",
                                                             "environment", "files",     "credentials"};
-  static constexpr std::array<std::string_view, 3> package_keys = {"name", "version", "sha512"};
+  static constexpr std::array<std::string_view, 4> package_keys = {"name", "version", "sha512", "variant"};
   static constexpr std::array<std::string_view, 2> file_keys = {"path", "content"};
 
   [[noreturn]] void fail(YamlMark mark, const std::string& why) const {
@@ -106,13 +93,13 @@ class Reader {
 
   AgentPackage package(const YamlNode& node) const {
     only_keys(node, package_keys, "a package");
-    AgentPackage package{text(node, "name", true), text(node, "version", true), text(node, "sha512", true)};
-    if (!package_name(package.name)) fail(node.mark, fmt::format("'{}' is no name of a package", package.name));
-    if (package.version.empty() || !in_set(package.version, "-+."))
-      fail(node.mark, fmt::format("'{}' is no version", package.version));
-    constexpr std::size_t digits = 128;
-    if (package.sha512.size() != digits || package.sha512.find_first_not_of("0123456789abcdef") != std::string::npos)
-      fail(node.mark, "'sha512' is not 128 lower-case hex digits");
+    AgentPackage package{text(node, "name", true), text(node, "version", true), text(node, "sha512", true),
+                         text(node, "variant", false)};
+    if (!is_package_name(package.name)) fail(node.mark, fmt::format("'{}' is no name of a package", package.name));
+    if (!is_package_version(package.version)) fail(node.mark, fmt::format("'{}' is no version", package.version));
+    if (!is_package_digest(package.sha512)) fail(node.mark, "'sha512' is not 128 lower-case hex digits");
+    if (!package.variant.empty() && !package.version.ends_with("-" + package.variant))
+      fail(node.mark, fmt::format("'{}' does not end with its variant", package.version));
     return package;
   }
 
@@ -135,7 +122,8 @@ class Reader {
     if (!node) return;
     if (node->kind != Kind::mapping) fail(node->mark, "'environment' is a mapping of names to texts");
     for (const auto& entry : node->entries) {
-      if (entry.key.empty() || std::isdigit(static_cast<unsigned char>(entry.key[0])) || !in_set(entry.key, "_"))
+      if (entry.key.empty() || std::isdigit(static_cast<unsigned char>(entry.key[0])) ||
+          !letters_digits_or(entry.key, "_"))
         fail(entry.key_mark, fmt::format("'{}' is no name of a variable", entry.key));
       agent_.environment[entry.key] = scalar(entry.value, entry.key);
     }

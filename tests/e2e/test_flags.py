@@ -76,6 +76,8 @@ SHAPES = [
     ("image inspect default", 0, "image", IMAGE + " used_by"),
     ("image remove default", 2, "error", ERROR),
     ("agents list", 0, "agents-list", "agents"),
+    ("agents update --dry-run", (0, 3), "agents-update", "agents dry_run lock_file"),
+    ("agents pin claude --remove", 0, "agents-update", "agents dry_run lock_file"),
     ("plan PROJECT", 0, "plan", "accelerator agent autostart branch egress egress_allow egress_deny egress_grants egress_presets image layers libvirt_uri memory name nested network "
                                 "persist project subfolder sync_mode values vcpus warnings workspace_mode"),
     ("config show", 0, "config", "egress keys warnings"),

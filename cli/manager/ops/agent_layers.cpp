@@ -4,8 +4,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "cli/manager/ops/agent_updates.hpp"
 #include "cli/manager/ops/helper_guest.hpp"
-#include "cli/manager/ops/host_packages.hpp"
+#include "cli/manager/ops/registry.hpp"
 #include "vmm/base/file_lock.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/text.hpp"
@@ -18,7 +19,6 @@ constexpr milliseconds lock_limit{30 * 60'000};
 constexpr milliseconds install_limit{30 * 60'000};
 constexpr milliseconds copy_limit{15 * 60'000};
 constexpr std::uint64_t largest_layer_bytes = 4ull << 30;
-constexpr const char* default_registry = "https://registry.npmjs.org";
 constexpr const char* building_prefix = ".new-";
 
 /// In a guest of its own, from its start to the layer's file.
@@ -47,10 +47,9 @@ class Build {
   void install() {
     report(call_.progress_function(), "agent-layer",
            "fetching " + (agent_.version().empty() ? "it" : agent_.version()));
-    auto registry = host_npm_config().registry;
-    if (registry.empty()) registry = default_registry;
-    const auto result = guest_.live()->control()->exec({.argv = {"sh", "-c", guest::install_script(agent_, registry)}},
-                                                       Deadline::after(install_limit), 64u << 10);
+    const auto script = guest::install_script(agent_, npm_registry());
+    const auto result =
+        guest_.live()->control()->exec({.argv = {"sh", "-c", script}}, Deadline::after(install_limit), 64u << 10);
     if (!result.ok())
       throw Error(ErrorCode::operation_failed,
                   fmt::format("it could not be installed: {}", clean_guest_text(result.err, Newlines::escape, 700)),
@@ -86,20 +85,30 @@ class Build {
   HelperGuest guest_;
 };
 
+Json lock_word(guest::AgentDefinition::Lock lock) {
+  if (lock == guest::AgentDefinition::Lock::none) return nullptr;
+  return lock == guest::AgentDefinition::Lock::pinned ? "pinned" : "updated";
+}
+
 Json agent_json(const Paths& paths, const guest::AgentDefinition& agent) {
   const auto layer = find_layer(paths, agent);
   return {{"name", agent.name},
           {"title", agent.title},
           {"version", agent.version().empty() ? Json(nullptr) : Json(agent.version())},
           {"origin", agent.origin},
+          {"defined_version", agent.defined_version.empty() ? Json(nullptr) : Json(agent.defined_version)},
+          {"lock", lock_word(agent.lock)},
+          {"newest", newest_known(paths, agent)},
           {"installed", layer.has_value() || !agent.has_layer()},
           {"size_bytes", layer ? Json(allocated_bytes(*layer)) : Json(nullptr)}};
 }
 
-Json list_agents(Core& core) {
+Json list_agents(Core& core, CallContext& call, const Json& params) {
   Json result{{"schema", "agentvm.agents-list/1"}, {"agents", Json::array()}};
-  for (const auto& agent : guest::agent_definitions(own_agents(core.paths())))
+  for (const auto& agent : guest::agent_definitions(own_agents(core.paths()))) {
+    if (value_or<bool>(params, "newest", false)) newest_now(call, core.paths(), agent);
     result["agents"].push_back(agent_json(core.paths(), agent));
+  }
   return result;
 }
 
@@ -173,8 +182,15 @@ std::uint64_t prune_layers(const Paths& paths, const std::set<std::string>& in_u
   return freed;
 }
 
+std::string layer_version(const Paths& paths, const std::string& key) {
+  constexpr std::size_t limit_bytes = 4096;
+  const auto text = key.empty() ? std::nullopt : read_file_if_exists(paths.layers() / key / "layer.json", limit_bytes);
+  return text ? value_or<std::string>(parse_json(*text, "layer.json"), "version", "") : "";
+}
+
 void add_agent_operations(Service& service, const std::shared_ptr<Core>& core) {
-  service.add("agents.list", Lane::quick, [core](CallContext&, const Json&) { return list_agents(*core); });
+  service.add("agents.list", Lane::work,
+              [core](CallContext& call, const Json& params) { return list_agents(*core, call, params); });
   service.add("agents.build", Lane::work,
               [core](CallContext& call, const Json& params) { return build_agents(*core, call, params); });
 }

@@ -23,10 +23,13 @@ std::optional<fs::path> find_layer(const Paths& paths, const guest::AgentDefinit
 fs::path ensure_layer(Core& core, CallContext& call, const guest::AgentDefinition& agent,
                       const std::map<std::string, std::string>& environment);
 
+/// The version of the program in a layer; empty where there is no such layer. Throws where it cannot be read.
+std::string layer_version(const Paths& paths, const std::string& key);
+
 /// Removes layers whose key is not in `in_use`; returns the bytes that were freed.
 std::uint64_t prune_layers(const Paths& paths, const std::set<std::string>& in_use);
 
-/// `agents.list`, `agents.build` {names}.
+/// `agents.list` {newest}, `agents.build` {names}.
 void add_agent_operations(Service& service, const std::shared_ptr<Core>& core);
 
 }  // namespace agentvm::manager

@@ -85,7 +85,8 @@ Json agent_status(Core& core, const SandboxRecord& record) {
   try {
     const auto agent = agent_of(core, record);
     status["title"] = agent->title;
-    if (!agent->version().empty() && record.layer == guest::layer_key(*agent)) status["version"] = agent->version();
+    // It keeps the layer that it was started with, whatever an update chose since.
+    if (const auto version = layer_version(core.paths(), record.layer); !version.empty()) status["version"] = version;
   } catch (const Error&) {
     // Its definition is gone; what was started from it goes on.
   }

@@ -4,6 +4,7 @@
 
 #include "cli/manager/ops/agent_layers.hpp"
 #include "cli/manager/ops/agent_session.hpp"
+#include "cli/manager/ops/agent_updates.hpp"
 #include "cli/manager/ops/artifact_op.hpp"
 #include "cli/manager/ops/core.hpp"
 #include "cli/manager/ops/disk_files.hpp"
@@ -259,6 +260,7 @@ void register_operations(Service& service, const Paths& paths) {
   add_wip_operations(service, core);
   add_image_operations(service, core);
   add_agent_operations(service, core);
+  add_agent_update_operations(service, core);
   add_trust_operations(service, core);
   add_egress_operations(service, core);
   service.lane_key([core](const Json& params) { return lane_key(*core, params); });
