@@ -4,6 +4,7 @@
 
 #include "cli/manager/ops/core.hpp"
 #include "cli/manager/service.hpp"
+#include "guest/agents/agents.hpp"
 
 namespace agentvm::manager {
 

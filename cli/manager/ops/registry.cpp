@@ -5,6 +5,7 @@
 #include "cli/manager/ops/host_packages.hpp"
 #include "guest/agents/locks.hpp"
 #include "proxy/egress/sources.hpp"
+#include "vmm/base/error.hpp"
 #include "vmm/base/process.hpp"
 #include "vmm/base/text.hpp"
 

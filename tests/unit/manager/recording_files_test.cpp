@@ -66,7 +66,7 @@ TEST(RecordingFiles, RefuseWhatIsNoAnswer) {
                                  name_of(6) + " -1 1\nx",                    //
                                  name_of(6) + " 0\nx",                       //
                                  "noise",
-                                 std::string(1000, '0') + "\n"};
+                                 std::string(1000, '0')};
   for (const auto& answer : answers) {
     EXPECT_TRUE(error_of([&] { add_to_recording(folder.path(), answer, now_ms); })) << answer;
     EXPECT_EQ(files(folder.path()), 1u) << answer;
