@@ -141,7 +141,7 @@ TEST(TerminalFilter, TheOtherScreenAndAResetAreAnEmptyScreen) {
 TEST(TerminalFilter, AStringThatNobodyEndsDoesNotSwallowTheRest) {
   TerminalFilter filter;
   EXPECT_EQ(filter.feed("\x1b]0;"), "");
-  EXPECT_EQ(filter.feed(std::string(64u << 10, 'x')), "");
+  EXPECT_EQ(filter.feed(std::string((64u << 10) - 2, 'x')), "");
   EXPECT_EQ(filter.feed("yz"), "z");
 }
 

@@ -54,19 +54,19 @@ TEST(RecordingFiles, AreBoundedWhateverAGuestSends) {
 TEST(RecordingFiles, RefuseWhatIsNoAnswer) {
   const test::TemporaryFolder folder;
   add_to_recording(folder.path(), piece(name_of(5), 0, "abc"), now_ms);
-  const std::string answers[] = {piece(name_of(4), 0, "x"),                  // older
-                                 piece(name_of(5), 2, "x"),                  // written over
-                                 piece(name_of(5), 4, "x"),                  // a gap
-                                 piece(name_of(6), 1, "x"),                  // another one
-                                 piece("../../../../evil.cast", 0, "x"),     //
-                                 piece("000000000000000/.cast", 0, "x"),     //
-                                 piece(name_of(6) + "x", 0, "x"),            //
-                                 name_of(6) + " 0 5\nabc",                   // fewer bytes
-                                 name_of(6) + " 0 99999999999999999999\nx",  //
-                                 name_of(6) + " -1 1\nx",                    //
-                                 name_of(6) + " 0\nx",                       //
-                                 "noise",
-                                 std::string(1000, '0')};
+  std::vector<std::string> answers{piece(name_of(4), 0, "x"),                  // older
+                                   piece(name_of(5), 2, "x"),                  // written over
+                                   piece(name_of(5), 4, "x"),                  // a gap
+                                   piece(name_of(6), 1, "x"),                  // another one
+                                   piece("../../../../evil.cast", 0, "x"),     //
+                                   piece("000000000000000/.cast", 0, "x"),     //
+                                   piece(name_of(6) + "x", 0, "x"),            //
+                                   name_of(6) + " 0 5\nabc",                   // fewer bytes
+                                   name_of(6) + " 0 99999999999999999999\nx",  //
+                                   name_of(6) + " -1 1\nx",                    //
+                                   name_of(6) + " 0\nx",                       //
+                                   "noise"};
+  answers.emplace_back(1000, '0');
   for (const auto& answer : answers) {
     EXPECT_TRUE(error_of([&] { add_to_recording(folder.path(), answer, now_ms); })) << answer;
     EXPECT_EQ(files(folder.path()), 1u) << answer;
