@@ -486,7 +486,8 @@ def test_a_guest_that_powers_itself_off_is_stopped(agentvm, box, project):
 def test_destroy_keeps_the_disk_and_says_where(agentvm, home, box, wide):
     identifier, digest = (harness.record_of(home, NAME)[key] for key in ("id", "image_digest"))
     result = agentvm.run("destroy", NAME, "--force", "--keep-disk", "--json", timeout=300)
-    keys_of(json.loads(result.stdout), "destroy", "kept_wip name rescued")
+    keys_of(json.loads(result.stdout), "destroy", "kept_disk kept_wip name rescued")
+    assert json.loads(result.stdout)["kept_disk"] in result.stderr.decode()
     disk = home.state / "kept-disks" / f"{NAME}-{identifier[:8]}.qcow2"
     assert f"the disk is kept as {disk}".encode() in result.stderr
     assert sorted(disk.parent.iterdir()) == [disk, pathlib.Path(f"{disk}.image")]

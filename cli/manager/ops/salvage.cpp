@@ -103,14 +103,15 @@ Rescued salvage_work(Core& core, const SandboxRecord& record, const Progress& pr
 
 }  // namespace
 
-void keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
+std::optional<fs::path> keep_disk(Core& core, CallContext& call, const SandboxRecord& record) {
   const auto disk = core.store().folder(record.name) / sandbox_files::disk;
-  if (!fs::exists(disk)) return;
+  if (!fs::exists(disk)) return std::nullopt;
   const auto kept = core.kept_disks() / (record.name.str() + "-" + record.id.substr(0, 8) + ".qcow2");
   ensure_private_dir(kept.parent_path());
   write_file_atomic(kept.string() + ".image", record.image_digest + "\n");
   if (::rename(disk.c_str(), kept.c_str()) < 0) throw_errno("keeping the disk");
-  call.warning("the disk is kept as " + kept.string());
+  call.warning(fmt::format("the disk is kept as {}; agentvm rescue {} ls reads it", kept.string(), record.name.str()));
+  return kept;
 }
 
 Salvaged salvage(Core& core, CallContext& call, const SandboxRecord& record) {
@@ -126,11 +127,10 @@ Salvaged salvage(Core& core, CallContext& call, const SandboxRecord& record) {
     const auto hint = error.hint().empty() ? "" : fmt::format("; `{}` helps", error.hint());
     call.warning(fmt::format("its last run did not end in order, and the work on its disk could not be read ({}{})",
                              clean_guest_text(error.what(), Newlines::escape, 700), hint));
-    keep_disk(core, call, record);
-    return {};
+    return {.kept_disk = keep_disk(core, call, record)};
   }
   for (const auto& warning : salvaged.warnings) call.warning(warning);
-  return {std::move(salvaged.refs), aside || salvaged.warnings.empty()};
+  return {.refs = std::move(salvaged.refs), .whole = aside || salvaged.warnings.empty()};
 }
 
 }  // namespace agentvm::manager

@@ -7,7 +7,8 @@ namespace agentvm::manager {
 
 struct Salvaged {
   std::vector<std::string> refs;
-  bool whole = true;  ///< false: something of it is nowhere but in the sandbox; a warning says what
+  std::optional<fs::path> kept_disk;  ///< moved aside
+  bool whole = true;                  ///< false: something of it is nowhere but in the sandbox; a warning says what
 };
 
 /// For a sandbox without a machine, whose last run did not end in order: what that run left in its workspace lands as
@@ -17,6 +18,7 @@ struct Salvaged {
 Salvaged salvage(Core& core, CallContext& call, const SandboxRecord& record);
 
 /// The disk out of the sandbox's folder, with the name of what it stands on: without its image it is nothing.
-void keep_disk(Core& core, CallContext& call, const SandboxRecord& record);
+/// Returns where it is now; nothing where there is none.
+std::optional<fs::path> keep_disk(Core& core, CallContext& call, const SandboxRecord& record);
 
 }  // namespace agentvm::manager

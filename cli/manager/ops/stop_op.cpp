@@ -94,12 +94,18 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   core.apply(record.name, SandboxEvent::destroy, "user");
   report(call.progress_function(), "destroy", "removing " + record.name.str());
   tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
-  if (!running && record.unsaved) rescued = salvage(core, call, record).refs;  // now that nothing writes there any more
-  if (keep) keep_disk(core, call, record);
+  std::optional<fs::path> kept_disk;
+  if (!running && record.unsaved) {  // now that nothing writes there any more
+    auto salvaged = salvage(core, call, record);
+    rescued = std::move(salvaged.refs);
+    kept_disk = std::move(salvaged.kept_disk);
+  }
+  if (keep && !kept_disk) kept_disk = keep_disk(core, call, record);
   erase(core, record.name, Deadline::after(teardown_limit));
   return {{"schema", "agentvm.destroy/1"},
           {"name", record.name.str()},
           {"rescued", rescued},
+          {"kept_disk", kept_disk ? Json(kept_disk->string()) : Json(nullptr)},
           {"kept_wip", count_kept_wip(record)}};
 }
 
