@@ -214,7 +214,7 @@ std::uint64_t virtiofsd_open_files() {
 
 void check_shareable(const fs::path& folder, std::uint64_t limit) {
   std::uint64_t entries = 1;
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied)) {
     static_cast<void>(entry);
     ++entries;
   }
