@@ -39,9 +39,12 @@ class Ending final : public CallRelay {
 
 /// A clone that was made for a run goes with it, unless there is something in it that is nowhere else.
 Json end_clone(Core& core, const fs::path& project) {
-  if (project.parent_path().parent_path() != core.paths().runs()) return nullptr;
+  // A record's project is without links; the user's data folder, and a path from a client, may lie behind one.
+  std::error_code absent;
+  const auto runs = fs::canonical(core.paths().runs(), absent), clone = fs::canonical(project, absent);
+  if (absent || clone.parent_path().parent_path() != runs) return nullptr;
   if (sync::has_work_of_its_own(project, Deadline::after(git_limit))) return project.string();
-  remove_tree(project.parent_path());
+  remove_tree(clone.parent_path());
   return nullptr;
 }
 
