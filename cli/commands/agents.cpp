@@ -1,5 +1,3 @@
-#include "cli/commands/agents.hpp"
-
 #include <fmt/format.h>
 
 #include "cli/client/invocation.hpp"
@@ -17,30 +15,14 @@ int list(Invocation& run) {
   return 0;
 }
 
-std::string update_text(const Json& answer, const Style& style, unsigned width) {
-  Table table({"AGENT", "VERSION", "NOW", "RESULT"});
-  for (const auto& agent : list_at(answer, "agents")) {
-    const auto result = text_at(agent, "result");
-    const bool changes = result == "updated" || result == "would-update";
-    table.add({{text_at(agent, "name")},
-               {text_at(agent, "from", "-")},
-               {text_at(agent, "to", "-")},
-               {result, result == "failed" ? Tone::bad
-                        : changes          ? Tone::good
-                                           : Tone::dim}});
-  }
-  return table.text(style, width);
-}
-
-/// 0, or 3 where something failed.
+/// The status: not 0 where something failed.
 int show_update(Invocation& run, const Json& result) {
-  run.show(result, update_text(result, run.out.out_style(), run.out.width()));
-  constexpr int failed = 3;
+  run.show(result, render_agent_update(result, run.out.out_style(), run.out.width()));
   int status = 0;
   for (const auto& agent : list_at(result, "agents"))
     if (text_at(agent, "result") == "failed") {
       run.out.warn(clean(text_at(agent, "name")) + ": " + clean(text_at(agent, "problem")));
-      status = failed;
+      status = exit_code(ErrorCode::operation_failed);
     }
   return status;
 }

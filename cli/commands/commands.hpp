@@ -27,9 +27,12 @@ CommandSpec suspend_command();
 CommandSpec resume_command();
 CommandSpec destroy_command();
 CommandSpec logs_command();
+CommandSpec replay_command();
 std::vector<CommandSpec> egress_commands();
 std::vector<CommandSpec> image_commands();
 CommandSpec agents_command();
+CommandSpec agents_update_command();
+CommandSpec agents_pin_command();
 CommandSpec plan_command();
 std::vector<CommandSpec> config_commands();
 CommandSpec trust_command();
@@ -46,6 +49,8 @@ int build_agents(Invocation& run);
 int bring_artifacts(Invocation& run);
 /// The manager's log, as `logs --manager` shows it. Shared by logs and manager.
 int show_manager_log(Invocation& run);
+/// The sandbox and, with --worktree, the session that a command means. Shared by logs and replay.
+Json terminal_params(Invocation& run);
 /// Attaches this terminal to the sandbox of `params`; 0 on detach. Shared by attach and start.
 int attach_terminal(Invocation& run, Json params);
 

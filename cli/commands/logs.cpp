@@ -8,7 +8,6 @@
 #include "cli/client/invocation.hpp"
 #include "cli/client/signals.hpp"
 #include "cli/commands/commands.hpp"
-#include "cli/commands/replay.hpp"
 #include "cli/render/table.hpp"
 #include "cli/replay/recording.hpp"
 #include "cli/replay/terminal_text.hpp"

@@ -1,5 +1,3 @@
-#include "cli/commands/replay.hpp"
-
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -8,6 +6,7 @@
 
 #include "cli/client/invocation.hpp"
 #include "cli/client/terminal.hpp"
+#include "cli/commands/commands.hpp"
 #include "cli/render/table.hpp"
 #include "cli/replay/player.hpp"
 #include "vmm/base/files.hpp"

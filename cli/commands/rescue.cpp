@@ -3,7 +3,6 @@
 #include <filesystem>
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "cli/client/invocation.hpp"
 #include "cli/client/pump.hpp"
@@ -58,7 +57,7 @@ int list(Invocation& run, const Json& params) {
 int print(Invocation& run, const Json& params) {
   if (run.out.json())
     throw Error(ErrorCode::usage, "rescue cat prints the file's bytes: it has no --json", "agentvm help rescue");
-  const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  const bool terminal = run.out.out_is_terminal();
   const auto mode = terminal ? SessionOptions::Mode::captured : SessionOptions::Mode::plain;
   auto connection = connect_manager(run.paths, Spawn::allowed);
   SessionEnd end;

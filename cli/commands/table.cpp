@@ -4,9 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "cli/commands/agents.hpp"
 #include "cli/commands/commands.hpp"
-#include "cli/commands/replay.hpp"
 #include "vmm/config.hpp"
 
 namespace agentvm::cli {

@@ -20,6 +20,8 @@ std::string render_sync(const Json& result, const Style& style);
 std::string render_artifacts(const Json& result, const Style& style);
 std::string render_images(const Json& answer, const Style& style, unsigned width);
 std::string render_agents(const Json& answer, const Style& style, unsigned width);
+/// Of `agents update` and `agents pin`.
+std::string render_agent_update(const Json& answer, const Style& style, unsigned width);
 std::string render_image(const Json& image, const Style& style);
 std::string render_plan(const Json& plan, const Style& style, unsigned width);
 std::string render_config(const Json& config, const Style& style, unsigned width);

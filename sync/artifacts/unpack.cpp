@@ -75,16 +75,6 @@ class Unpacker final : public TarSink {
   std::string path_;
 };
 
-std::string all_of(int fd, Deadline deadline) {
-  std::string text;
-  char buffer[4096];
-  while (const auto count = read_some(fd, buffer, sizeof buffer, deadline)) {
-    text.append(buffer, count);
-    if (text.size() > said_limit_bytes) throw Error(ErrorCode::operation_failed, "agentvm-artifacts says too much");
-  }
-  return text;
-}
-
 }  // namespace
 
 Json to_json(const UnpackOutcome& outcome) {
@@ -120,12 +110,13 @@ UnpackOutcome unpack_archive(const fs::path& libexec, UniqueFd archive, const fs
                                .die_with_parent = true});
   said.second.reset();
   archive.reset();  // the sender is to see it when the child ends
-  const auto text = all_of(said.first.get(), deadline);
+  const auto text = read_to_end(said.first.get(), said_limit_bytes, deadline);
+  if (!text) throw Error(ErrorCode::operation_failed, "agentvm-artifacts says too much");
   const auto status = child.wait(deadline);
-  if (text.empty())
+  if (text->empty())
     throw Error(ErrorCode::operation_failed,
                 fmt::format("unpacking the workspace ended with {}", status ? status->describe() : "no word"));
-  const auto answer = parse_json(text, "what agentvm-artifacts says");
+  const auto answer = parse_json(*text, "what agentvm-artifacts says");
   if (answer.contains("verdict")) return unpack_outcome_from(answer["verdict"]);
   throw Error(error_code_from(value_or<std::string>(answer["error"], "code", "")),
               clean_guest_text(require<std::string>(answer["error"], "message"), Newlines::escape, 500));

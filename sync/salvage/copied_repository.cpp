@@ -57,13 +57,7 @@ std::optional<std::string> read_beneath(int root, const std::string& path, std::
   const auto fd = open_beneath(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   struct stat status {};
   if (!fd || ::fstat(fd.get(), &status) < 0 || !S_ISREG(status.st_mode)) return std::nullopt;
-  std::string text;
-  char buffer[16384];
-  while (const auto count = read_some(fd.get(), buffer, sizeof buffer, Deadline::never())) {
-    text.append(buffer, count);
-    if (text.size() > limit_bytes) return std::nullopt;
-  }
-  return text;
+  return read_to_end(fd.get(), limit_bytes, Deadline::never());
 }
 
 UniqueFd open_folder_beneath(int root, const std::string& path) {

@@ -27,7 +27,7 @@ Folder look_at(const fs::path& folder) {
     const auto status = entry.symlink_status();
     if (fs::is_directory(status))
       result.folders.push_back(entry.path());
-    else if (name == ".git")
+    else if (names_a_repository(name))
       result.doomed.push_back(entry.path());
     if (name == "head") heads.push_back(entry.path());
     repository = repository || name == "objects" || name == "commondir";
@@ -44,6 +44,10 @@ fs::path inert_name(const fs::path& path) {
 }
 
 }  // namespace
+
+bool names_a_repository(const std::string& name) {
+  return lower_case(name) == ".git";
+}
 
 std::vector<std::string> disarm_repositories(const fs::path& folder) {
   std::vector<std::string> renamed;

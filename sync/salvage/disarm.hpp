@@ -6,6 +6,9 @@
 
 namespace agentvm::sync {
 
+/// Whether git takes a file or folder of that name for the repository of the folder it is in: ".git", in whatever case.
+bool names_a_repository(const std::string& name);
+
 /// Makes sure that no git takes anything below `folder` for a repository: the configuration of one names programs to
 /// run (core.fsmonitor, core.sshCommand, filters, hooks), and a shell's prompt is enough to start git there. What git
 /// knows one by gets another name: a file or link ".git" (gitrepository-layout(5)), and the HEAD beside `objects`,

@@ -63,6 +63,15 @@ class Home:
         }
 
 
+class Client(subprocess.Popen):
+    """Killed where its block fails: what it waits for may then never come, and neither would the failure."""
+
+    def __exit__(self, kind, value, traceback):
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, traceback)
+
+
 class Failed(AssertionError):
     """The client ended otherwise than the test said it must."""
 
@@ -113,7 +122,7 @@ class Agentvm:
         return pexpect.spawn(argv[0], argv[1:], env=environment, cwd=str(cwd or self.home.folder), dimensions=size, timeout=timeout)
 
     def popen(self, *arguments, **options):
-        return subprocess.Popen(self.argv(*arguments), **({"env": self.home.environment(), "cwd": self.home.folder} | options))
+        return Client(self.argv(*arguments), **({"env": self.home.environment(), "cwd": self.home.folder} | options))
 
     def sandboxes(self):
         return [row["name"] for row in self.json("list")["sandboxes"]]

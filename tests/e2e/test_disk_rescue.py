@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -106,7 +107,12 @@ def test_files_of_a_stopped_sandbox_are_read(agentvm, home, repository):
     folder = agentvm.run("rescue", name, "cat", "/etc", code=2, timeout=RESCUE_SECONDS)
     assert b"is a folder" in folder.stderr and b"agentvm rescue still ls /etc" in folder.stderr
     assert not [each for each in home.folder.iterdir() if each.name.startswith(".agentvm-rescue")]
+    for target in (home.folder / ".git", home.folder / ".GIT"):
+        refused = agentvm.run("rescue", name, "cp", "/home/agent/notes/a", target, code=64)
+        assert b"take it for a repository" in refused.stderr and not target.exists()
     agentvm.run("destroy", name, "--force", "--keep-disk")
-    kept = agentvm.run("rescue", name, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS)
-    assert kept.stdout.startswith(b"kept"), "a kept disk is read by its sandbox's name"
+    with agentvm.popen("rescue", name, "cat", "/home/agent/notes/a", stdout=subprocess.PIPE) as beside:
+        kept = agentvm.run("rescue", name, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS)
+        assert kept.stdout.startswith(b"kept"), "a kept disk is read by its sandbox's name"
+        assert beside.communicate(timeout=RESCUE_SECONDS)[0].startswith(b"kept"), "by two at once, one after the other"
     assert b"none of ls, cat and cp" in agentvm.run("rescue", name, "mv", "/a", code=64).stderr

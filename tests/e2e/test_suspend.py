@@ -1,5 +1,6 @@
 """A sandbox whose vCPUs are stopped for a while: nothing in it runs, nothing of it is lost, and all of it goes on."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -159,17 +160,44 @@ def small_disk(image):
         harness.remove(made)
 
 
+@contextlib.contextmanager
+def asleep(pid):
+    """A manager that looks at nothing: its guard would pause a guest before the disk is full (test_abuse.py)."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def free(place):
+    return os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+
+
+def fill(place):
+    """Takes the end of a file system that a guest fills, to the last block: nothing can be recorded there, either."""
+    harness.eventually(lambda: free(place) < 32 << 20, 120, "the guest fills it")
+    with contextlib.suppress(OSError), open(place / "rest", "wb", buffering=0) as rest:
+        while True:
+            rest.write(bytes(4096))
+
+
 def test_a_full_disk_of_the_host_suspends_it(small_disk):
     agentvm = harness.Agentvm(small_disk)
     agentvm.start(harness.make_repository(small_disk.folder / "project"), NAME, "--memory", "1G")
+    place = small_disk.folder / "state"
+    before = free(place)
     with agentvm.popen("exec", NAME, "--", "sudo", "dd", "if=/dev/urandom", "of=/big", "bs=1M", "count=160", "conv=fsync", stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL) as writing:
+        harness.eventually(lambda: free(place) < before - (8 << 20), 60, "the guest writes")
+        with asleep(agentvm.manager_pid()):
+            fill(place)
         harness.eventually(lambda: state(agentvm) == "paused", 120, "the pause is noticed")
         status = agentvm.json("status", NAME)
         assert status["reason"] == "host" and "disk of the host is full" in status["message"]
         refused = agentvm.run("exec", NAME, "--", "true", code=None)
         assert refused.returncode != 0 and b"disk of the host is full" in refused.stderr and b"agentvm resume" in refused.stderr
-        subprocess.run(["mount", "-o", "remount,size=1g", str(small_disk.folder / "state")], check=True)
+        subprocess.run(["mount", "-o", "remount,size=1g", str(place)], check=True)
         agentvm.run("resume", NAME)
         assert writing.wait(120) == 0, "what was being written has been written"
     assert state(agentvm) == "running"

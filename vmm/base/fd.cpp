@@ -83,4 +83,14 @@ std::size_t read_some(int fd, void* buffer, std::size_t size, Deadline deadline)
   }
 }
 
+std::optional<std::string> read_to_end(int fd, std::size_t limit_bytes, Deadline deadline) {
+  std::string bytes;
+  char buffer[16u << 10];
+  while (const auto count = read_some(fd, buffer, sizeof buffer, deadline)) {
+    if (count > limit_bytes - bytes.size()) return std::nullopt;
+    bytes.append(buffer, count);
+  }
+  return bytes;
+}
+
 }  // namespace agentvm

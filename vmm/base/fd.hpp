@@ -2,6 +2,8 @@
 // Owned file descriptors and the few calls on them that every layer needs.
 
 #include <cstddef>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -48,5 +50,7 @@ bool wait_for(int fd, short events, Deadline deadline);
 void write_all(int fd, std::string_view data, Deadline deadline);
 /// Reads up to `size` bytes; 0 = end of stream; throws `timed_out` or errno.
 std::size_t read_some(int fd, void* buffer, std::size_t size, Deadline deadline);
+/// Everything up to the end of the stream; nothing where that is more than `limit_bytes`. Throws as `read_some`.
+std::optional<std::string> read_to_end(int fd, std::size_t limit_bytes, Deadline deadline);
 
 }  // namespace agentvm

@@ -22,7 +22,9 @@ namespace {
 
 constexpr milliseconds read_limit{20 * 60'000};  // of a whole workspace, emulated
 constexpr milliseconds hold_limit{10'000};
-constexpr std::size_t path_limit_bytes = 4096;  // PATH_MAX
+constexpr milliseconds kept_hold_limit = read_limit;  // only another read has it
+constexpr std::size_t path_limit_bytes = 4096;        // PATH_MAX
+constexpr std::size_t kept_id_characters = 9;         // of a sandbox's id, as `keep_disk` writes it, with the dash
 
 /// A disk that nobody writes, for as long as this is there.
 struct QuietDisk {
@@ -69,12 +71,11 @@ QuietDisk sandbox_disk(Core& core, const SandboxRecord& stored, const std::strin
 /// The newest of those that were kept under that name ("web-0123abcd", or the sandbox's own "web").
 std::optional<fs::path> kept_disk(Core& core, const std::string& name) {
   std::optional<fs::path> found;
-  constexpr std::size_t id_characters = 9;  // of the sandbox, as `keep_disk` writes it, with a dash
   if (!fs::is_directory(core.kept_disks())) return found;
   for (const auto& entry : fs::directory_iterator(core.kept_disks())) {
     const auto stem = entry.path().stem().string();
-    if (entry.path().extension() != ".qcow2" || stem.size() <= id_characters) continue;
-    if (stem != name && stem.substr(0, stem.size() - id_characters) != name) continue;
+    if (entry.path().extension() != ".qcow2" || stem.size() <= kept_id_characters) continue;
+    if (stem != name && stem.substr(0, stem.size() - kept_id_characters) != name) continue;
     if (!found || fs::last_write_time(*found) < entry.last_write_time()) found = entry.path();
   }
   return found;
@@ -87,6 +88,9 @@ QuietDisk quiet_disk(Core& core, const Json& params, DiskRead::What what) {
   QuietDisk quiet;
   if (kept) {
     quiet.name = kept->stem().string();
+    // Of its sandbox's id, under which no sandbox is any more.
+    const auto id = quiet.name.substr(quiet.name.size() - kept_id_characters + 1);
+    quiet.hold = core.hold(SandboxName::parse("kept-" + id), Deadline::after(kept_hold_limit));
     const auto digest = read_file_if_exists(kept->string() + ".image", 256).value_or("");
     quiet.scratch = std::make_unique<DiskScratch>(core.kept_disks() / (quiet.name + ".rescue"));
     quiet.read = {.disk = *kept,
@@ -105,16 +109,6 @@ QuietDisk quiet_disk(Core& core, const Json& params, DiskRead::What what) {
 
 const char* kind_of(unsigned mode) {
   return S_ISREG(mode) ? "file" : S_ISDIR(mode) ? "folder" : S_ISLNK(mode) ? "link" : "other";
-}
-
-std::string read_whole(int fd, std::size_t limit_bytes, Deadline deadline) {
-  std::string bytes;
-  char buffer[64u << 10];
-  while (const auto count = read_some(fd, buffer, sizeof buffer, deadline)) {
-    bytes.append(buffer, count);
-    if (bytes.size() > limit_bytes) throw Error(ErrorCode::operation_failed, "the listing from the disk is too long");
-  }
-  return bytes;
 }
 
 /// Runs `take` on what the reader sends while its words are followed. An error of `take` is the cause of the reader's,
@@ -144,7 +138,7 @@ auto follow(DiskReader& reader, CallContext& call, Deadline deadline, const Take
   return taken;
 }
 
-/// Where the copy goes: a name that is free.
+/// Where the copy goes: a name that is free, and none by which git would take the copy for a repository.
 fs::path free_target(const fs::path& to, const std::string& path) {
   struct stat status {};
   auto target = to;
@@ -152,6 +146,11 @@ fs::path free_target(const fs::path& to, const std::string& path) {
     const auto name = fs::path(path).filename();
     target /= name.empty() || name == "/" ? fs::path("disk") : name;
   }
+  if (sync::names_a_repository(target.filename().string()))
+    throw Error(
+        ErrorCode::usage,
+        target.string() + ": git on this host would take it for a repository, and run what its configuration says",
+        fmt::format("agentvm rescue cp {} ANOTHER-NAME", shell_word(path)));
   if (::lstat(target.c_str(), &status) == 0)
     throw Error(ErrorCode::wrong_state, target.string() + " exists already, and is not overwritten",
                 "agentvm rescue cp ... ANOTHER-NAME");
@@ -238,9 +237,11 @@ Json list_disk_files(Core& core, CallContext& call, const Json& params) {
   const auto deadline = Deadline::after(read_limit);
   const auto quiet = quiet_disk(core, params, DiskRead::What::list);
   DiskReader reader(quiet.read, call.progress_function(), deadline);
-  auto entries = parse_listing(follow(reader, call, deadline, [deadline](UniqueFd data) {
-    return read_whole(data.get(), listing_limit_bytes, deadline);
-  }));
+  const auto listed = follow(reader, call, deadline, [deadline](UniqueFd data) {
+    return read_to_end(data.get(), listing_limit_bytes, deadline);
+  });
+  if (!listed) throw Error(ErrorCode::operation_failed, quiet.read.path + " has too many entries to list");
+  auto entries = parse_listing(*listed);
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   Json result{
       {"schema", "agentvm.rescue-ls/1"}, {"name", quiet.name}, {"path", quiet.read.path}, {"entries", Json::array()}};

@@ -8,12 +8,12 @@ namespace agentvm::manager {
 
 struct Leftovers {
   std::vector<OrphanMachine> machines;
-  std::vector<fs::path> folders;  ///< of sockets whose sandbox is gone, and of reads of disks that were killed
+  std::vector<fs::path> folders;  ///< of sockets whose sandbox is gone
 };
 /// Those of the state folder. A broken record's sandbox counts as one: nothing of it is among these.
 Leftovers find_leftovers(Core& core);
 
-/// With `fix`, ends and removes them; what cannot be is named.
+/// With `fix`, ends and removes them. Throws for the first that cannot be.
 Check check_leftovers(Core& core, bool fix);
 
 }  // namespace agentvm::manager

@@ -35,16 +35,6 @@ struct FreeText {
 };
 using TextList = std::unique_ptr<char*, FreeText>;
 
-std::string read_all(int fd, std::size_t limit_bytes) {
-  std::string text;
-  char buffer[16u << 10];
-  while (const auto count = read_some(fd, buffer, sizeof buffer, Deadline::never())) {
-    text.append(buffer, count);
-    if (text.size() > limit_bytes) throw Error(ErrorCode::operation_failed, "the folder has too many entries to list");
-  }
-  return text;
-}
-
 /// Each ends with a zero byte.
 std::vector<std::string> split_names(const std::string& text) {
   std::vector<std::string> names;
@@ -150,7 +140,9 @@ void Appliance::send_listing(const std::string& path, int names_fd, int output) 
     // Through a file: with more names than an answer holds, it is the one way that makes no file of its own.
     if (guestfs_ls0(g, path.c_str(), descriptor(names_fd).c_str()) != 0) fail("listing " + path);
     check_errno(static_cast<int>(::lseek(names_fd, 0, SEEK_SET)), "a file in memory");
-    names = split_names(read_all(names_fd, listing_limit_bytes));
+    const auto listed = read_to_end(names_fd, listing_limit_bytes, Deadline::never());
+    if (!listed) throw Error(ErrorCode::operation_failed, path + " has too many entries to list");
+    names = split_names(*listed);
   } else {
     const auto slash = path.rfind('/');
     folder = slash == 0 ? "/" : path.substr(0, slash);

@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "tests/contract/artifacts/artifact_request.hpp"
 #include "tests/contract/sync/git_fixture.hpp"
 #include "tests/support/artifact_stream.hpp"
 #include "tests/support/fake_streams.hpp"
@@ -29,14 +30,7 @@ class ArtifactsTest : public testing::Test {
     fs::create_directories(dir / "host");
     fs::create_directories(dir / "state");
     fs::create_directories(dir / "canary");
-    request.destination = dir / "host";
-    request.forbidden = dir / "state";
-    request.libexec = AGENTVM_TEST_LIBEXEC;
-    request.scratch = dir / "state/sync";
-    request.guest_program = (fs::path(AGENTVM_TEST_LIBEXEC) / "agentvm-guest").string();
-    request.guest_path = guest.string();
-    request.sandbox = "box";
-    request.globs = {"dist"};
+    request = test::artifact_request(dir.path(), guest);
   }
   static void write(const fs::path& path, const std::string& text) {
     fs::create_directories(path.parent_path());

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "sync/artifacts/artifacts.hpp"
+#include "tests/contract/artifacts/artifact_request.hpp"
 #include "tests/support/child_watch.hpp"
 #include "tests/support/fake_streams.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -24,14 +25,7 @@ class ArtifactVolume : public testing::Test {
  protected:
   ArtifactVolume() {
     for (const auto& folder : {guest / "dist", dir / "host", dir / "state"}) fs::create_directories(folder);
-    request.destination = dir / "host";
-    request.forbidden = dir / "state";
-    request.libexec = AGENTVM_TEST_LIBEXEC;
-    request.scratch = dir / "state/sync";
-    request.guest_program = (fs::path(AGENTVM_TEST_LIBEXEC) / "agentvm-guest").string();
-    request.guest_path = guest.string();
-    request.sandbox = "box";
-    request.globs = {"dist"};
+    request = test::artifact_request(dir.path(), guest);
   }
   ReceiveVerdict fetch(const std::string& what) {
     test::FakeStreams streams;

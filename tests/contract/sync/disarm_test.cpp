@@ -50,6 +50,11 @@ TEST_F(Disarm, NoRepositoryIsOneAfterwards) {
   EXPECT_THAT(disarm_repositories(copy), IsEmpty());
 }
 
+TEST(Repositories, ANameThatMakesOne) {
+  for (const char* name : {".git", ".GIT", ".Git"}) EXPECT_TRUE(names_a_repository(name)) << name;
+  for (const char* name : {"git", ".gitx", ".github", ""}) EXPECT_FALSE(names_a_repository(name)) << name;
+}
+
 TEST_F(Disarm, LinksAndOtherCasesCountAndNothingElseDoes) {
   const auto outside = dir / "outside";
   fs::create_directories(copy / "plain");
