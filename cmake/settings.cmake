@@ -21,7 +21,9 @@ endif()
 add_library(agentvm_settings INTERFACE)
 target_include_directories(agentvm_settings INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(agentvm_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
-  $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess -Wno-psabi> -fstack-protector-strong)
+  $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess -Wno-psabi> -fstack-protector-strong
+  # GCC 13 and 14 take a reference into an argument for one into a temporary that was another argument.
+  $<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_GREATER_EQUAL:$<CXX_COMPILER_VERSION>,13>>:-Wno-dangling-reference>)
 target_compile_definitions(agentvm_settings INTERFACE AGENTVM_VERSION="${PROJECT_VERSION}"
   $<$<NOT:$<CONFIG:Debug>>:_FORTIFY_SOURCE=2> BOOST_ASIO_NO_DEPRECATED)
 if(AGENTVM_WERROR)

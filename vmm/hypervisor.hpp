@@ -78,7 +78,8 @@ class Hypervisor {
       destroyed,  ///< somebody ended the machine: `stop`, or another program
       crashed,
       paused,
-      resumed
+      resumed,
+      reconnected,  ///< the driver was away, and nothing was told meanwhile; of no domain
     } kind;
   };
 
@@ -98,7 +99,8 @@ class Hypervisor {
   virtual std::vector<DomainInfo> list(Deadline deadline) = 0;
   /// The process that runs the domain, where it is on this host.
   virtual std::optional<int> pid(const std::string& domain, Deadline deadline) = 0;
-  /// `callback` runs on an unspecified thread and must not block or call back in. Replaces the one before.
+  /// `callback` runs on an unspecified thread and must not block or call back in. Replaces the one before, which does
+  /// not run any more once this returned; an empty one is none.
   virtual void on_event(std::function<void(const Event&)> callback) = 0;
 };
 

@@ -87,6 +87,8 @@ struct Plan {
   Planned<unsigned> vcpus;
   unsigned vcpus_asked = 1;
   Planned<bool> nested;
+  Planned<ByteSize> nested_memory;  ///< what machines within the guest get together
+  Planned<unsigned> nested_vcpus;
   Planned<WorkspaceMode> workspace;
   Planned<NetworkMode> network;
   Planned<ImageRef> image;

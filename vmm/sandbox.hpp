@@ -64,6 +64,8 @@ struct SandboxRecord {
   unsigned vcpus = 1;
   bool vcpus_asked = true;  ///< somebody said how many; otherwise an emulated machine has one
   bool nested = true;
+  ByteSize nested_memory;     ///< what machines within the guest get together; 0: no limit
+  unsigned nested_vcpus = 0;  ///< likewise
   WorkspaceMode workspace = WorkspaceMode::virtiofs;
   NetworkMode network = NetworkMode::filtered;
   std::string agent = no_agent;                ///< a name of the catalogue, or `no_agent`

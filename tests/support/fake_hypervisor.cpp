@@ -22,12 +22,8 @@ FakeHypervisor::Machine& FakeHypervisor::need(const std::string& domain) {
 }
 
 void FakeHypervisor::emit(const std::string& domain, Event::Kind kind) {
-  std::function<void(const Event&)> callback;
-  {
-    const std::lock_guard lock(mutex_);
-    callback = callback_;
-  }
-  if (callback) callback({domain, kind});
+  const std::lock_guard lock(events_);
+  if (callback_) callback_({domain, kind});
 }
 
 void FakeHypervisor::start(const MachineSpec& spec, Start mode, Deadline deadline) {
@@ -98,7 +94,7 @@ std::optional<int> FakeHypervisor::pid(const std::string& domain, Deadline deadl
 }
 
 void FakeHypervisor::on_event(std::function<void(const Event&)> callback) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(events_);
   callback_ = std::move(callback);
 }
 
@@ -109,6 +105,14 @@ void FakeHypervisor::crash(const std::string& domain) {
     machines_.erase(domain);
   }
   emit(domain, Event::Kind::crashed);
+}
+
+void FakeHypervisor::power_off(const std::string& domain) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (machines_.erase(domain) == 0) return;
+  }
+  emit(domain, Event::Kind::stopped);
 }
 
 void FakeHypervisor::fail_call(unsigned nth) {

@@ -25,6 +25,8 @@ class FakeHypervisor : public Hypervisor {
 
   /// The machine ends by itself, as after kill -9 of its process.
   void crash(const std::string& domain);
+  /// The guest powered itself off; nothing when it is gone already.
+  void power_off(const std::string& domain);
   /// The `nth` call from now on (1 = the next) throws `operation_failed` and changes nothing; 0 = none. Counts every
   /// verb.
   void fail_call(unsigned nth);
@@ -43,10 +45,11 @@ class FakeHypervisor : public Hypervisor {
   void emit(const std::string& domain, Event::Kind kind);
 
   mutable std::mutex mutex_;
-  std::map<std::string, Machine> machines_;  // guarded by mutex_, like all below
+  std::map<std::string, Machine> machines_;  // guarded by mutex_, like the two below
   std::vector<std::string> calls_;
   unsigned calls_until_failure_ = 0;
-  std::function<void(const Event&)> callback_;
+  std::mutex events_;                           // taken without mutex_
+  std::function<void(const Event&)> callback_;  // guarded by events_
 };
 
 }  // namespace agentvm::test

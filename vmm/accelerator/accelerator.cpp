@@ -34,7 +34,7 @@ Json cache_key(const TrialImage& image, const MachinePlatform& platform) {
               {"initrd", file_mark(image.initrd)}};
 }
 
-Json to_json(const AcceleratorVerdict& verdict, const Json& key) {
+Json cached_form(const AcceleratorVerdict& verdict, const Json& key) {
   Json evidence = Json::array();
   for (const auto& entry : verdict.evidence)
     evidence.push_back({{"step", entry.step}, {"passed", entry.passed}, {"finding", entry.finding}});
@@ -123,7 +123,7 @@ AcceleratorVerdict decide_accelerator(AcceleratorChoice choice, const std::optio
     } else {
       verdict = try_out(image, probes, deadline);
       ensure_private_dir(cache_file.parent_path());
-      write_file_atomic(cache_file, to_json(verdict, key).dump(2) + "\n");
+      write_file_atomic(cache_file, cached_form(verdict, key).dump(2) + "\n");
     }
   } else {
     verdict = try_out(image, probes, deadline);

@@ -46,7 +46,7 @@ constexpr ConfigKey keys[] = {
     {"libvirt.uri", choice, "auto", "", "AGENTVM_LIBVIRT_URI", host_executing, "auto|qemu:///session|qemu:///system",
      "Who runs the machines; auto is the driver embedded in the manager"},
     {"persist", boolean, "true", "", "", harmless, "",
-     "Keep the sandbox when it stops; false destroys it then, after its work is rescued"},
+     "Keep the sandbox when it stops or its guest powers off; false destroys it then, after its work is rescued"},
     {"autostart", boolean, "false", "", "", harmless, "",
      "Start or resume the sandbox when exec, attach, ssh or open-vscode find that it does not run"},
     {"sync.mode", choice, "manual", "--sync-mode", "AGENTVM_SYNC_MODE", widening, "manual|auto-commit|auto-idle",
@@ -88,6 +88,10 @@ constexpr ConfigKey keys[] = {
      "Room kept free where the sandboxes are: the greediest guest is paused before less is left; unset: 2G, and no "
      "more "
      "than a twentieth of that file system"},
+    {"limits.nested_memory", size, "", "", "", harmless, "64M|16T",
+     "What virtual machines within the guest get together: one that takes more is ended; unset: half of memory"},
+    {"limits.nested_vcpus", count, "", "", "", harmless, "1|256",
+     "CPUs of the guest that virtual machines within it get together; unset: half of them"},
     {"proxy.enable", boolean, "true", "", "", host_executing, "",
      "Serve dev servers by name on the host's loopback; the manager reads it from your own file when it starts"},
     {"proxy.port", count, "8080", "", "", host_executing, "0|65535",

@@ -14,8 +14,8 @@
 #include "vmm/base/process.hpp"
 #include "vmm/libvirt/call_pool.hpp"
 #include "vmm/libvirt/embedded_root.hpp"
-#include "vmm/libvirt/events.hpp"
 #include "vmm/libvirt/handles.hpp"
+#include "vmm/libvirt/line.hpp"
 
 namespace agentvm {
 namespace {
@@ -130,18 +130,13 @@ class LibvirtHypervisor final : public Hypervisor {
     // The system's daemon runs emulators as a user of its own, who cannot enter our folders.
     if (target_.driver == Driver::system) config_.platform.owner = {::geteuid(), ::getegid()};
   }
-  ~LibvirtHypervisor() override { events_.reset(); }
-
   void open(Deadline deadline) {
     if (target_.driver == Driver::embedded) libvirt::claim_embedded_root(config_.root, deadline);
     std::optional<libvirt::PrivateFolders> folders;
     if (target_.driver == Driver::embedded) folders.emplace(config_.root);
     libvirt::ensure_library();
-    connection_ = pool_.call("opening " + target_.uri, deadline, [uri = target_.uri] {
-      return std::shared_ptr<virConnect>(check_libvirt(virConnectOpen(uri.c_str()), "opening " + uri),
-                                         libvirt::HandleCloser());
-    });
-    events_ = std::make_unique<libvirt::LifecycleEvents>(connection_);
+    const bool daemon = target_.driver == Driver::session || target_.driver == Driver::system;
+    line_.emplace(target_.uri, daemon ? libvirt::Line::Peer::daemon : libvirt::Line::Peer::library, pool_, deadline);
   }
 
   std::string uri() const override { return target_.uri; }
@@ -158,7 +153,8 @@ class LibvirtHypervisor final : public Hypervisor {
     // The test driver knows no flag for it.
     const bool paused = mode == Start::paused, pause_after = paused && target_.driver == Driver::test;
     const unsigned flags = paused && !pause_after ? VIR_DOMAIN_START_PAUSED : VIR_DOMAIN_NONE;
-    const auto work = [connection = connection_, name = spec.domain, xml, flags, pause_after] {
+    const auto connection = line_->get(deadline);
+    const auto work = [connection, name = spec.domain, xml, flags, pause_after] {
       if (look_up(connection.get(), name))
         throw Error(ErrorCode::wrong_state, fmt::format("machine {} runs already", name));
       const Domain domain(
@@ -168,26 +164,26 @@ class LibvirtHypervisor final : public Hypervisor {
     };
     if (target_.driver == Driver::embedded) libvirt::trim_machine_log(config_.root, spec.domain);
     // A start that comes through after its caller gave up must leave no machine behind.
-    const auto undo = [connection = connection_, name = spec.domain](bool&) { destroy(connection.get(), name); };
+    const auto undo = [connection, name = spec.domain](bool&) { destroy(connection.get(), name); };
     pool_.call("starting machine " + spec.domain, deadline, work, undo);
   }
 
   void stop(const std::string& domain, Deadline deadline) override {
-    pool_.call("stopping machine " + domain, deadline, [connection = connection_, domain] {
+    pool_.call("stopping machine " + domain, deadline, [connection = line_->get(deadline), domain] {
       destroy(connection.get(), domain);
       return true;
     });
   }
 
   void request_shutdown(const std::string& domain, Deadline deadline) override {
-    pool_.call("asking machine " + domain + " to power off", deadline, [connection = connection_, domain] {
+    pool_.call("asking machine " + domain + " to power off", deadline, [connection = line_->get(deadline), domain] {
       return check_libvirt(virDomainShutdown(need(connection.get(), domain).get()),
                            "asking machine " + domain + " to power off");
     });
   }
 
   void pause(const std::string& domain, Deadline deadline) override {
-    pool_.call("pausing machine " + domain, deadline, [connection = connection_, domain] {
+    pool_.call("pausing machine " + domain, deadline, [connection = line_->get(deadline), domain] {
       const auto handle = need(connection.get(), domain);
       if (state_of(handle.get(), domain) == DomainState::paused) return 0;
       return check_libvirt(virDomainSuspend(handle.get()), "pausing machine " + domain);
@@ -195,7 +191,7 @@ class LibvirtHypervisor final : public Hypervisor {
   }
 
   void resume(const std::string& domain, Deadline deadline) override {
-    pool_.call("resuming machine " + domain, deadline, [connection = connection_, domain] {
+    pool_.call("resuming machine " + domain, deadline, [connection = line_->get(deadline), domain] {
       const auto handle = need(connection.get(), domain);
       if (state_of(handle.get(), domain) == DomainState::running) return 0;
       return check_libvirt(virDomainResume(handle.get()), "resuming machine " + domain);
@@ -204,7 +200,7 @@ class LibvirtHypervisor final : public Hypervisor {
 
   std::optional<DomainInfo> find(const std::string& domain, Deadline deadline) override {
     return pool_.call("looking up machine " + domain, deadline,
-                      [connection = connection_, domain]() -> std::optional<DomainInfo> {
+                      [connection = line_->get(deadline), domain]() -> std::optional<DomainInfo> {
                         try {
                           const auto handle = look_up(connection.get(), domain);
                           if (handle) return describe(handle.get());
@@ -216,7 +212,7 @@ class LibvirtHypervisor final : public Hypervisor {
   }
 
   std::vector<DomainInfo> list(Deadline deadline) override {
-    return pool_.call("listing machines", deadline, [connection = connection_] {
+    return pool_.call("listing machines", deadline, [connection = line_->get(deadline)] {
       virDomainPtr* raw = nullptr;
       const int count = check_libvirt(virConnectListAllDomains(connection.get(), &raw, 0), "listing machines");
       std::vector<Domain> domains;
@@ -249,14 +245,13 @@ class LibvirtHypervisor final : public Hypervisor {
     return std::nullopt;
   }
 
-  void on_event(std::function<void(const Event&)> callback) override { events_->set_callback(std::move(callback)); }
+  void on_event(std::function<void(const Event&)> callback) override { line_->on_event(std::move(callback)); }
 
  private:
   LibvirtConfig config_;
   Target target_;
   libvirt::CallPool pool_{pool_thread_count, libvirt::drop_capabilities_of_children};
-  std::shared_ptr<virConnect> connection_;  // shared with calls that outlive their deadline
-  std::unique_ptr<libvirt::LifecycleEvents> events_;
+  std::optional<libvirt::Line> line_;
 };
 
 }  // namespace

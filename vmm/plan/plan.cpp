@@ -95,6 +95,17 @@ void cut_vcpus(const PlanRequest& request, Plan& plan) {
                                       plan.vcpus_asked, plan.vcpus.origin.str(), most));
 }
 
+/// After the guest's own were cut: no more than these, and half of them where nothing is said.
+void settle_nested_limits(const Config& config, Plan& plan) {
+  const Origin half{ConfigLayer::derived, "half of the guest's", {}};
+  plan.nested_memory = {ByteSize::mebibytes(plan.memory.value.bytes() / 2 >> 20), half};
+  plan.nested_vcpus = {std::max(1U, plan.vcpus.value / 2), half};
+  if (const auto& asked = config.at("limits.nested_memory"); !asked.value.is_null())
+    plan.nested_memory = {std::min(config.size("limits.nested_memory"), plan.memory.value), asked.origin};
+  if (const auto& asked = config.at("limits.nested_vcpus"); !asked.value.is_null())
+    plan.nested_vcpus = {std::min(config.count("limits.nested_vcpus"), plan.vcpus.value), asked.origin};
+}
+
 template <class Enum, std::size_t N>
 std::string_view name_in(const std::pair<std::string_view, Enum> (&rows)[N], Enum value) {
   for (const auto& [name, row] : rows)
@@ -163,6 +174,8 @@ Plan resolve_plan(const PlanRequest& request) {
             .memory = planned(config, "memory", config.size("memory")),
             .vcpus = planned(config, "vcpus", config.count("vcpus")),
             .nested = planned(config, "nested", config.enabled("nested")),
+            .nested_memory = {},
+            .nested_vcpus = {},
             .workspace = planned(config, "workspace.mode", workspace_mode_from(config.text("workspace.mode"))),
             .network = planned(config, "network", network_mode_from(config.text("network"))),
             .image = plan_image(request, config),
@@ -202,6 +215,7 @@ Plan resolve_plan(const PlanRequest& request) {
                     plan.layers.origin.str(), image.name));
   cut_memory(request, plan);
   cut_vcpus(request, plan);
+  settle_nested_limits(config, plan);
   return plan;
 }
 

@@ -26,6 +26,8 @@ void take_changeable(SandboxRecord& record, const Plan& plan) {
   record.vcpus = plan.vcpus.value;
   record.vcpus_asked = plan.vcpus.origin.layer != ConfigLayer::default_value;
   record.nested = plan.nested.value;
+  record.nested_memory = plan.nested_memory.value;
+  record.nested_vcpus = plan.nested_vcpus.value;
   record.network = plan.network.value;
   record.agent = plan.agent.value;
   record.accelerator_wish = plan.accelerator.value;
@@ -125,6 +127,8 @@ Json record_to_json(const SandboxRecord& record) {
   json["vcpus"] = record.vcpus;
   json["vcpus_asked"] = record.vcpus_asked;
   json["nested"] = record.nested;
+  json["nested_memory"] = record.nested_memory.bytes();
+  json["nested_vcpus"] = record.nested_vcpus;
   json["workspace_mode"] = to_string(record.workspace);
   json["network"] = to_string(record.network);
   json["agent"] = record.agent;
@@ -241,6 +245,8 @@ SandboxRecord record_from_json(const Json& json) {
   record.vcpus = require<unsigned>(json, "vcpus");
   record.vcpus_asked = value_or(json, "vcpus_asked", true);
   record.nested = require<bool>(json, "nested");
+  record.nested_memory = ByteSize(value_or<std::uint64_t>(json, "nested_memory", 0));
+  record.nested_vcpus = value_or<unsigned>(json, "nested_vcpus", 0);
   record.workspace = workspace_mode_from(require<std::string>(json, "workspace_mode"));
   record.network = network_mode_from(require<std::string>(json, "network"));
   record.image = require<std::string>(json, "image");

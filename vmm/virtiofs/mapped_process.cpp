@@ -86,9 +86,12 @@ void set_maps(pid_t pid, const IdMap& map, Deadline deadline) {
 }
 
 Error no_namespace(int problem) {
+  if (problem == ENOSPC)  // user_namespaces(7)
+    return Error(ErrorCode::host_lacks,
+                 "user namespaces are off on this host, or all in use (user.max_user_namespaces)",
+                 "sudo sysctl user.max_user_namespaces=15000");
   return Error(ErrorCode::host_lacks, fmt::format("this host refuses user namespaces: {}", errno_text(problem)),
-               problem == ENOSPC ? "sudo sysctl user.max_user_namespaces=10000"
-                                 : "sudo sysctl kernel.unprivileged_userns_clone=1");
+               "sudo sysctl kernel.unprivileged_userns_clone=1");
 }
 
 }  // namespace
@@ -168,6 +171,12 @@ RunResult run_mapped(ProcessSpec spec, const IdMap& map, Deadline deadline) {
     entry.finish();
     throw;
   }
+}
+
+void check_user_namespaces(Deadline deadline) {
+  ProcessSpec spec;
+  spec.argv = {"true"};
+  run_mapped(std::move(spec), host_id_map(), deadline);
 }
 
 void remove_tree_mapped(const std::filesystem::path& path, Deadline deadline) {

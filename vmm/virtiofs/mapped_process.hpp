@@ -38,6 +38,10 @@ Process spawn_mapped(ProcessSpec spec, const IdMap& map, Deadline deadline, std:
 /// As `run` (vmm/base/process.hpp), in such a namespace.
 RunResult run_mapped(ProcessSpec spec, const IdMap& map, Deadline deadline);
 
+/// Tries a namespace with `host_id_map()`. Throws `host_lacks` with the setting or the package where there is none to
+/// be had. Any thread.
+void check_user_namespaces(Deadline deadline);
+
 /// Removes a tree whose files may belong to subordinate ids (guest root's). Never follows symlinks. A missing path is
 /// success.
 void remove_tree_mapped(const std::filesystem::path& path, Deadline deadline);

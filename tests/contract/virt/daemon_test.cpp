@@ -1,7 +1,9 @@
 // The contract on real daemons: the system's where the test runs as root, and a user's session. As root the session
 // part runs in a process of this program that belongs to a user made for it: libvirt gives root none.
 
+#include <algorithm>
 #include <csignal>
+#include <mutex>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -87,6 +89,53 @@ TEST(Daemons, NoDefinitionOutlivesTheMachine) {
   EXPECT_TRUE(gone());
 }
 
+/// The daemon of the whole program.
+std::optional<Daemon> daemon_here;
+
+void start_daemon() {
+  daemon_here.emplace(as_root() ? Daemon::Scope::system : Daemon::Scope::session, shared_folder());
+}
+
+TEST(Daemons, OneThatIsRestartedIsFoundAgain) {
+  if (libvirt_daemon().empty()) GTEST_SKIP() << "libvirtd is not installed";
+  using Kind = Hypervisor::Event::Kind;
+  const auto hypervisor = open_own();
+  std::mutex mutex;
+  std::vector<std::pair<std::string, Kind>> told;
+  hypervisor->on_event([&](const Hypervisor::Event& event) {
+    const std::lock_guard lock(mutex);
+    told.emplace_back(event.domain, event.kind);
+  });
+  const auto heard = [&](const std::string& domain, Kind kind) {
+    for (int i = 0; i < 1000; ++i, ::usleep(20'000)) {
+      const std::lock_guard lock(mutex);
+      if (std::count(told.begin(), told.end(), std::pair(domain, kind)) > 0) return true;
+    }
+    return false;
+  };
+  for (const char* name : {"avm-stays", "avm-goes"})
+    hypervisor->start(probe_machine(shared_folder(), name, "idle"), Hypervisor::Start::running, in_seconds(60));
+  const auto goes = hypervisor->pid("avm-goes", in_seconds(5)).value();
+  daemon_here.reset();
+  ::kill(goes, SIGKILL);
+  // Nothing answers: each call ends by its deadline, with the daemon's name.
+  try {
+    hypervisor->find("avm-stays", in_seconds(2));
+    ADD_FAILURE() << "who answered?";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr(hypervisor->uri()));
+  }
+  start_daemon();
+  EXPECT_TRUE(heard("", Kind::reconnected));
+  ASSERT_TRUE(hypervisor->find("avm-stays", in_seconds(20)));
+  EXPECT_EQ(hypervisor->find("avm-stays", in_seconds(20))->state, DomainState::running);
+  EXPECT_FALSE(hypervisor->find("avm-goes", in_seconds(20)));
+  // And what happens from here on is told again.
+  hypervisor->stop("avm-stays", in_seconds(20));
+  EXPECT_TRUE(heard("avm-stays", Kind::destroyed));
+  hypervisor->on_event({});
+}
+
 TEST(Daemons, TheContractHoldsForAUserToo) {
   if (libvirt_daemon().empty()) GTEST_SKIP() << "libvirtd is not installed";
   if (!as_root()) return;  // this process is the user's
@@ -101,17 +150,13 @@ TEST(Daemons, TheContractHoldsForAUserToo) {
   EXPECT_TRUE(result.status.ok()) << result.status.describe() << "\n" << result.out << result.err;
 }
 
-/// The daemon of the whole program: before any thread, and gone before its folder is.
+/// The daemon comes before any thread, and is gone before its folder is.
 class Environment : public ::testing::Environment {
  public:
   void SetUp() override {
-    if (libvirt_daemon().empty()) return;
-    daemon_.emplace(as_root() ? Daemon::Scope::system : Daemon::Scope::session, shared_folder());
+    if (!libvirt_daemon().empty()) start_daemon();
   }
-  void TearDown() override { daemon_.reset(); }
-
- private:
-  std::optional<Daemon> daemon_;
+  void TearDown() override { daemon_here.reset(); }
 };
 
 void prepare() {

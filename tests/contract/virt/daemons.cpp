@@ -67,6 +67,8 @@ void use_session_folders(const fs::path& folder) {
     ensure_private_dir(path);
     ::setenv(name, path.c_str(), 1);
   }
+  // A user's libvirt starts the daemon that it misses; here it is the test who does.
+  ::setenv("LIBVIRT_AUTOSTART", "0", 1);
 }
 
 namespace {

@@ -263,6 +263,8 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"egress.grants", "['localhost:22']"},
                                                        {"egress.upstream", "http://proxy.example.org:3128"},
                                                        {"limits.disk_reserve", "64M"},
+                                                       {"limits.nested_memory", "16T"},
+                                                       {"limits.nested_vcpus", "256"},
                                                        {"proxy.enable", "false"},
                                                        {"proxy.port", "80"},
                                                        {"git_identity", "false"},
@@ -297,10 +299,11 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
 TEST(ConfigResolve, WhatAProjectMaySetUnaskedIsWrittenDown) {
   std::map<KeyClass, std::set<std::string_view>> classes;
   for (const auto& key : config_keys()) classes[key.key_class].insert(key.name);
-  EXPECT_EQ(classes[KeyClass::harmless],
-            (std::set<std::string_view>{"accelerator", "autostart", "branch", "egress.deny", "env.deny", "env.set",
-                                        "git_identity", "layers", "log.levels", "memory", "name", "nested", "persist",
-                                        "vcpus", "workspace.mode"}));
+  EXPECT_EQ(
+      classes[KeyClass::harmless],
+      (std::set<std::string_view>{"accelerator", "autostart", "branch", "egress.deny", "env.deny", "env.set",
+                                  "git_identity", "layers", "limits.nested_memory", "limits.nested_vcpus", "log.levels",
+                                  "memory", "name", "nested", "persist", "vcpus", "workspace.mode"}));
   EXPECT_EQ(classes[KeyClass::host_executing],
             (std::set<std::string_view>{"egress.grants", "egress.upstream", "env.commands", "libvirt.uri",
                                         "limits.disk_reserve", "notify", "proxy.enable", "proxy.port"}));

@@ -44,6 +44,22 @@ TEST_F(PlanTest, DefaultsResolveWithoutWarnings) {
   EXPECT_THAT(plan.warnings, IsEmpty());
 }
 
+TEST_F(PlanTest, MachinesWithinGetHalfOfWhatTheGuestGetsOrWhatIsSaid) {
+  auto plan = resolve_plan(request);
+  EXPECT_EQ(plan.nested_memory.value, ByteSize::gibibytes(4));
+  EXPECT_EQ(plan.nested_vcpus.value, 2U);
+  EXPECT_EQ(plan.nested_memory.origin.layer, ConfigLayer::derived);
+  request.flags["vcpus"] = "1";
+  EXPECT_EQ(resolve_plan(request).nested_vcpus.value, 1U);
+  files["/home/u/config.yaml"] = "limits: {nested_memory: 1G, nested_vcpus: 3}";
+  plan = resolve_plan(request);
+  EXPECT_EQ(plan.nested_memory.value, ByteSize::gibibytes(1));
+  EXPECT_EQ(plan.nested_memory.origin.layer, ConfigLayer::user);
+  EXPECT_EQ(plan.nested_vcpus.value, 1U) << "no more than the guest has";
+  files["/home/u/config.yaml"] = "limits: {nested_memory: 64G}";
+  EXPECT_EQ(resolve_plan(request).nested_memory.value, plan.memory.value);
+}
+
 TEST_F(PlanTest, SameRequestSamePlan) {
   request.taken = [](const SandboxName& name) { return name.str() == "demo"; };
   EXPECT_EQ(resolve_plan(request).to_json(), resolve_plan(request).to_json());
