@@ -1,8 +1,8 @@
 """Figure `auto-commit`: from a commit in the guest to its reference on the host, beside one `exec -- true` and one sync of one commit.
 
-The clock starts when the guest reports that its `git commit` has returned and stops when the reference file on the host names that commit. The report
-takes an ssh round trip, which is in our favour by milliseconds; the peer's commit is made before its clock starts. The processor's seconds are those of the
-client (the product needs none), of the one manager, and of its children until a second after the clock stopped.
+The clock starts when the guest's own reference, seen through the shared folder, names a new commit and stops when the reference file on the host names that commit.
+(The guest's report that `git commit` has returned comes later than that.) The peer's commit is made before its clock starts. The processor's seconds are those of
+the client (the product needs none), of the one manager, and of its children until a second after the clock stopped.
 """
 
 import pathlib
@@ -29,24 +29,34 @@ class Committer:
         self.process = agentvm.popen("exec", name, "--", "sh", "-c", LOOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.count = 0
 
-    def commit(self):
+    def begin(self):
         self.count += 1
         self.process.stdin.write(f"commit{self.count}\n")
         self.process.stdin.flush()
+
+    def end(self):
         return self.process.stdout.readline().strip()
+
+    def commit(self):
+        self.begin()
+        return self.end()
 
     def close(self):
         self.process.stdin.close()
         self.process.wait(20)
 
 
-def wait_for(reference, commit):
+def wait_until(holds, what):
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        if reference.is_file() and reference.read_text().strip() == commit:
+        if holds():
             return
         time.sleep(0.002)
-    raise AssertionError(f"{commit} did not arrive")
+    raise AssertionError(f"{what} did not happen")
+
+
+def named_by(reference):
+    return reference.read_text().strip() if reference.is_file() else ""
 
 
 def measure(pairs):
@@ -62,14 +72,20 @@ def measure(pairs):
             committers.append(Committer(agentvm, name))
         live, hand = committers
         reference = home.folder / "live" / ".git" / "refs" / "agentvm" / "live" / "main"
+        inside = home.state / "sandboxes" / "live" / "workspace" / ".git" / "refs" / "heads" / "main"
         agentvm.run("sync", "live")
 
         manager = agentvm.manager_pid()
 
         def product():
             time.sleep(QUIET)
-            commit = live.commit()
-            return timed(lambda: wait_for(reference, commit), manager, SETTLE)
+            before = named_by(inside)
+            live.begin()
+            wait_until(lambda: named_by(inside) not in ("", before), "the commit in the guest")
+            commit = named_by(inside)
+            result = timed(lambda: wait_until(lambda: named_by(reference) == commit, "its arrival"), manager, SETTLE)
+            assert live.end() == commit
+            return result
 
         def by_hand():
             agentvm.run("exec", "hand", "--", "true")

@@ -41,10 +41,16 @@ void AutoSync::withdrawn() {
   begun_.reset();
 }
 
-void AutoSync::landed(const std::string& token, SteadyTime now) {
+void AutoSync::landed(const std::string& token, SteadyTime now, bool held) {
   settled_ = token;
+  held_ = held;
+  again_.reset();
   ended(now);
   failures_ = 0;
+}
+
+void AutoSync::host_changed(SteadyTime now) {
+  if (held_) again_ = now;
 }
 
 void AutoSync::failed(SteadyTime now) {
@@ -59,10 +65,11 @@ void AutoSync::ended(SteadyTime now) {
 }
 
 std::optional<SteadyTime> AutoSync::due() const {
-  if (!pending()) return std::nullopt;
-  const auto mode = mode_ == SyncMode::manual && followed_ ? SyncMode::auto_commit : mode_;
-  if (mode == SyncMode::manual) return std::nullopt;
-  auto at = mode == SyncMode::auto_idle ? changed_ + idle_ : changed_;
+  const auto mode = acting_mode();
+  if (mode == SyncMode::manual || (!pending() && !again_)) return std::nullopt;
+  auto at = SteadyTime::max();
+  if (pending()) at = mode == SyncMode::auto_idle ? changed_ + idle_ : changed_;
+  if (again_) at = std::min<SteadyTime>(at, *again_ + host_quiet);
   if (ended_) at = std::max(at, *ended_ + std::max<SteadyTime::duration>(least_pause, took_));
   if (starts_.size() == burst) at = std::max(at, starts_.front() + window);
   if (failures_ > 0) {

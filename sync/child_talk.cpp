@@ -67,15 +67,8 @@ std::string with_remarks(std::string message, const std::string& remarks) {
               "agentvm sync");
 }
 
-}  // namespace
-
-Json converse(guest::Streams& streams, const Conversation& conversation, const fs::path& libexec, Deadline deadline) {
-  guest::ExecSpec spec;
-  spec.argv = conversation.guest_argv;
-  spec.workdir = std::string("/");
-  auto exec = streams.exec(spec, deadline);
-  const auto io = exec->take_io();
-  auto remarks = exec->take_err();
+Json run_child(UniqueFd io, UniqueFd remarks, const Conversation& conversation, const fs::path& libexec,
+               Deadline deadline) {
   if (remarks) set_nonblocking(remarks.get(), true);
   auto verdict_pipe = make_pipe();
   ProcessSpec child_spec;
@@ -89,6 +82,7 @@ Json converse(guest::Streams& streams, const Conversation& conversation, const f
   child_spec.die_with_parent = true;
   auto child = Process::spawn(child_spec);
   verdict_pipe.second.reset();
+  io.reset();
   const auto talk = listen(child, std::move(verdict_pipe.first), std::move(remarks), deadline);
   const auto status = child.wait(Deadline::after(std::chrono::seconds(5)));
   if (!status) child.terminate(milliseconds(0));
@@ -100,6 +94,21 @@ Json converse(guest::Streams& streams, const Conversation& conversation, const f
   } catch (Error& error) {
     throw Error(error.code(), with_remarks(error.message(), talk.remarks), error.hint());
   }
+}
+
+}  // namespace
+
+Json converse(guest::Streams& streams, const Conversation& conversation, const fs::path& libexec, Deadline deadline) {
+  guest::ExecSpec spec;
+  spec.argv = conversation.guest_argv;
+  spec.workdir = std::string("/");
+  auto exec = streams.exec(spec, deadline);
+  auto io = exec->take_io();
+  return run_child(std::move(io), exec->take_err(), conversation, libexec, deadline);
+}
+
+Json converse(UniqueFd io, const Conversation& conversation, const fs::path& libexec, Deadline deadline) {
+  return run_child(std::move(io), UniqueFd(), conversation, libexec, deadline);
 }
 
 }  // namespace agentvm::sync

@@ -25,4 +25,7 @@ struct Conversation {
 /// is none (`operation_failed`, `timed_out`; with the guest's remarks, cleaned). The child is dead afterwards.
 Json converse(guest::Streams& streams, const Conversation& conversation, const fs::path& libexec, Deadline deadline);
 
+/// The same with a stream that is there already; `guest_argv` is not looked at.
+Json converse(UniqueFd io, const Conversation& conversation, const fs::path& libexec, Deadline deadline);
+
 }  // namespace agentvm::sync

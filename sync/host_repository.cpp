@@ -26,15 +26,8 @@ void add_object_dirs(const fs::path& objects, int depth, std::vector<fs::path>& 
 }
 
 std::string operation_in_progress(const fs::path& git_dir) {
-  constexpr std::pair<const char*, const char*> marks[] = {{"MERGE_HEAD", "a merge"},
-                                                           {"rebase-merge", "a rebase"},
-                                                           {"rebase-apply", "a rebase or am"},
-                                                           {"CHERRY_PICK_HEAD", "a cherry-pick"},
-                                                           {"REVERT_HEAD", "a revert"},
-                                                           {"BISECT_LOG", "a bisect"},
-                                                           {"sequencer", "a sequence of commits"}};
   std::error_code ignored;
-  for (const auto& [file, name] : marks)
+  for (const auto& [file, name] : unfinished_operations)
     if (fs::exists(git_dir / file, ignored)) return name;
   return {};
 }

@@ -3,11 +3,21 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sync/host_git.hpp"
 
 namespace agentvm::sync {
+
+/// What git keeps in the folder of a work tree while something is unfinished there, and its name for people.
+inline constexpr std::pair<const char*, const char*> unfinished_operations[] = {{"MERGE_HEAD", "a merge"},
+                                                                                {"rebase-merge", "a rebase"},
+                                                                                {"rebase-apply", "a rebase or am"},
+                                                                                {"CHERRY_PICK_HEAD", "a cherry-pick"},
+                                                                                {"REVERT_HEAD", "a revert"},
+                                                                                {"BISECT_LOG", "a bisect"},
+                                                                                {"sequencer", "a sequence of commits"}};
 
 struct HostRef {
   std::string name;    ///< full

@@ -8,6 +8,7 @@
 
 #include "sync/child_talk.hpp"
 #include "sync/land.hpp"
+#include "sync/loose_relay.hpp"
 #include "sync/ref_writer.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
@@ -16,6 +17,7 @@ namespace agentvm::sync {
 namespace {
 
 constexpr std::string_view folder_prefix = "quarantine-";
+constexpr milliseconds loose_limit{10'000};
 
 /// Commits of all references, this sandbox's own first, and the tags that are here: the user's, and this sandbox's.
 /// Returns how many commits are its own.
@@ -106,10 +108,35 @@ FetchVerdict Quarantine::fetch(guest::Streams& streams, const std::string& guest
   return converse(streams, guest_path, libexec, deadline);
 }
 
+std::optional<FetchVerdict> Quarantine::fetch_loose(const LooseSource& source, const fs::path& libexec,
+                                                    const Progress& progress, Deadline deadline) {
+  report(progress, "sync-fetch", "fetching from the sandbox");
+  try {
+    deadline = deadline.sooner(Deadline::after(loose_limit));
+    const auto references = source.references(deadline);
+    if (!references) return std::nullopt;
+    request_.list_only = request_.detached_head = false;
+    request_.loose = request_.tags = true;
+    deadline = write_request(deadline);
+    request_.loose = false;
+    LooseRelay relay(source, *references, deadline);
+    return verdict_from_json(sync::converse(relay.take_io(), {{}, "fetch", folder_, {}}, libexec, deadline));
+  } catch (const Error& error) {
+    log::debug("sync", "{}", error.what());
+  }
+  remove_tree(objects() / "pack");  // git is asked what it would be asked without this
+  ensure_private_dir(objects() / "pack");
+  return std::nullopt;
+}
+
+Deadline Quarantine::write_request(Deadline deadline) const {
+  write_file_atomic(folder_ / request_file, dump_json(to_json(request_)));
+  return deadline.sooner(Deadline::after(std::chrono::seconds(limits_.seconds + 2)));
+}
+
 FetchVerdict Quarantine::converse(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
                                   Deadline deadline) {
-  write_file_atomic(folder_ / request_file, dump_json(to_json(request_)));
-  deadline = deadline.sooner(Deadline::after(std::chrono::seconds(limits_.seconds + 2)));
+  deadline = write_request(deadline);
   // libgit2's era: protocol v0. A GIT_PROTOCOL from the guest's login environment would change the answer's form.
   return verdict_from_json(
       sync::converse(streams, {{"env", "-u", "GIT_PROTOCOL", "git-upload-pack", guest_path}, "fetch", folder_, {}},

@@ -7,6 +7,7 @@
 
 #include "guest/streams.hpp"
 #include "sync/host_repository.hpp"
+#include "sync/loose_source.hpp"
 #include "sync/verdict.hpp"
 #include "vmm/base/progress.hpp"
 
@@ -32,6 +33,11 @@ class Quarantine {
   FetchVerdict fetch(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec, Beside beside,
                      const Progress& progress, Deadline deadline);
 
+  /// The same from loose objects, without git in the guest: branches and tags. Nothing where that does not do, for
+  /// whatever reason (too many, one is in a pack, one is refused): what `fetch` then says of it counts.
+  std::optional<FetchVerdict> fetch_loose(const LooseSource& source, const fs::path& libexec, const Progress& progress,
+                                          Deadline deadline);
+
   /// The same up to the advertisement: the names of its branches and a detached HEAD, and nothing fetched.
   FetchVerdict list(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
                     const Progress& progress, Deadline deadline);
@@ -41,6 +47,7 @@ class Quarantine {
  private:
   FetchVerdict converse(guest::Streams& streams, const std::string& guest_path, const fs::path& libexec,
                         Deadline deadline);
+  Deadline write_request(Deadline deadline) const;
 
   fs::path folder_;
   FetchRequest request_;

@@ -61,8 +61,7 @@ class Run {
     const bool fetches = verdict_.branches.empty();
     Quarantine quarantine(request_.scratch, fetches ? host_ : HostRepository{}, mirror_ref(sandbox, ""),
                           request_.limits, deadline_);
-    if (fetches)
-      verdict_ = quarantine.fetch(streams_, request_.guest_path, request_.libexec, Beside::tags, progress_, deadline_);
+    if (fetches) verdict_ = fetch(quarantine);
     // Questions about commits that are not the host's yet: checked objects in the quarantine may be read like its own.
     asking_ = git_.with_env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quarantine.objects().string());
     outcome_.sandbox = sandbox;
@@ -88,6 +87,15 @@ class Run {
   static FileLock take_lock(const SyncRequest& request, Deadline deadline) {
     ensure_private_dir(request.scratch);
     return FileLock::acquire(request.scratch / "sync.lock", deadline);
+  }
+
+  FetchVerdict fetch(Quarantine& quarantine) {
+    if (request_.loose)
+      if (auto verdict = quarantine.fetch_loose(*request_.loose, request_.libexec, progress_, deadline_)) {
+        log::info("sync", "{}: {} loose objects", request_.sandbox.str(), verdict->objects);
+        return std::move(*verdict);
+      }
+    return quarantine.fetch(streams_, request_.guest_path, request_.libexec, Beside::tags, progress_, deadline_);
   }
 
   bool is_ancestor(const std::string& old_tip, const std::string& new_tip) {

@@ -5,6 +5,7 @@
 
 #include "guest/streams.hpp"
 #include "sync/gate.hpp"
+#include "sync/loose_source.hpp"
 #include "sync/outcome.hpp"
 #include "vmm/base/names.hpp"
 #include "vmm/base/progress.hpp"
@@ -33,6 +34,8 @@ struct SyncRequest {
   /// equal to that of the last sync, the guest is not asked again and its branches are taken for where they were.
   /// Empty: unknown.
   std::string guest_state;
+  /// Where a few new commits can be had without git in the guest.
+  std::optional<LooseSource> loose;
   Clock* clock = &system_clock();
 };
 

@@ -27,9 +27,13 @@ SyncLimits limits_from_json(const Json& json) {
 }
 
 Json to_json(const FetchRequest& request) {
-  return {{"limits", to_json(request.limits)},      {"object_dirs", request.object_dirs},
-          {"list_only", request.list_only},         {"tags", request.tags},
-          {"detached_head", request.detached_head}, {"preferred_haves", request.preferred_haves}};
+  return {{"limits", to_json(request.limits)},
+          {"object_dirs", request.object_dirs},
+          {"list_only", request.list_only},
+          {"loose", request.loose},
+          {"tags", request.tags},
+          {"detached_head", request.detached_head},
+          {"preferred_haves", request.preferred_haves}};
 }
 
 FetchRequest request_from_json(const Json& json) {
@@ -37,6 +41,7 @@ FetchRequest request_from_json(const Json& json) {
   request.limits = limits_from_json(require<Json>(json, "limits"));
   request.object_dirs = require<std::vector<std::string>>(json, "object_dirs");
   request.list_only = require<bool>(json, "list_only");
+  request.loose = require<bool>(json, "loose");
   request.tags = require<bool>(json, "tags");
   request.detached_head = require<bool>(json, "detached_head");
   request.preferred_haves = require<std::size_t>(json, "preferred_haves");

@@ -28,6 +28,7 @@ struct FetchRequest {
   std::vector<std::string>
       object_dirs;         ///< the host's object stores (alternates included): the only other thing the child may read
   bool list_only = false;  ///< only the advertisement: names are checked, nothing is fetched
+  bool loose = false;      ///< the other side is a `LooseRelay`: objects come one by one, or it fails
   bool tags = true;        ///< else they are passed over
   bool detached_head = false;       ///< a HEAD that is on no acceptable branch is fetched and judged as if it were one
   std::size_t preferred_haves = 0;  ///< so many first lines of the haves file are offered before anything else

@@ -169,7 +169,7 @@ class Init {
       place_file(new_root, {"/etc/udev/rules.d/70-agentvm-kvm.rules", 0644, 0, 0,
                             fmt::format("KERNEL==\"kvm\", GROUP=\"{}\", MODE=\"0660\"\n", agent_gid)});
     }
-    nested_ = identity.nested;
+    if (identity.nested) nested_ = NestedLimits{identity.nested_memory, identity.nested_cpus};
     workspace_ = identity.workspace;
     step_ = "waiting for the host's identity request";
   }
@@ -188,7 +188,7 @@ class Init {
   std::string step_, failure_;
   UniqueFd port_;
   std::optional<Server> server_;
-  bool nested_ = false;
+  std::optional<NestedLimits> nested_;
   WorkspaceKind workspace_ = WorkspaceKind::none;
 };
 

@@ -47,8 +47,8 @@ bool port_listens(const std::filesystem::path& root, unsigned port) {
   return false;
 }
 
-bool ssh_ready(const std::filesystem::path& root) {
-  return port_listens(root, 22) && ::access((root / "run/nologin").c_str(), F_OK) != 0;
+bool ssh_ready(const std::filesystem::path& root, unsigned port) {
+  return port_listens(root, port) && ::access((root / "run/nologin").c_str(), F_OK) != 0;
 }
 
 bool workspace_ready(const std::filesystem::path& root, WorkspaceKind kind) {

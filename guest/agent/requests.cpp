@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <map>
 
 #include <unistd.h>
 
@@ -76,11 +77,15 @@ void Server::dispatch(std::uint32_t id, const std::string& op, const Json& reque
     waiters_.push_back({id, what, Deadline::after(timeout)});
     return check_waiters();
   }
-  if (op == "ports" || op == "refs" || op == "sessions") {
+  using Operation = void (Server::*)(std::uint32_t, const Json&);
+  static const std::map<std::string, Operation> of_userspace = {
+      {"ports", &Server::ports},           {"refs", &Server::refs},
+      {"sessions", &Server::sessions},     {"nested", &Server::nested},
+      {"references", &Server::references}, {"objects", &Server::objects}};
+  if (const auto found = of_userspace.find(op); found != of_userspace.end()) {
     if (options_.stage == Stage::init)
       throw Error(ErrorCode::wrong_state, op + ": the guest's userspace is not there yet");
-    if (op == "ports") return ports(id, request);
-    return op == "refs" ? refs(id, request) : sessions(id, request);
+    return (this->*found->second)(id, request);
   }
   if (op == "sync") {
     ::sync();
@@ -149,7 +154,7 @@ void Server::handle_input(const Frame& frame) {
 void Server::cancel(std::uint32_t id) {
   jobs_.remove_if([id](const ExecJob& job) { return job.id() == id; });
   std::erase_if(waiters_, [id](const Waiter& waiter) { return waiter.id == id; });
-  for (auto* waiters : {&port_waiters_, &ref_waiters_, &session_waiters_}) waiters->cancel(id);
+  for (auto* waiters : {&port_waiters_, &ref_waiters_, &session_waiters_, &nested_waiters_}) waiters->cancel(id);
 }
 
 ExecJob* Server::find_job(std::uint32_t id) {
@@ -177,7 +182,7 @@ void Server::check_waiters() {
 
 bool Server::holds(const std::string& what) {
   if (options_.stage == Stage::init) return false;
-  if (what == "ssh") return ssh_ready(options_.root);
+  if (what == "ssh") return ssh_ready(options_.root, options_.ssh_port);
   if (what == "workspace") return workspace_ready(options_.root, workspace_);
   return userspace_ready();
 }

@@ -59,6 +59,7 @@ int Server::poll_timeout(Deadline deadline) const {
   if (!port_waiters_.empty()) timeout = least(timeout, port_patience());
   if (!ref_waiters_.empty()) timeout = least(timeout, ref_patience());
   if (!session_waiters_.empty()) timeout = least(timeout, session_patience());
+  if (!nested_waiters_.empty()) timeout = least(timeout, nested_patience());
   for (const auto& job : jobs_)
     if (const auto grace = job.grace()) timeout = least(timeout, grace->remaining());
   return timeout;
@@ -98,6 +99,7 @@ void Server::step(Deadline deadline) {
   check_ports();
   check_refs();
   check_sessions();
+  check_nested();
   const short events = ready > 0 ? entries[0].revents : short{0};
   if (events & (POLLIN | POLLHUP | POLLERR)) read_port();
   if (connected_ && !ended_ && !outgoing_.empty()) write_port();
@@ -149,6 +151,7 @@ void Server::forget_session() {
   port_waiters_.clear();
   ref_waiters_.clear();
   session_waiters_.clear();
+  nested_waiters_.clear();
   outgoing_.clear();
   nonce_.clear();
 }

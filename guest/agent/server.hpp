@@ -36,6 +36,7 @@ struct ServerOptions {
   Transport transport = Transport::socket;
   Stage stage = Stage::init;
   std::string boot_id;
+  unsigned ssh_port = 22;
   /// The first identity (stage init). Errors become the answer.
   std::function<void(const Identity&)> apply;
   /// An identity while running: what can be updated (clock, hostname).
@@ -98,8 +99,13 @@ class Server {
   void check_refs();
   milliseconds ref_patience() const;
   void sessions(std::uint32_t id, const Json& request);
+  void references(std::uint32_t id, const Json& request);
+  void objects(std::uint32_t id, const Json& request);
   void check_sessions();
   milliseconds session_patience() const;
+  void nested(std::uint32_t id, const Json& request);
+  void check_nested();
+  milliseconds nested_patience() const;
   void answer(std::uint32_t id, Json body);
   void refuse(std::uint32_t id, const Error& error);
   void send(FrameType type, std::uint32_t id, std::string payload);
@@ -118,8 +124,9 @@ class Server {
   std::optional<PortWatch> ports_;  // these three from the first request on
   std::optional<RefWatch> refs_;
   std::optional<SessionWatch> sessions_;
-  TokenWaiters port_waiters_{"ports"}, ref_waiters_{"refs"}, session_waiters_{"sessions"};
-  SteadyTime next_port_look_{}, next_session_look_{};
+  TokenWaiters port_waiters_{"ports"}, ref_waiters_{"refs"}, session_waiters_{"sessions"}, nested_waiters_{"nested"};
+  SteadyTime next_port_look_{}, next_session_look_{}, next_nested_look_{};
+  Json nested_state_;
   WorkspaceKind workspace_ = WorkspaceKind::none;
   std::optional<Process> probe_;
   bool userspace_ = false;

@@ -41,11 +41,11 @@ void power_off(milliseconds patience) {
   power_off_now();
 }
 
-/// Loads KVM in a process of its own: the module's start-up must not delay anything that the host waits for.
-void start_kvm() {
+/// Loads KVM and looks after the machines made with it, in a process of its own: the module's start-up must not delay
+/// anything that the host waits for.
+void start_kvm(const NestedLimits& limits) {
   const pid_t pid = ::fork();
   if (pid != 0) return;
-  write_oom_score("0");
   try {
     const auto module = kvm_module();
     if (!module) throw Error(ErrorCode::host_lacks, "the virtual processor offers neither svm nor vmx");
@@ -57,8 +57,9 @@ void start_kvm() {
     check_errno(::chmod("/dev/kvm", 0660), "/dev/kvm");
   } catch (const Error& error) {
     say("nested virtualisation is off: {}", error.what());
+    ::_exit(0);
   }
-  ::_exit(0);
+  keep_nested_machines(limits);
 }
 
 [[noreturn]] void work(Server& server) {
@@ -84,13 +85,13 @@ void fill_running_options(ServerOptions& options) {
   };
 }
 
-void supervise(int port, Server& server, bool nested) {
+void supervise(int port, Server& server, const std::optional<NestedLimits>& nested) {
   ::setsid();
   ::prctl(PR_SET_NAME, "agentvm-guest");
   ::signal(SIGPIPE, SIG_IGN);
   write_oom_score("-1000");
   say_to_kernel_log();
-  if (nested) start_kvm();
+  if (nested) start_kvm(*nested);
   const auto workspace = server.workspace();
   bool first = true;
   for (;;) {

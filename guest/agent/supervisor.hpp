@@ -1,6 +1,9 @@
 #pragma once
 // The long-lived agent: a supervisor that holds the port and a worker that serves it.
 
+#include <optional>
+
+#include "guest/agent/nested_slice.hpp"
 #include "guest/agent/server.hpp"
 
 namespace agentvm::guest::agent {
@@ -10,7 +13,7 @@ void fill_running_options(ServerOptions& options);
 
 /// Runs for ever in the calling process, which should be a fork of init. `server` (with the bytes it has read so far)
 /// goes to the first worker; a worker that dies is replaced by a fresh one, to which the host says hello anew.
-/// `nested`: load KVM and give it to the agent.
-[[noreturn]] void supervise(int port, Server& server, bool nested);
+/// `nested`: load KVM, give it to the agent, and keep the machines made with it within these limits.
+[[noreturn]] void supervise(int port, Server& server, const std::optional<NestedLimits>& nested);
 
 }  // namespace agentvm::guest::agent

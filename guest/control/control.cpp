@@ -12,8 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "guest/control/nested.hpp"
 #include "guest/control/ports.hpp"
 #include "guest/control/refs.hpp"
+#include "guest/control/repository.hpp"
 #include "guest/control/session.hpp"
 #include "guest/control/sessions.hpp"
 #include "vmm/base/error.hpp"
@@ -242,6 +244,16 @@ GuestRefs Control::refs(const std::string& known, milliseconds patience, std::st
                               .body);
 }
 
+std::optional<GuestReferences> Control::references(std::stop_token stop, Deadline deadline) {
+  return parse_guest_references(
+      state_->call({{"op", "references"}}, deadline, "reading references", 0, nullptr, std::move(stop)).body);
+}
+
+GuestObjects Control::objects(const std::vector<std::string>& ids, std::stop_token stop, Deadline deadline) {
+  const Json request = {{"op", "objects"}, {"ids", ids}};
+  return parse_guest_objects(state_->call(request, deadline, "reading objects", 0, nullptr, std::move(stop)).body, ids);
+}
+
 GuestSessions Control::sessions(const std::string& known, milliseconds patience, std::stop_token stop,
                                 Deadline deadline) {
   patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
@@ -249,6 +261,14 @@ GuestSessions Control::sessions(const std::string& known, milliseconds patience,
                                   ->call({{"op", "sessions"}, {"known", known}, {"timeout_ms", patience.count()}},
                                          deadline, "watching sessions", 0, nullptr, std::move(stop))
                                   .body);
+}
+
+GuestNested Control::nested(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline) {
+  patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
+  return parse_guest_nested(state_
+                                ->call({{"op", "nested"}, {"known", known}, {"timeout_ms", patience.count()}}, deadline,
+                                       "watching machines within the guest", 0, nullptr, std::move(stop))
+                                .body);
 }
 
 std::int64_t Control::time(Deadline deadline) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -57,6 +58,14 @@ struct GuestRefs {
   bool whole = false;  ///< whether it stands for every reference: only then an equal token says that nothing changed
 };
 
+/// Branches and tags of the repository in /workspace, each as its file has it. Names are printable ASCII.
+struct GuestReferences {
+  std::string head;                         ///< "refs/heads/main"; empty where HEAD is on no branch
+  std::map<std::string, std::string> tips;  ///< "refs/heads/main" -> 40 hexadecimal digits
+};
+/// Id -> the loose object's file: any bytes.
+using GuestObjects = std::map<std::string, std::string>;
+
 /// What the program of a terminal session does, as far as its terminal tells. Checked and cleaned.
 inline constexpr const char* session_states[] = {"working", "waiting", "ended", "gone"};
 struct GuestSession {
@@ -67,6 +76,16 @@ struct GuestSession {
 struct GuestSessions {
   std::string token;  ///< for the next call
   std::vector<GuestSession> sessions;
+};
+
+/// The guest's own virtual machines, as its agent tells.
+struct GuestNested {
+  std::string token;               ///< for the next call
+  bool limited = false;            ///< whether caps are in force; what follows is only told then
+  std::uint64_t memory_bytes = 0;  ///< of all of them together; 0: no limit
+  std::uint64_t cpus = 0;          ///< likewise
+  std::uint64_t machines = 0;      ///< that run
+  std::uint64_t ended = 0;         ///< by the guest's kernel, for memory, since the guest's start
 };
 
 /// A connection to the agent of one guest. Thread-safe; no call outlasts its deadline. Nothing that the guest does
@@ -107,8 +126,17 @@ class Control {
   /// A token of the references in /workspace, as soon as it differs from `known`, and in any case after `patience`.
   /// Throws `cancelled` when stopped, `usage` when the guest's agent is older than this operation.
   GuestRefs refs(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline);
+  /// The references in /workspace, read from their files; nothing where only git can tell them. Throws `cancelled` when
+  /// stopped, `usage` when the guest's agent is older than this operation.
+  std::optional<GuestReferences> references(std::stop_token stop, Deadline deadline);
+  /// Those of the objects (40 hexadecimal digits each, at most `object_request_limit`) that are loose in /workspace, as
+  /// many as fit one answer. Throws as `references`.
+  GuestObjects objects(const std::vector<std::string>& ids, std::stop_token stop, Deadline deadline);
   /// What terminal sessions do, as soon as it differs from `known`, and in any case after `patience`. Throws as `refs`.
   GuestSessions sessions(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline);
+  /// What the guest's own virtual machines take, as soon as it differs from `known`, and in any case after `patience`.
+  /// Throws as `refs`.
+  GuestNested nested(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline);
   bool alive() const;
   std::string lost_reason() const;
   /// Called once, on the reader thread; at once, on this thread, when it is lost already. Must not block. One callback:

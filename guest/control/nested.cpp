@@ -1,5 +1,6 @@
 #include "guest/control/nested.hpp"
 
+#include "guest/control/token.hpp"
 #include "vmm/base/text.hpp"
 
 namespace agentvm::guest {
@@ -34,6 +35,22 @@ NestedVerdict parse_nested_probe(const ControlResult& result) {
   verdict.ratio = inside > 0 ? static_cast<double>(here) / static_cast<double>(inside) : 0;
   verdict.exit_nanoseconds = span(body, "exit_ns");
   return verdict;
+}
+
+GuestNested parse_guest_nested(const Json& body) {
+  GuestNested result;
+  result.token = checked_token(body, "machines within it");
+  const auto state = require<Json>(body, "nested");
+  if (state.is_null()) return result;
+  const auto limit = [&](const char* key) {
+    return require<Json>(state, key).is_null() ? 0 : require<std::uint64_t>(state, key);
+  };
+  result.limited = true;
+  result.memory_bytes = limit("memory_bytes");
+  result.cpus = limit("cpus");
+  result.machines = require<std::uint64_t>(state, "machines");
+  result.ended = require<std::uint64_t>(state, "ended");
+  return result;
 }
 
 NestedVerdict probe_nested(Control& control, Deadline deadline) {

@@ -18,5 +18,7 @@ struct NestedVerdict {
 NestedVerdict probe_nested(Control& control, Deadline deadline);
 /// Pure.
 NestedVerdict parse_nested_probe(const ControlResult& result);
+/// Pure. Throws `operation_failed` for what the protocol does not allow.
+GuestNested parse_guest_nested(const Json& body);
 
 }  // namespace agentvm::guest

@@ -73,6 +73,8 @@ Json Identity::to_json() const {
                {"workspace", to_string(workspace)},
                {"workspace_tag", workspace_tag},
                {"nested", nested},
+               {"nested_memory", nested_memory},
+               {"nested_cpus", nested_cpus},
                {"unix_ns", unix_ns}};
   if (network)
     json["network"] = {{"address", network->address},
@@ -104,6 +106,8 @@ Identity Identity::from_json(const Json& json) {
   identity.workspace = parse_workspace(value_or<std::string>(json, "workspace", "none"));
   identity.workspace_tag = value_or<std::string>(json, "workspace_tag", "workspace");
   identity.nested = value_or(json, "nested", false);
+  identity.nested_memory = value_or<std::uint64_t>(json, "nested_memory", 0);
+  identity.nested_cpus = value_or<unsigned>(json, "nested_cpus", 0);
   identity.unix_ns = value_or<std::int64_t>(json, "unix_ns", 0);
   if (json.contains("network") && !json.at("network").is_null()) identity.network = parse_network(json.at("network"));
   for (const auto& file : value_or<Json>(json, "files", Json::array())) identity.files.push_back(parse_file(file));

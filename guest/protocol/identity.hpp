@@ -41,8 +41,10 @@ struct Identity {
   std::optional<GuestNetwork> network;
   WorkspaceKind workspace = WorkspaceKind::none;
   std::string workspace_tag = "workspace";
-  bool nested = false;       ///< load kvm_amd or kvm_intel and give /dev/kvm to the agent
-  std::int64_t unix_ns = 0;  ///< the host's clock; 0: Control::identify puts the time of sending
+  bool nested = false;              ///< load kvm_amd or kvm_intel and give /dev/kvm to the agent
+  std::uint64_t nested_memory = 0;  ///< what the guest's own machines get together, bytes; 0: no limit
+  unsigned nested_cpus = 0;         ///< and CPUs; 0: no limit
+  std::int64_t unix_ns = 0;         ///< the host's clock; 0: Control::identify puts the time of sending
   std::vector<GuestFile> files;
 
   Json to_json() const;

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "sync/git/object_rules.hpp"
+#include "sync/git/lookalikes.hpp"
 #include "sync/host_git.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/process.hpp"

@@ -5,7 +5,7 @@
 
 #include <unistd.h>
 
-#include "sync/git/object_rules.hpp"
+#include "sync/git/lookalikes.hpp"
 
 namespace agentvm::sync {
 namespace {

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "sync/gate.hpp"
-#include "sync/git/object_rules.hpp"
+#include "sync/git/lookalikes.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/text.hpp"
 

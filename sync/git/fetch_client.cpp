@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "sync/git/pack_walk.hpp"
 #include "vmm/base/text.hpp"
 
 namespace agentvm::git {
@@ -144,13 +143,7 @@ void negotiate(PktStream& stream, const Advertisement& advertisement, const std:
 
 ReceivedPack receive_pack(PktStream& stream, const Advertisement&, const std::string& pack_dir, git_odb* odb,
                           const sync::SyncLimits& limits) {
-  git_indexer_options options = GIT_INDEXER_OPTIONS_INIT;
-  git_indexer* raw = nullptr;
-  check_git(git_indexer_new(&raw, pack_dir.c_str(), 0444, odb, &options), "storing the pack");
-  IndexerHandle indexer(raw);
-  git_indexer_progress stats{};
-  PackWalk walk(limits);
-  bool any = false;
+  PackSink sink(pack_dir, odb, limits);
   std::uint64_t remarks = 0, empty = 0;
   for (;;) {
     const auto packet = stream.next();
@@ -171,14 +164,9 @@ ReceivedPack receive_pack(PktStream& stream, const Advertisement&, const std::st
         throw Error(ErrorCode::operation_failed, "the guest's git sent endless empty packets instead of a pack");
       continue;
     }
-    any = true;
-    walk.feed(data);
-    check_git(git_indexer_append(indexer.get(), data.data(), data.size(), &stats), "reading the pack");
+    sink.feed(data);
   }
-  if (!any) throw Error(ErrorCode::operation_failed, "the guest's git sent no pack");
-  walk.finish();
-  check_git(git_indexer_commit(indexer.get(), &stats), "finishing the pack");
-  return {hex(*git_indexer_hash(indexer.get())), stats.total_objects};
+  return sink.finish();
 }
 
 }  // namespace agentvm::git

@@ -8,6 +8,7 @@
 
 #include "sync/git/advertisement.hpp"
 #include "sync/git/handles.hpp"
+#include "sync/git/pack_sink.hpp"
 #include "sync/git/pkt_line.hpp"
 #include "sync/limits.hpp"
 
@@ -22,10 +23,6 @@ struct Haves {
 void negotiate(PktStream& stream, const Advertisement& advertisement, const std::vector<git_oid>& wants,
                const Haves& haves, git_odb* odb);
 
-struct ReceivedPack {
-  std::string name;  ///< 40 hex digits; empty when the pack held no object
-  std::uint64_t objects = 0;
-};
 /// Indexes the pack into `pack_dir`; thin packs are completed from `odb`. Caps: objects, bytes (by the stream),
 /// progress text.
 ReceivedPack receive_pack(PktStream& stream, const Advertisement& advertisement, const std::string& pack_dir,

@@ -80,7 +80,7 @@ void* on_malloc(std::size_t size, const char*, int) {
   return allocate(size);
 }
 
-void* on_calloc(std::size_t count, std::size_t size, const char*, int) {
+[[maybe_unused]] void* on_calloc(std::size_t count, std::size_t size, const char*, int) {
   std::size_t total = 0;
   if (!product(count, size, total)) return nullptr;
   void* block = allocate(total);
@@ -88,7 +88,7 @@ void* on_calloc(std::size_t count, std::size_t size, const char*, int) {
   return block;
 }
 
-char* on_substrdup(const char* text, std::size_t size, const char*, int) {
+[[maybe_unused]] char* on_substrdup(const char* text, std::size_t size, const char*, int) {
   auto* copy = static_cast<char*>(allocate(size + 1));
   if (!copy) return nullptr;
   std::memcpy(copy, text, size);
@@ -96,11 +96,11 @@ char* on_substrdup(const char* text, std::size_t size, const char*, int) {
   return copy;
 }
 
-char* on_strndup(const char* text, std::size_t size, const char* file, int line) {
+[[maybe_unused]] char* on_strndup(const char* text, std::size_t size, const char* file, int line) {
   return on_substrdup(text, ::strnlen(text, size), file, line);
 }
 
-char* on_strdup(const char* text, const char* file, int line) {
+[[maybe_unused]] char* on_strdup(const char* text, const char* file, int line) {
   return on_substrdup(text, std::strlen(text), file, line);
 }
 
@@ -120,21 +120,38 @@ void* on_realloc(void* old, std::size_t size, const char*, int) {
   return block;
 }
 
-void* on_reallocarray(void* old, std::size_t count, std::size_t size, const char* file, int line) {
+[[maybe_unused]] void* on_reallocarray(void* old, std::size_t count, std::size_t size, const char* file, int line) {
   std::size_t total = 0;
   return product(count, size, total) ? on_realloc(old, total, file, line) : nullptr;
 }
 
-void* on_mallocarray(std::size_t count, std::size_t size, const char*, int) {
+[[maybe_unused]] void* on_mallocarray(std::size_t count, std::size_t size, const char*, int) {
   std::size_t total = 0;
   return product(count, size, total) ? allocate(total) : nullptr;
+}
+
+/// libgit2 asked for each kind of block until 1.6, and for three since.
+template <class Allocator>
+Allocator our_allocator() {
+  Allocator allocator{};
+  allocator.gmalloc = on_malloc;
+  allocator.grealloc = on_realloc;
+  allocator.gfree = release;
+  if constexpr (requires { allocator.gcalloc; }) {
+    allocator.gcalloc = on_calloc;
+    allocator.gstrdup = on_strdup;
+    allocator.gstrndup = on_strndup;
+    allocator.gsubstrdup = on_substrdup;
+    allocator.greallocarray = on_reallocarray;
+    allocator.gmallocarray = on_mallocarray;
+  }
+  return allocator;
 }
 
 }  // namespace
 
 void keep_large_blocks_on_disk(const std::string& folder, std::uint64_t limit_bytes) {
-  static git_allocator allocator{on_malloc,  on_calloc,       on_strdup,      on_strndup, on_substrdup,
-                                 on_realloc, on_reallocarray, on_mallocarray, release};
+  static auto allocator = our_allocator<git_allocator>();
   large.path = folder + "/large-block";
   large.limit_bytes = limit_bytes;
   check_git(git_libgit2_opts(GIT_OPT_SET_ALLOCATOR, &allocator), "giving libgit2 its memory");

@@ -1,8 +1,7 @@
-// Names that some file system takes for another one.
+#include "sync/git/lookalikes.hpp"
+
 #include <algorithm>
 #include <cstdint>
-
-#include "sync/git/object_rules.hpp"
 
 namespace agentvm::git {
 namespace {
@@ -95,9 +94,17 @@ bool any_part(std::string_view name, Test test) {
   }
 }
 
+/// Whether the name can be taken for one of git's at all; nearly none can, and all are asked about three times.
+bool may_be_taken_for_another(std::string_view name) {
+  if (name.starts_with('.') || name.starts_with('g') || name.starts_with('G')) return true;
+  return std::any_of(name.begin(), name.end(),
+                     [](char c) { return c == '\\' || static_cast<unsigned char>(c) >= 0x80; });
+}
+
 }  // namespace
 
 bool is_dotgit(std::string_view name) {
+  if (!may_be_taken_for_another(name)) return false;
   if (hfs_fold(name) == ".git") return true;
   return any_part(name, [](std::string_view part) {
     return (starts_folded(part, ".git") && ntfs_tail_is_void(part.substr(4))) ||
@@ -106,11 +113,13 @@ bool is_dotgit(std::string_view name) {
 }
 
 bool is_dotgitmodules(std::string_view name) {
+  if (!may_be_taken_for_another(name)) return false;
   if (hfs_fold(name) == ".gitmodules") return true;
   return any_part(name, [](std::string_view part) { return ntfs_names(part, ".gitmodules", "gitmod", "gi7eba"); });
 }
 
 bool is_dotgitattributes(std::string_view name) {
+  if (!may_be_taken_for_another(name)) return false;
   if (hfs_fold(name) == ".gitattributes") return true;
   return any_part(name, [](std::string_view part) { return ntfs_names(part, ".gitattributes", "gitatt", "gi7d29"); });
 }

@@ -1,7 +1,6 @@
 #include "sync/git/object_rules.hpp"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include <fmt/format.h>
 
@@ -11,53 +10,7 @@
 namespace agentvm::git {
 namespace {
 
-constexpr std::size_t raw_oid_bytes = 20;
-constexpr std::size_t name_limit_bytes = 255;  ///< NAME_MAX: no longer name can be checked out
 using Problem = std::optional<std::string>;
-
-std::string shown(std::string_view text) {
-  return "'" + clean_guest_text(text, Newlines::escape, 300) + "'";
-}
-
-/// Git's order: a folder sorts as if its name ended in '/'.
-bool sorts_before(const TreeEntry& a, const TreeEntry& b) {
-  const auto common = std::min(a.name.size(), b.name.size());
-  if (const int order = a.name.substr(0, common).compare(b.name.substr(0, common))) return order < 0;
-  const auto next = [common](const TreeEntry& entry) {
-    return common < entry.name.size() ? static_cast<unsigned char>(entry.name[common])
-           : entry.is_tree()          ? static_cast<unsigned char>('/')
-                                      : 0;
-  };
-  return next(a) < next(b);
-}
-
-Problem entry_problem(const TreeEntry& entry) {
-  const auto name = entry.name;
-  if (name.empty()) return "has an entry without a name";
-  if (name == "." || name == "..") return fmt::format("has an entry named '{}'", name);
-  if (name.find('/') != std::string_view::npos) return "has an entry with a '/' in its name: " + shown(name);
-  if (name.size() > name_limit_bytes) return "has an entry with a name longer than 255 bytes";
-  if (is_dotgit(name)) return "has an entry that some file systems take for '.git': " + shown(name);
-  if (entry.is_symlink() && is_dotgitmodules(name)) return "has a symbolic link for .gitmodules: " + shown(name);
-  if (is_dotgitmodules(name) && (entry.is_tree() || entry.is_submodule()))
-    return "has a folder or submodule for .gitmodules: " + shown(name);
-  if (is_dotgitattributes(name) && (entry.is_tree() || entry.is_submodule()))
-    return "has a folder or submodule for .gitattributes: " + shown(name);
-  if (is_dotgitmodules(name) && name != ".gitmodules")
-    return "has an entry that some file systems take for '.gitmodules': " + shown(name);
-  if (std::all_of(entry.raw_oid.begin(), entry.raw_oid.end(), [](char c) { return c == 0; }))
-    return "has an entry with the null object id: " + shown(name);
-  switch (entry.mode) {
-    case 040000:
-    case 0100644:
-    case 0100755:
-    case 0120000:
-    case 0160000:
-      return std::nullopt;
-    default:
-      return fmt::format("has an entry with the mode {:o}: {}", entry.mode, shown(name));
-  }
-}
 
 /// Reads `text` line by line. A header ends at the first empty line.
 class HeaderReader {
@@ -115,42 +68,6 @@ Problem ident_problem(std::string_view ident, std::string_view who) {
 }
 
 }  // namespace
-
-std::optional<std::vector<TreeEntry>> parse_tree(std::string_view tree) {
-  std::vector<TreeEntry> entries;
-  while (!tree.empty()) {
-    TreeEntry entry;
-    std::size_t i = 0;
-    for (; i < tree.size() && tree[i] >= '0' && tree[i] <= '7' && i < 7; ++i)
-      entry.mode = entry.mode << 3 | static_cast<unsigned>(tree[i] - '0');
-    if (i == 0 || i >= tree.size() || tree[i] != ' ') return std::nullopt;
-    tree.remove_prefix(i + 1);
-    const auto end = tree.find('\0');
-    if (end == std::string_view::npos || tree.size() - end - 1 < raw_oid_bytes) return std::nullopt;
-    entry.name = tree.substr(0, end);
-    entry.raw_oid = tree.substr(end + 1, raw_oid_bytes);
-    tree.remove_prefix(end + 1 + raw_oid_bytes);
-    entries.push_back(entry);
-  }
-  return entries;
-}
-
-Problem tree_problem(std::string_view tree) {
-  // A padded mode is the same number: it shows only in the text.
-  const auto entries = parse_tree(tree);
-  if (!entries) return "is not a well-formed tree";
-  std::unordered_set<std::string_view> names;
-  const TreeEntry* previous = nullptr;
-  for (const auto& entry : *entries) {
-    if (auto problem = entry_problem(entry)) return problem;
-    const char* mode_start = previous ? previous->raw_oid.data() + raw_oid_bytes : tree.data();
-    if (*mode_start == '0') return "has an entry with a zero-padded mode: " + shown(entry.name);
-    if (!names.insert(entry.name).second) return "has two entries with the same name: " + shown(entry.name);
-    if (previous && !sorts_before(*previous, entry)) return "has entries out of order: " + shown(entry.name);
-    previous = &entry;
-  }
-  return std::nullopt;
-}
 
 Problem commit_problem(std::string_view commit) {
   if (auto problem = header_problem(commit)) return problem;

@@ -8,6 +8,7 @@
 #include "sync/git/check.hpp"
 #include "sync/git/fetch_client.hpp"
 #include "sync/git/large_blocks.hpp"
+#include "sync/git/loose_fetch.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::git {
@@ -95,11 +96,19 @@ void start_library(const sync::SyncLimits& limits) {
   git_libgit2_opts(GIT_OPT_SET_TEMPLATE_PATH, "");
   git_libgit2_opts(GIT_OPT_SET_MWINDOW_SIZE, window_bytes);
   git_libgit2_opts(GIT_OPT_SET_MWINDOW_MAPPED_LIMIT, mapped_bytes);
-  git_libgit2_opts(GIT_OPT_ENABLE_STRICT_HASH_VERIFICATION, 1);
-  git_libgit2_opts(GIT_OPT_ENABLE_FSYNC_GITDIR, 0);  // the trusted step syncs what it takes
+  git_libgit2_opts(GIT_OPT_ENABLE_STRICT_HASH_VERIFICATION, 0);  // `check_pack_objects` does that to what is new
+  git_libgit2_opts(GIT_OPT_ENABLE_FSYNC_GITDIR, 0);              // the trusted step syncs what it takes
 }
 
 namespace {
+
+ReceivedPack fetch_pack(PktStream& stream, const Advertisement& advertisement, const std::set<std::string>& wanted,
+                        const Haves& haves, git_odb* odb, const sync::SyncLimits& limits) {
+  std::vector<git_oid> wants;
+  for (const auto& tip : wanted) wants.push_back(parse_oid(tip));
+  negotiate(stream, advertisement, wants, haves, odb);
+  return receive_pack(stream, advertisement, fmt::format("{}/pack", sync::objects_dir), odb, limits);
+}
 
 sync::FetchVerdict converse(const sync::FetchRequest& request, int in, int out) {
   const auto deadline = Deadline::after(std::chrono::seconds(request.limits.seconds));
@@ -124,11 +133,9 @@ sync::FetchVerdict converse(const sync::FetchRequest& request, int in, int out) 
   if (wanted.empty()) {
     say_goodbye(stream);
   } else {
-    std::vector<git_oid> wants;
-    for (const auto& tip : wanted) wants.push_back(parse_oid(tip));
-    negotiate(stream, advertisement, wants, haves, odb.get());
     const std::string pack_dir = fmt::format("{}/pack", sync::objects_dir);
-    const auto pack = receive_pack(stream, advertisement, pack_dir, odb.get(), request.limits);
+    const auto pack = request.loose ? fetch_loose(stream, wanted, pack_dir, odb.get(), request.limits)
+                                    : fetch_pack(stream, advertisement, wanted, haves, odb.get(), request.limits);
     verdict.pack = pack.name;
     verdict.objects = pack.objects;
     odb = open_odb();  // with the pack in it
@@ -136,7 +143,10 @@ sync::FetchVerdict converse(const sync::FetchRequest& request, int in, int out) 
                        deadline);
   }
   verdict.bytes = stream.received_bytes();
+  const auto rejected = selection.rejected.size();
   check_connectivity(odb.get(), haves.tips, verdict.objects, selection, deadline);
+  if (request.loose && selection.rejected.size() > rejected)
+    throw Error(ErrorCode::operation_failed, "loose objects do not do: something is missing");
   set_branches(verdict, selection);
   verdict.tags = std::move(selection.tags);
   return verdict;

@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sync/git/object_rules.hpp"
+#include "sync/git/tree.hpp"
 #include "vmm/base/error.hpp"
 
 namespace agentvm::sync {

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sync/git/lookalikes.hpp"
 #include "sync/git/object_rules.hpp"
 #include "sync/salvage/survey.hpp"
 #include "sync/seed/tree_writer.hpp"

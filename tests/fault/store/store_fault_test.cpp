@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/fault/store/failing_calls.hpp"
+#include "tests/support/failing_calls.hpp"
 #include "tests/support/records.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "vmm/store.hpp"

@@ -11,6 +11,7 @@
 #include "sync/sync.hpp"
 #include "sync/wip_apply.hpp"
 #include "tests/support/fake_streams.hpp"
+#include "tests/support/loose_reader.hpp"
 
 namespace {
 
@@ -41,14 +42,16 @@ class Guest : public test::FakeStreams {
   std::string lock_;
 };
 
-int bring(const Places& at, guest::Streams& streams, Move move) {
-  const SyncRequest request{.repository = at.host,
-                            .sandbox = SandboxName::parse("box"),
-                            .guest_path = at.guest,
-                            .libexec = at.libexec,
-                            .scratch = at.scratch,
-                            .move = move};
+int bring(const Places& at, Guest& streams, Move move, bool loose = false) {
+  SyncRequest request{.repository = at.host,
+                      .sandbox = SandboxName::parse("box"),
+                      .guest_path = at.guest,
+                      .libexec = at.libexec,
+                      .scratch = at.scratch,
+                      .move = move};
+  if (loose) request.loose = test::reader_of(at.guest);
   const auto outcome = sync_now(request, streams, no_progress(), limit());
+  if (loose && !streams.executed().empty()) std::fputs("git was asked\n", stderr);
   std::fputs(to_text(outcome).c_str(), stderr);
   return outcome.pushed && !outcome.pushed->done ? 3 : outcome.exit_code();
 }
@@ -93,6 +96,7 @@ int main(int count, char** words) {
   try {
     Guest streams(at.guest.string() + ".busy");
     if (step == "references") return bring(at, streams, Move::references_only);
+    if (step == "loose") return bring(at, streams, Move::references_only, true);
     if (step == "sync") return bring(at, streams, Move::by_branch_rule);
     if (step == "snapshot") return snapshot(at, streams);
     if (step == "apply") return apply(at);

@@ -74,6 +74,20 @@ TEST_F(SyncFault, NoSpaceFromEveryStepOn) {
   sweep("references", Fault::no_space, Among::all, 24, [&](const Run&) { check(); });
 }
 
+/// The same where the objects come one by one: what ends half-way is not asked of git by a process that is gone.
+TEST_F(SyncFault, KilledAtEveryStepOfLooseObjects) {
+  const auto whole = step("loose");
+  EXPECT_EQ(whole.code, 0) << whole.said;
+  EXPECT_EQ(whole.said.find("git was asked"), std::string::npos) << whole.said;
+  EXPECT_EQ(refs(), after);
+  restore();
+  sweep("loose", Fault::kill, Among::all, 24, [&](const Run&) { check(); });
+}
+
+TEST_F(SyncFault, NoSpaceForLooseObjects) {
+  sweep("loose", Fault::no_space, Among::all, 24, [&](const Run&) { check(); });
+}
+
 /// The child writes through a mapping: a full disk reaches it as a signal.
 TEST_F(SyncFault, NoSpaceForThePack) {
   const auto scratch = dir / "scratch";

@@ -1,13 +1,15 @@
-// libFuzzer entry for the answers of a guest's agent that the host reads closely: ports, references and sessions, from
-// any text.
+// libFuzzer entry for the answers of a guest's agent that the host reads closely: ports, references, objects and
+// sessions, from any text.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
 #include "guest/control/ports.hpp"
 #include "guest/control/refs.hpp"
+#include "guest/control/repository.hpp"
 #include "guest/control/sessions.hpp"
 #include "guest/protocol/frame.hpp"
+#include "guest/protocol/objects.hpp"
 
 namespace {
 
@@ -38,6 +40,27 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   try {
     demand_token(parse_guest_refs(body).token);
+  } catch (const Error&) {
+  }
+  try {
+    if (const auto references = parse_guest_references(body)) {
+      demand(references->tips.size() <= reference_limit);
+      demand_shown(references->head);
+      for (const auto& [name, id] : references->tips) {
+        demand_shown(name);
+        demand(name.starts_with("refs/") && id.size() == object_id_length);
+      }
+    }
+  } catch (const Error&) {
+  }
+  try {
+    const std::vector<std::string> asked = {std::string(object_id_length, '1'), std::string(object_id_length, '2')};
+    std::size_t bytes = 0;
+    for (const auto& [id, content] : parse_guest_objects(body, asked)) {
+      demand(id == asked[0] || id == asked[1]);
+      bytes += content.size();
+    }
+    demand(bytes <= object_answer_limit_bytes);
   } catch (const Error&) {
   }
   try {

@@ -4,7 +4,7 @@
 #include <cstdlib>
 
 #include "sync/gate.hpp"
-#include "sync/git/object_rules.hpp"
+#include "sync/git/lookalikes.hpp"
 #include "tests/support/artifact_stream.hpp"
 
 namespace {

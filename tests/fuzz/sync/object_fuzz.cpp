@@ -2,7 +2,9 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "sync/git/lookalikes.hpp"
 #include "sync/git/object_rules.hpp"
+#include "sync/git/tree.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace agentvm::git;

@@ -10,9 +10,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "guest/agent/server.hpp"
 #include "guest/control/control.hpp"
 #include "guest/control/refs.hpp"
+#include "tests/support/served_folder.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "vmm/base/process.hpp"
 
@@ -145,36 +145,26 @@ TEST_F(RefWatchTest, NothingIsFollowedOrReadAndNothingHangs) {
 
 TEST_F(RefWatchTest, TheHostHearsOfACommit) {
   git("commit -q --allow-empty -m one");
-  auto pair = make_socketpair();
-  agent::ServerOptions options;
-  options.stage = agent::Stage::running;
-  options.root = root.path();
-  agent::Server server(pair.second.get(), std::move(options));
-  std::thread guest([&] { server.run(Deadline::after(milliseconds(60'000))); });
+  test::ServedFolder served(root.path());
+  auto& control = *served.control;
   const auto deadline = Deadline::after(milliseconds(30'000));
-  {
-    Control control(std::move(pair.first));
-    control.hello(deadline);
-    const auto first = control.refs("", milliseconds(0), {}, deadline).token;
-    EXPECT_EQ(control.refs(first, milliseconds(100), {}, deadline).token, first);
-    std::thread committer([&] { git("commit -q --allow-empty -m two"); });
-    const auto second = control.refs(first, milliseconds(20'000), {}, deadline).token;
-    committer.join();
-    EXPECT_NE(second, first);
-    // Somebody who asks now is told of what was done before they asked, debounced or not.
-    const auto settled = control.refs("", milliseconds(0), {}, deadline).token;
-    git("commit -q --allow-empty -m three");
-    EXPECT_NE(control.refs("", milliseconds(0), {}, deadline).token, settled);
-    std::stop_source stop;
-    std::thread stopper([&] { stop.request_stop(); });
-    const auto error = error_of([&] {
-      for (auto token = settled;;) token = control.refs(token, milliseconds(20'000), stop.get_token(), deadline).token;
-    });
-    stopper.join();
-    EXPECT_EQ(error->code(), ErrorCode::cancelled);
-  }
-  ::shutdown(pair.second.get(), SHUT_RDWR);
-  guest.join();
+  const auto first = control.refs("", milliseconds(0), {}, deadline).token;
+  EXPECT_EQ(control.refs(first, milliseconds(100), {}, deadline).token, first);
+  std::thread committer([&] { git("commit -q --allow-empty -m two"); });
+  const auto second = control.refs(first, milliseconds(20'000), {}, deadline).token;
+  committer.join();
+  EXPECT_NE(second, first);
+  // Somebody who asks now is told of what was done before they asked, debounced or not.
+  const auto settled = control.refs("", milliseconds(0), {}, deadline).token;
+  git("commit -q --allow-empty -m three");
+  EXPECT_NE(control.refs("", milliseconds(0), {}, deadline).token, settled);
+  std::stop_source stop;
+  std::thread stopper([&] { stop.request_stop(); });
+  const auto error = error_of([&] {
+    for (auto token = settled;;) token = control.refs(token, milliseconds(20'000), stop.get_token(), deadline).token;
+  });
+  stopper.join();
+  EXPECT_EQ(error->code(), ErrorCode::cancelled);
 }
 
 TEST(RefWatch, SaysWhetherItSawEverything) {

@@ -67,6 +67,42 @@ TEST_F(AutoSyncTest, IdleWaitsForQuiet) {
   EXPECT_FALSE(policy.due()) << "it is what the host has";
 }
 
+TEST_F(AutoSyncTest, WhatTheUsersOwnWorkHeldIsDueOnceThatChanged) {
+  AutoSync policy(SyncMode::auto_commit, seconds(60), "a");
+  policy.seen("a", now);
+  policy.host_changed(now);
+  EXPECT_FALSE(policy.held() || policy.due()) << "nothing was held";
+  policy.seen("b", now);
+  policy.started(now);
+  policy.landed("b", now, true);
+  EXPECT_TRUE(policy.held());
+  EXPECT_FALSE(policy.due());
+  now += seconds(100);
+  policy.host_changed(now);
+  EXPECT_TRUE(policy.again());
+  EXPECT_FALSE(policy.pending()) << "the guest has nothing new";
+  EXPECT_EQ(policy.due(), now + AutoSync::host_quiet);
+  now += milliseconds(900);
+  policy.host_changed(now);
+  EXPECT_EQ(policy.due(), now + AutoSync::host_quiet) << "git commands come in rows";
+  sync(policy);
+  EXPECT_FALSE(policy.held() || policy.again() || policy.due()) << "it moved";
+}
+
+TEST_F(AutoSyncTest, AHostThatNeverRestsIsSyncedWithNoMoreThanAGuestIs) {
+  AutoSync policy(SyncMode::auto_idle, seconds(60), "a", true);
+  policy.seen("a", now);
+  for (std::size_t i = 0; i < AutoSync::burst; ++i) {
+    policy.host_changed(now);
+    ASSERT_LE(*policy.due(), now + seconds(2)) << "it is not the guest that is to be quiet";
+    now = *policy.due();
+    policy.started(now);
+    policy.landed("a", now, true);
+  }
+  policy.host_changed(now);
+  EXPECT_GT(*policy.due(), now + seconds(10));
+}
+
 TEST_F(AutoSyncTest, ManualIsLeftToTheUserUnlessSomebodyFollows) {
   AutoSync policy(SyncMode::manual, seconds(60), "a");
   policy.seen("b", now);

@@ -8,6 +8,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "sync/git/lookalikes.hpp"
+#include "sync/git/tree.hpp"
 #include "tests/contract/sync/git_fixture.hpp"
 
 namespace agentvm::git {

@@ -1,7 +1,10 @@
-#include "tests/fault/store/failing_calls.hpp"
+#include "tests/support/failing_calls.hpp"
 
+#include <atomic>
 #include <cerrno>
 #include <cstdarg>
+#include <mutex>
+#include <utility>
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -10,17 +13,20 @@
 
 namespace {
 
-bool active = false;
+std::atomic<bool> active = false;
+thread_local bool counting = false;  // growing the list must not count itself
+std::mutex mutex;                    // guards what follows
 int fail_at = 0, failure = 0;
 bool fail_after = false;
 std::vector<std::string> calls;
 
 /// Whether this call is to fail; errno is set then.
 bool refused(const char* name) {
-  if (!active) return false;
-  active = false;  // growing the list must not count itself
+  if (!active || counting) return false;
+  const std::lock_guard lock(mutex);
+  counting = true;
   calls.emplace_back(name);
-  active = true;
+  counting = false;
   const int number = static_cast<int>(calls.size());
   if (fail_at == 0 || number < fail_at || (number > fail_at && !fail_after)) return false;
   errno = failure;
@@ -30,6 +36,12 @@ bool refused(const char* name) {
 template <class Function>
 Function real(const char* name) {
   return reinterpret_cast<Function>(::dlsym(RTLD_NEXT, name));
+}
+
+/// Pipes and sockets are no files, and what wakes a thread must not fail.
+bool is_file(int fd) {
+  struct stat status {};
+  return active && ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
 }  // namespace
@@ -51,7 +63,7 @@ int fchmod(int fd, mode_t mode) noexcept {
   return refused("fchmod") ? -1 : real<int (*)(int, mode_t)>("fchmod")(fd, mode);
 }
 ssize_t write(int fd, const void* data, size_t size) {
-  return refused("write") ? -1 : real<ssize_t (*)(int, const void*, size_t)>("write")(fd, data, size);
+  return is_file(fd) && refused("write") ? -1 : real<ssize_t (*)(int, const void*, size_t)>("write")(fd, data, size);
 }
 int fsync(int fd) {
   return refused("fsync") ? -1 : real<int (*)(int)>("fsync")(fd);
@@ -78,6 +90,7 @@ int unlink(const char* path) noexcept {
 namespace agentvm::test {
 
 void fail_call(int nth, int error_number, bool and_after) {
+  const std::lock_guard lock(mutex);
   calls.clear();
   fail_at = nth;
   failure = error_number;
@@ -87,7 +100,8 @@ void fail_call(int nth, int error_number, bool and_after) {
 
 std::vector<std::string> stop_failing() {
   active = false;
-  return std::move(calls);
+  const std::lock_guard lock(mutex);
+  return std::exchange(calls, {});
 }
 
 }  // namespace agentvm::test

@@ -1,6 +1,6 @@
 #pragma once
-// System calls that change files, counted and made to fail at will: the test program's definitions stand in front of
-// the C library's, so the product's own code runs unchanged.
+// System calls that change files, counted and made to fail at will, on every thread: the test program's definitions
+// stand in front of the C library's, so the product's own code runs unchanged.
 
 #include <string>
 #include <vector>
