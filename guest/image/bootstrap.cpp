@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <optional>
 #include <sstream>
 
 #include <fcntl.h>
@@ -124,6 +125,29 @@ void AptProgress::line(std::string_view text) {
   report(progress_, "image-packages", phase_, percent);
 }
 
+namespace {
+
+/// apt's words for a source that cannot be reached, as in "E: Failed to fetch URL  Could not resolve ...".
+std::optional<Error> unreachable_source(std::string_view log, const std::string& what) {
+  constexpr std::string_view start = "E: Failed to fetch ", between = "  ";
+  const auto line = last_line_with(log, {start});
+  if (line.empty()) return std::nullopt;
+  const auto end = std::min(line.find(between, start.size()), line.size());
+  const auto why = std::string_view(line).substr(std::min(end + between.size(), line.size()));
+  for (const auto* words : {"Temporary failure resolving", "Could not resolve", "Could not connect",
+                            "Unable to connect", "Connection timed out", "Connection failed", "Network is unreachable"})
+    if (contains(why, words)) {
+      const auto uri = clean_guest_text(line.substr(start.size(), end - start.size()), Newlines::escape, 300);
+      return Error(ErrorCode::host_lacks,
+                   fmt::format("{}: the package source cannot be reached: {}", what,
+                               clean_guest_text(why, Newlines::escape, 300)),
+                   "curl -I " + shell_word(uri));
+    }
+  return std::nullopt;
+}
+
+}  // namespace
+
 Error explain_failure(std::string_view log, const std::string& what, const fs::path& log_file) {
   const auto hint = fmt::format("less {}", log_file.string());
   if (contains(log, "No space left on device") || contains(log, "Could not allocate block"))
@@ -135,6 +159,7 @@ Error explain_failure(std::string_view log, const std::string& what, const fs::p
     return Error(ErrorCode::host_lacks,
                  what + ": the package source asks for a password, and credentials of the host never enter an image",
                  hint);
+  if (auto unreachable = unreachable_source(log, what)) return *unreachable;
   auto cause = last_line_with(log, {"E: Unable to locate", "E: Package ", "E: Failed to fetch",
                                     "Err:", "E: The repository", "dpkg: error", "mke2fs: "});
   if (cause.empty()) cause = last_line_with(log, {"E: ", "newuidmap: ", "newgidmap: ", "unshare: "});

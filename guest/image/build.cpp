@@ -31,16 +31,6 @@ void check_space(const fs::path& folder) {
               "agentvm image prune");
 }
 
-FileLock take_turn(const fs::path& images, const Progress& progress, Deadline deadline) {
-  auto lock = FileLock::try_acquire(build_lock(images));
-  if (!lock) {
-    report(progress, "image-wait", "waiting for another build to finish");
-    lock = FileLock::acquire(build_lock(images), deadline);
-  }
-  lock->record_pid();
-  return std::move(*lock);
-}
-
 /// Old versions of packages pile up; a cache that grew too large starts afresh.
 void trim_cache(const fs::path& packages) {
   std::uint64_t total = 0;
@@ -49,21 +39,23 @@ void trim_cache(const fs::path& packages) {
     for (const auto& entry : fs::directory_iterator(packages)) remove_tree(entry.path());
 }
 
-/// Takes kernel, modules and disk from an image that differs in the guest program alone. They are never written, so a
-/// link is a copy.
-bool borrow_root(const ImageRequest& request, const ResolvedRequest& resolved, const fs::path& folder) {
+/// Takes kernel, modules and disk from an image that differs in the guest program alone: what was sealed of them. They
+/// are never written, so a link is a copy.
+std::optional<Json> borrow_root(const ImageRequest& request, const ResolvedRequest& resolved, const fs::path& folder) {
   for (const auto& image : list_images(request.images)) {
-    if (root_digest_of(image) != resolved.root_digest) continue;
+    if (!image.damage.empty() || root_digest_of(image) != resolved.root_digest) continue;
     std::error_code problem;
     for (const auto* file : {"kernel", "modules.cpio", "root.raw"})
       if (!problem) fs::create_hard_link(image.folder / file, folder / file, problem);
     if (!problem) {
       write_file_atomic(folder / "kernel.version", image.kernel_version, 0644);
-      return true;
+      auto sealed = image.sealed;
+      sealed.erase("initrd");
+      return sealed;
     }
     for (const auto* file : {"kernel", "modules.cpio", "root.raw"}) fs::remove(folder / file, problem);
   }
-  return false;
+  return std::nullopt;
 }
 
 void build_root(const ImageRequest& request, const ResolvedRequest& resolved, const fs::path& folder,
@@ -91,14 +83,17 @@ void flush(const fs::path& file) {
   check_errno(::fsync(fd.get()), "cannot store " + file.string());
 }
 
-Image store_image(const ImageRequest& request, const ResolvedRequest& resolved, const fs::path& folder) {
+Image store_image(const ImageRequest& request, const ResolvedRequest& resolved, const fs::path& folder,
+                  const Json& borrowed) {
   write_file_atomic(folder / "initrd",
                     read_file(folder / "modules.cpio", 64u << 20) + init_archive(resolved.guest_program), 0644);
   Image image;
   image.created = system_clock().unix_seconds();
   image.request = resolved.digest;
-  // A refreshed image must not take the place of the one that running sandboxes stand on.
-  image.digest = request.mode == BuildMode::refresh ? sha256_hex(resolved.digest + random_hex(16)) : resolved.digest;
+  // No image takes the place of another one, on which disks may stand: of the one that is refreshed, or of one that is
+  // damaged.
+  const bool taken = request.mode == BuildMode::refresh || fs::exists(request.images / resolved.digest);
+  image.digest = taken ? sha256_hex(resolved.digest + random_hex(16)) : resolved.digest;
   image.name = resolved.recipe.name;
   image.suite = resolved.recipe.suite;
   image.kernel_version = read_file(folder / "kernel.version");
@@ -108,18 +103,7 @@ Image store_image(const ImageRequest& request, const ResolvedRequest& resolved, 
     check_errno(::chmod((folder / file).c_str(), 0644), "cannot set the mode of " + (folder / file).string());
     flush(folder / file);
   }
-  auto json = image.to_json();
-  json["root"] = resolved.root_digest;
-  json["builder"] = AGENTVM_VERSION;
-  json["size_bytes"] = folder_bytes(folder);
-  write_file_atomic(folder / "image.json", json.dump(2) + "\n", 0644);
-  check_errno(::chmod(folder.c_str(), 0755), "cannot set the mode of " + folder.string());
-  const auto target = request.images / image.digest;
-  // Only an image that lost a file, and so is none, can stand here: find_image would have answered.
-  if (fs::exists(target)) fs::rename(target, request.images / (".removing-" + random_hex(8)));
-  fs::rename(folder, target);
-  sync_dir(request.images);
-  return *read_image(target);
+  return publish_image(request.images, folder, image, {{"root", resolved.root_digest}}, borrowed);
 }
 
 }  // namespace
@@ -132,17 +116,17 @@ Image build_image(const ImageRequest& request, const Progress& progress, Deadlin
     return request.mode == BuildMode::reuse ? find_by_request(request.images, resolved.digest) : std::nullopt;
   };
   if (auto image = known()) return *image;
-  const auto lock = take_turn(request.images, progress, deadline);
+  const auto lock = take_build_turn(request.images, progress, deadline);
   if (auto image = known()) return *image;
   remove_leftovers(request.images, request.libexec, deadline);
   write_file_atomic(build_log(request.images), "");
   const auto folder = request.images / (".building-" + random_hex(8));
   check_errno(::mkdir(folder.c_str(), 0700), "cannot create " + folder.string());
   try {
-    if (request.mode == BuildMode::refresh || !borrow_root(request, resolved, folder))
-      build_root(request, resolved, folder, lock, progress, deadline);
+    const auto borrowed = request.mode == BuildMode::refresh ? std::nullopt : borrow_root(request, resolved, folder);
+    if (!borrowed) build_root(request, resolved, folder, lock, progress, deadline);
     report(progress, "image-store", "storing the image", 96);
-    auto image = store_image(request, resolved, folder);
+    auto image = store_image(request, resolved, folder, borrowed.value_or(Json::object()));
     report(progress, "image-store", fmt::format("image {} is ready", image.digest.substr(0, 12)), 100);
     return image;
   } catch (...) {

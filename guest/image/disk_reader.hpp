@@ -5,13 +5,15 @@
 // so that none has to be installed, and kept; a fresh one takes about 20 seconds on two cores, a start 10 (emulated).
 
 #include <filesystem>
+#include <memory>
 
 #include "guest/image/images.hpp"
-#include "vmm/base/file_lock.hpp"
-#include "vmm/base/process.hpp"
+#include "vmm/base/fd.hpp"
 #include "vmm/hypervisor.hpp"
 
 namespace agentvm {
+
+class GuestfsChild;
 
 struct DiskRead {
   std::filesystem::path disk;  ///< qcow2 over `image`'s root; no machine has it
@@ -46,15 +48,8 @@ class DiskReader {
   void finish(const Progress& progress, Deadline deadline);
 
  private:
-  void kill();
-
-  FileLock turn_;
-  std::filesystem::path sockets_;
-  UniqueFd said_, data_;
-  std::optional<Process> child_;
+  std::unique_ptr<GuestfsChild> child_;
+  UniqueFd data_;
 };
-
-/// Removes the appliances in `cache`, unless a disk is being read: how many bytes that freed.
-std::uint64_t prune_appliances(const std::filesystem::path& cache);
 
 }  // namespace agentvm

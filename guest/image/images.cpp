@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "guest/image/build.hpp"
+#include "guest/image/integrity.hpp"
 #include "guest/image/request.hpp"
 #include "guest/image/store.hpp"
 #include "guest/image/wire.hpp"
@@ -43,6 +44,7 @@ Json Image::to_json() const {
           {"digest", digest},
           {"name", name},
           {"suite", suite},
+          {"imported", imported.empty() ? Json(nullptr) : Json(imported)},
           {"kernel_version", kernel_version},
           {"created", format_time(created)},
           {"size_bytes", size_bytes},
@@ -68,27 +70,31 @@ std::uint64_t folder_bytes(const fs::path& folder) {
 
 std::optional<Image> read_image(const fs::path& folder) {
   if (!is_digest(folder.filename().string())) return std::nullopt;
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored)) return std::nullopt;
+  Image image;
+  image.digest = folder.filename().string();
+  image.folder = folder;
+  image.kernel = folder / "kernel";
+  image.initrd = folder / "initrd";
+  image.root = image.modules_root = folder / "root.raw";
   try {
     const auto json = parse_json(read_file(folder / "image.json", 1u << 20), (folder / "image.json").string());
-    Image image;
-    image.digest = folder.filename().string();
-    image.folder = folder;
-    image.kernel = folder / "kernel";
-    image.initrd = folder / "initrd";
-    image.root = folder / "root.raw";
-    for (const auto& file : {image.kernel, image.initrd, image.root})
-      if (!fs::is_regular_file(file)) throw Error(ErrorCode::not_found, file.string() + " is missing");
     image.name = require<std::string>(json, "name");
     image.suite = require<std::string>(json, "suite");
+    if (json.contains("imported") && json["imported"].is_string()) image.imported = json["imported"];
     image.kernel_version = require<std::string>(json, "kernel_version");
     image.request = require<std::string>(json, "request");
     image.created = parse_time(require<std::string>(json, "created"));
     image.size_bytes = require<std::uint64_t>(json, "size_bytes");
-    return image;
+    image.sealed = value_or<Json>(json, "files", Json::object());
+    image.damage = size_damage(folder, image.sealed);
+    if (image.damage.empty()) image.damage = noted_damage(folder);
+    if (!image.imported.empty()) image.modules_root = folder / base_root_file;
   } catch (const Error& problem) {
-    log::warn("image", "{} is no image: {}", folder.string(), problem.what());
-    return std::nullopt;
+    image.damage = problem.message();
   }
+  return image;
 }
 
 std::vector<Image> list_images(const fs::path& images) {
@@ -104,7 +110,7 @@ std::vector<Image> list_images(const fs::path& images) {
 
 std::optional<Image> find_by_request(const fs::path& images, const std::string& request) {
   for (auto& image : list_images(images))
-    if (image.request == request) return std::move(image);
+    if (image.request == request && image.damage.empty()) return std::move(image);
   return std::nullopt;
 }
 
@@ -153,18 +159,24 @@ Image ensure_image(const ImageRequest& request, const Progress& progress, Deadli
   const auto result = built();
   const auto digest = require<std::string>(result, "digest");
   if (is_digest(digest))
-    if (auto image = read_image(request.images / digest)) return *image;
+    if (auto image = read_image(request.images / digest); image && image->damage.empty()) return *image;
   throw Error(ErrorCode::operation_failed, fmt::format("the image {} vanished after its build", digest.substr(0, 12)),
               "agentvm image build");
 }
 
 Image get_image(const fs::path& images, const std::string& digest_or_name) {
   std::vector<Image> found;
+  std::optional<Image> damaged;
   for (auto& image : list_images(images)) {
-    if (image.name == digest_or_name || image.digest == digest_or_name) return std::move(image);
-    if (digest_or_name.size() >= shortest_prefix_digits && image.digest.starts_with(digest_or_name))
+    if (digest_or_name.empty()) break;
+    if (image.digest == digest_or_name || (image.name == digest_or_name && image.damage.empty()))
+      return std::move(image);
+    if (image.name == digest_or_name && !damaged)
+      damaged = std::move(image);
+    else if (digest_or_name.size() >= shortest_prefix_digits && image.digest.starts_with(digest_or_name))
       found.push_back(std::move(image));
   }
+  if (damaged) return std::move(*damaged);
   if (found.size() == 1) return std::move(found[0]);
   if (found.empty())
     throw Error(ErrorCode::not_found, fmt::format("there is no image '{}'", digest_or_name), "agentvm image list");
@@ -189,6 +201,31 @@ std::vector<fs::path> leftovers(const fs::path& images) {
     if (name.starts_with(".building-") || name.starts_with(".removing-")) result.push_back(entry.path());
   }
   return result;
+}
+
+FileLock take_build_turn(const fs::path& images, const Progress& progress, Deadline deadline) {
+  auto lock = FileLock::try_acquire(build_lock(images));
+  if (!lock) {
+    report(progress, "image-wait", "waiting for another build to finish");
+    lock = FileLock::acquire(build_lock(images), deadline);
+  }
+  lock->record_pid();
+  return std::move(*lock);
+}
+
+Image publish_image(const fs::path& images, const fs::path& folder, const Image& image, const Json& more,
+                    const Json& sealed) {
+  auto json = image.to_json();
+  json.update(more);
+  json["builder"] = AGENTVM_VERSION;
+  json["size_bytes"] = folder_bytes(folder);
+  json["files"] = seal_files(folder, sealed);
+  write_file_atomic(folder / "image.json", json.dump(2) + "\n", 0644);
+  check_errno(::chmod(folder.c_str(), 0755), "cannot set the mode of " + folder.string());
+  const auto target = images / image.digest;
+  fs::rename(folder, target);
+  sync_dir(images);
+  return *read_image(target);
 }
 
 void remove_leftovers(const fs::path& images, const fs::path& libexec, Deadline deadline) {

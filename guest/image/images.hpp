@@ -22,11 +22,17 @@ struct Image {
   std::string digest;  ///< 64 hex digits, the folder's name
   std::filesystem::path folder, kernel, initrd;
   std::filesystem::path root;  ///< sparse raw ext4; the base of overlays, never written
-  std::string name, suite;     ///< of the recipe
+  /// Where programs of this host may read the kernel's modules: `root`, but of an imported image, whose root is
+  /// somebody else's, a link to the root of the image that its kernel came from.
+  std::filesystem::path modules_root;
+  std::string name, suite;  ///< of the recipe; an imported one has no suite
+  std::string imported;     ///< the system that it was made from, cleaned; empty: built from a recipe
   std::string kernel_version;
   std::string request;           ///< digest of what was asked for; a refreshed image has the same and another `digest`
   std::int64_t created = 0;      ///< seconds since 1970
   std::uint64_t size_bytes = 0;  ///< disk space in use by the folder (shared parts counted in full)
+  std::string damage;            ///< why nothing can be started from it; empty: nothing is known against it
+  Json sealed = Json::object();  ///< file -> {"bytes", "sha256"} as built; empty in images of versions before that
 
   /// The object in image.json (paths left out).
   Json to_json() const;
@@ -56,11 +62,24 @@ Image ensure_image(const ImageRequest& request, const Progress& progress, Deadli
 /// The newest image for `request`; reads files only.
 std::optional<Image> find_image(const ImageRequest& request);
 
-/// All complete images, newest first. A missing folder is an empty list.
+/// All images, newest first, those with a file missing or cut short too: they have `damage`. A missing folder is an
+/// empty list.
 std::vector<Image> list_images(const std::filesystem::path& images);
 
-/// By digest or an unambiguous beginning of it (at least 4 digits), or by name (the newest). Throws `not_found`.
+/// By digest or an unambiguous beginning of it (at least 4 digits), or by name (the newest, without damage where there
+/// is one). Throws `not_found`.
 Image get_image(const std::filesystem::path& images, const std::string& digest_or_name);
+
+/// Reads the image whole, which takes seconds: what differs from what was built, with its cause; empty: nothing. Throws
+/// `timed_out`.
+std::string find_damage(const Image& image, Deadline deadline);
+
+/// Writes down what `find_damage` found, so that nothing is started from it and another one is built; empty: takes it
+/// back.
+void note_damage(const Image& image, const std::string& damage);
+
+/// Throws `operation_failed`, with the command that removes it, for an image with `damage`.
+void refuse_damaged(const Image& image);
 
 /// Takes it out of sight in one step, then frees it. The caller knows whether a sandbox's disk stands on it.
 void remove_image(const std::filesystem::path& images, const Image& image);

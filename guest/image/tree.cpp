@@ -11,15 +11,13 @@
 #include "guest/image/embedded.hpp"
 #include "guest/image/layers.hpp"
 #include "guest/image/modules.hpp"
+#include "guest/image/settings.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/process.hpp"
 
 namespace agentvm {
 namespace {
-
-constexpr uid_t agent_uid = 1000;
-constexpr gid_t agent_gid = 1000;
 
 /// Where `path` (absolute, in the guest) is in the tree. Links in between are followed as the guest would see them.
 fs::path inside(const fs::path& tree, const fs::path& path) {
@@ -88,30 +86,30 @@ void add_line(const fs::path& file, const std::string& line) {
   write_all(fd.get(), text + line + "\n", Deadline::never());
 }
 
-/// Puts the agent into an existing group of the tree.
-void join_group(const fs::path& file, const std::string& group) {
-  std::istringstream lines(read_file(file));
-  std::string result;
-  for (std::string line; std::getline(lines, line); result += line + "\n")
-    if (line.starts_with(group + ":")) line += line.ends_with(":") ? "agent" : ",agent";
+void replace_text(const fs::path& file, const std::string& text) {
   const auto fd = open_file(file, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
-  write_all(fd.get(), result, Deadline::never());
+  write_all(fd.get(), text, Deadline::never());
 }
 
+/// Puts the agent into an existing group of the tree.
 void join(const fs::path& tree, const std::string& group) {
-  for (const auto* file : {"group", "gshadow"}) join_group(inside(tree, fs::path("/etc") / file), group);
+  for (const auto* name : {"group", "gshadow"}) {
+    const auto file = inside(tree, fs::path("/etc") / name);
+    replace_text(file, join_group(read_file(file), group));
+  }
 }
 
 void add_agent(const fs::path& tree) {
   const auto etc = inside(tree, "/etc") / "";
   if (read_file(etc / "passwd").find("\nagent:") != std::string::npos)
     throw Error(ErrorCode::operation_failed, "a package made a user named agent");
-  // "*" and not "!": sshd without PAM takes "!" for a locked account and refuses its keys, too.
-  add_line(etc / "passwd", fmt::format("agent:x:{}:{}:agent:/home/agent:/bin/bash", agent_uid, agent_gid));
-  add_line(etc / "shadow", "agent:*:19700:0:99999:7:::");
-  add_line(etc / "group", fmt::format("agent:x:{}:", agent_gid));
-  add_line(etc / "gshadow", "agent:!::");
-  for (const auto* group : {"adm", "sudo", "systemd-journal"}) join(tree, group);
+  Accounts accounts{read_file(etc / "passwd"), read_file(etc / "shadow"), read_file(etc / "group"),
+                    read_file(etc / "gshadow")};
+  add_agent_account(accounts, "/bin/bash");
+  replace_text(etc / "passwd", accounts.passwd);
+  replace_text(etc / "shadow", accounts.shadow);
+  replace_text(etc / "group", accounts.group);
+  replace_text(etc / "gshadow", accounts.gshadow);
   add_line(etc / "subuid", "agent:100000:65536");
   add_line(etc / "subgid", "agent:100000:65536");
 
@@ -127,11 +125,6 @@ void add_agent(const fs::path& tree) {
   make_folders(workspace);
   own(workspace);
 }
-
-/// Programs that systemd runs at every start, before anything else, to find disks and consoles that this machine does
-/// not have.
-constexpr const char* idle_generators[] = {"cryptsetup",     "debug",    "getty", "gpt-auto",      "hibernate-resume",
-                                           "integritysetup", "rc-local", "run",   "system-update", "veritysetup"};
 
 void set_units(const fs::path& tree, const Recipe& recipe) {
   const auto units = inside(tree, "/etc/systemd/system/x").parent_path();

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "guest/image/listing.hpp"
+#include "guest/image/rescue/answers.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/fd.hpp"
 #include "vmm/base/text.hpp"
@@ -18,22 +19,13 @@ namespace agentvm::rescue {
 namespace {
 
 constexpr int memory_mib = 512;
-constexpr const char* disk_device = "/dev/sda";  // the only one that is added: the file system is on all of it
+constexpr const char* disk_device = "/dev/sda";  // a guest's disk: the file system is on all of it
 constexpr std::size_t names_at_once = 500;
 
 /// libguestfs opens what it writes to by name.
 std::string descriptor(int fd) {
   return fmt::format("/proc/self/fd/{}", fd);
 }
-
-struct FreeText {
-  void operator()(char* text) const { std::free(text); }
-  void operator()(char** list) const {
-    for (char** text = list; *text; ++text) std::free(*text);
-    std::free(list);
-  }
-};
-using TextList = std::unique_ptr<char*, FreeText>;
 
 /// Each ends with a zero byte.
 std::vector<std::string> split_names(const std::string& text) {
@@ -44,6 +36,14 @@ std::vector<std::string> split_names(const std::string& text) {
     start = end + 1;
   }
   return names;
+}
+
+/// What libguestfs wrote there.
+std::string taken(int memory, std::size_t limit_bytes, const std::string& path) {
+  check_errno(static_cast<int>(::lseek(memory, 0, SEEK_SET)), "a file in memory");
+  auto bytes = read_to_end(memory, limit_bytes, Deadline::never());
+  if (!bytes) throw Error(ErrorCode::operation_failed, path + " is more than can be taken");
+  return std::move(*bytes);
 }
 
 }  // namespace
@@ -79,9 +79,10 @@ Appliance::Appliance(const ApplianceSpec& spec) : handle_(guestfs_create()) {
   check(guestfs_set_smp(g, 1), "setting its processors");
   check(guestfs_set_network(g, 0), "taking its network");
   check(guestfs_set_autosync(g, 0), "setting it up");
-  check(guestfs_add_drive_opts(g, spec.disk.c_str(), GUESTFS_ADD_DRIVE_OPTS_READONLY, 1, GUESTFS_ADD_DRIVE_OPTS_FORMAT,
-                               "qcow2", -1),
-        "adding the disk");
+  for (const auto& disk : spec.disks)
+    check(guestfs_add_drive_opts(g, disk.file.c_str(), GUESTFS_ADD_DRIVE_OPTS_READONLY, disk.read_only ? 1 : 0,
+                                 GUESTFS_ADD_DRIVE_OPTS_FORMAT, disk.format.c_str(), -1),
+          "adding the disk");
 }
 
 Appliance::~Appliance() = default;
@@ -132,17 +133,30 @@ void Appliance::send_file(const std::string& path, int output) {
     fail(fmt::format("reading {} from the disk", path));
 }
 
+std::vector<std::string> Appliance::list(const std::string& folder, int memory) {
+  if (guestfs_ls0(handle_.get(), folder.c_str(), descriptor(memory).c_str()) != 0) fail("listing " + folder);
+  return split_names(taken(memory, listing_limit_bytes, folder));
+}
+
+std::vector<std::string> Appliance::find(const std::string& folder, int memory) {
+  if (guestfs_find0(handle_.get(), folder.c_str(), descriptor(memory).c_str()) != 0) fail("listing " + folder);
+  return split_names(taken(memory, listing_limit_bytes, folder));
+}
+
+std::string Appliance::read(const std::string& path, int memory, std::size_t limit_bytes) {
+  const auto bytes = guestfs_filesize(handle_.get(), path.c_str());
+  if (bytes < 0) fail("looking at " + path);
+  if (static_cast<std::uint64_t>(bytes) > limit_bytes)
+    throw Error(ErrorCode::operation_failed, fmt::format("{} has {} bytes", path, bytes));
+  if (guestfs_download(handle_.get(), path.c_str(), descriptor(memory).c_str()) != 0) fail("reading " + path);
+  return taken(memory, limit_bytes, path);
+}
+
 void Appliance::send_listing(const std::string& path, int names_fd, int output) {
-  auto* g = handle_.get();
   std::string folder = path;
   std::vector<std::string> names;
   if (look(path).kind == Kind::folder) {
-    // Through a file: with more names than an answer holds, it is the one way that makes no file of its own.
-    if (guestfs_ls0(g, path.c_str(), descriptor(names_fd).c_str()) != 0) fail("listing " + path);
-    check_errno(static_cast<int>(::lseek(names_fd, 0, SEEK_SET)), "a file in memory");
-    const auto listed = read_to_end(names_fd, listing_limit_bytes, Deadline::never());
-    if (!listed) throw Error(ErrorCode::operation_failed, path + " has too many entries to list");
-    names = split_names(*listed);
+    names = list(path, names_fd);
   } else {
     const auto slash = path.rfind('/');
     folder = slash == 0 ? "/" : path.substr(0, slash);

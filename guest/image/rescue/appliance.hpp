@@ -15,8 +15,13 @@ std::vector<std::filesystem::path> libguestfs_folders();
 
 struct ApplianceSpec {
   std::filesystem::path appliance;  ///< kernel, initrd, root: never written
-  std::filesystem::path disk;       ///< qcow2: never written, what the journal replays goes into an overlay
-  std::filesystem::path scratch;    ///< overlays, sockets
+  struct Disk {
+    std::filesystem::path file;
+    std::string format;     ///< of the file: never guessed
+    bool read_only = true;  ///< what is written all the same (a journal's replay) goes into an overlay
+  };
+  std::vector<Disk> disks;        ///< /dev/sda, /dev/sdb, ...
+  std::filesystem::path scratch;  ///< overlays, sockets
   bool emulated = true;
 };
 
@@ -27,7 +32,7 @@ class Appliance {
   ~Appliance();
   /// Runs programs: QEMU, qemu-img. Nothing below does.
   void launch();
-  /// The disk's file system, read-only. Its journal is replayed into the overlay: the guest did not unmount it.
+  /// The first disk's file system, read-only. Its journal is replayed into the overlay: the guest did not unmount it.
   void mount();
   // Paths are absolute.
   /// Writes `folder` as a tar archive to descriptor `output`. Throws `not_found` when it is no folder: a link there
@@ -47,8 +52,19 @@ class Appliance {
   /// file in memory.
   void send_listing(const std::string& path, int names, int output);
 
- private:
+  // What is more than an answer of the appliance holds comes through `memory`, a file in memory: behind the gates
+  // libguestfs cannot make one.
+  std::vector<std::string> list(const std::string& folder, int memory);
+  /// All that is below a folder, relative to it.
+  std::vector<std::string> find(const std::string& folder, int memory);
+  /// Throws `operation_failed` where it is longer than `limit_bytes`.
+  std::string read(const std::string& path, int memory, std::size_t limit_bytes);
+
+  guestfs_h* handle() { return handle_.get(); }
+  /// Throws `operation_failed` with what libguestfs said last.
   [[noreturn]] void fail(const std::string& what);
+
+ private:
   void send_entries(const std::string& folder, const std::vector<char*>& names, int output);
   struct Close {
     void operator()(guestfs_h* handle) const;

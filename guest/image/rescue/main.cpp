@@ -1,9 +1,13 @@
-// agentvm-guestfs: reads from the disk of a guest that is gone, through a libguestfs appliance.
+// agentvm-guestfs: reads from the disk of a guest that is gone, or from somebody else's, through a libguestfs
+// appliance.
 //
 //   agentvm-guestfs prepare FOLDER                          builds the appliance there (SUPERMIN_* name the kernel)
 //   agentvm-guestfs read APPLIANCE DISK SCRATCH kvm|tcg folder|any|list PATH
 //                                                         what is at PATH of the disk, to descriptor 3; sockets go
 //                                                         into XDG_RUNTIME_DIR
+//   agentvm-guestfs import APPLIANCE SOURCE TARGET BASE SCRATCH kvm|tcg VERSION
+//                                                         the system on the disk SOURCE into TARGET, a raw disk with an
+//                                                         empty ext4; the modules of kernel VERSION from the disk BASE
 //
 // folder: a tar archive of a folder that is no link. any: links are followed; the first byte says what comes, 'D' a tar
 // archive of a folder, 'F' the bytes of a file, 'X' those of one that its owner may execute. list: see listing.hpp.
@@ -14,6 +18,7 @@
 // wire.hpp. Limits: walls.cpp; time is the caller's, who kills the process group. Threads: one.
 #include <csignal>
 #include <cstdlib>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,7 +26,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "guest/image/foreign_disk.hpp"
 #include "guest/image/rescue/appliance.hpp"
+#include "guest/image/rescue/import.hpp"
 #include "guest/image/rescue/walls.hpp"
 #include "guest/image/wire.hpp"
 #include "vmm/base/error.hpp"
@@ -69,27 +76,56 @@ void send(rescue::Appliance& appliance, const std::string& what, const std::stri
   found.kind == Kind::folder ? appliance.send_folder(real, data_fd) : appliance.send_file(real, data_fd);
 }
 
+/// An orderly end of the appliance would need programs: our caller kills the group that QEMU is in.
+[[noreturn]] void end_after(const std::function<Json()>& work) {
+  int code = 0;
+  try {
+    print_result(STDOUT_FILENO, work());
+  } catch (const Error& error) {
+    print_error(STDOUT_FILENO, error);
+    code = exit_code(error.code());
+  } catch (const std::exception& problem) {
+    const Error error(ErrorCode::operation_failed, problem.what());
+    print_error(STDOUT_FILENO, error);
+    code = exit_code(error.code());
+  }
+  ::_exit(code);
+}
+
 [[noreturn]] void read_disk(const std::vector<std::string>& arguments, const Progress& progress) {
   const char* sockets = std::getenv("XDG_RUNTIME_DIR");
   // Behind the gates no file can be made.
   const UniqueFd names(check_errno(::memfd_create("agentvm-names", MFD_CLOEXEC), "memfd_create"));
-  rescue::enter_walls({arguments[4], sockets ? sockets : arguments[4]});
+  rescue::enter_walls({arguments[4], sockets ? sockets : arguments[4]}, rescue::overlay_limit_bytes);
   report(progress, "rescue", "starting the rescue appliance");
-  rescue::Appliance appliance(
-      {.appliance = arguments[2], .disk = arguments[3], .scratch = arguments[4], .emulated = arguments[5] != "kvm"});
+  rescue::Appliance appliance({.appliance = arguments[2],
+                               .disks = {{arguments[3], "qcow2"}},
+                               .scratch = arguments[4],
+                               .emulated = arguments[5] != "kvm"});
   appliance.launch();
   rescue::close_gates();
-  int code = 0;
-  try {
+  end_after([&] {
     report(progress, "rescue", "reading the disk");
     send(appliance, arguments[6], arguments[7], names.get());
-    print_result(STDOUT_FILENO, Json::object());
-  } catch (const Error& error) {
-    print_error(STDOUT_FILENO, error);
-    code = exit_code(error.code());
-  }
-  // Nothing is to be saved there, and an orderly end would need programs: our caller kills the group that QEMU is in.
-  ::_exit(code);
+    return Json::object();
+  });
+}
+
+[[noreturn]] void import(const std::vector<std::string>& arguments, const Progress& progress) {
+  const fs::path source = arguments[3], target = arguments[4], base = arguments[5], scratch = arguments[6];
+  const char* sockets = std::getenv("XDG_RUNTIME_DIR");
+  const UniqueFd memory(check_errno(::memfd_create("agentvm-import", MFD_CLOEXEC), "memfd_create"));
+  rescue::enter_walls({scratch, target, sockets ? fs::path(sockets) : scratch}, fs::file_size(target));
+  // Told by us before a program that knows formats opens it.
+  const auto disk = check_foreign_disk(source);
+  report(progress, "image-appliance", "starting the appliance", 10);
+  rescue::Appliance appliance({.appliance = arguments[2],
+                               .disks = {{source, to_string(disk.format)}, {target, "raw", false}, {base, "raw"}},
+                               .scratch = scratch,
+                               .emulated = arguments[7] != "kvm"});
+  appliance.launch();
+  rescue::close_gates();
+  end_after([&] { return rescue::import_system(appliance, arguments[8], memory.get(), progress); });
 }
 
 int run_command(const std::vector<std::string>& arguments) {
@@ -99,8 +135,9 @@ int run_command(const std::vector<std::string>& arguments) {
     return 0;
   }
   if (command == "read" && arguments.size() == 8) read_disk(arguments, progress_lines(STDOUT_FILENO));
+  if (command == "import" && arguments.size() == 9) import(arguments, progress_lines(STDOUT_FILENO));
   throw Error(ErrorCode::usage,
-              "usage: agentvm-guestfs prepare|read ...   (started by agentvm; see docs/architecture.md)");
+              "usage: agentvm-guestfs prepare|read|import ...   (started by agentvm; see docs/architecture.md)");
 }
 
 }  // namespace

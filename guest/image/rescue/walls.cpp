@@ -21,7 +21,6 @@
 namespace agentvm::rescue {
 namespace {
 
-constexpr rlim_t file_limit_bytes = rlim_t{8} << 30;  // overlays of what a journal replays
 // libguestfs puts its sockets into /tmp for root, whatever it is told: any other id will do inside.
 constexpr unsigned inner_uid_of_root = 1000;
 
@@ -97,7 +96,7 @@ constexpr const char* allowed_calls[] = {
 
 }  // namespace
 
-void enter_walls(const std::vector<std::filesystem::path>& writable) {
+void enter_walls(const std::vector<std::filesystem::path>& writable, std::uint64_t file_limit_bytes) {
   set_limit(RLIMIT_CORE, 0);
   set_limit(RLIMIT_FSIZE, file_limit_bytes);
   if (enter_namespaces()) become_first_process();
@@ -105,13 +104,18 @@ void enter_walls(const std::vector<std::filesystem::path>& writable) {
   const UniqueFd ruleset(make_ruleset(all_rights & ~reading));
   if (!ruleset) return;  // not in this kernel
   constexpr std::uint64_t devices = LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_CHAR;
-  for (const auto& folder : writable) allow(ruleset.get(), folder.c_str(), all_rights & ~reading & ~devices);
+  for (const auto& place : writable) {
+    std::error_code ignored;
+    const bool folder = std::filesystem::is_directory(place, ignored);
+    allow(ruleset.get(), place.c_str(), folder ? all_rights & ~reading & ~devices : LANDLOCK_ACCESS_FS_WRITE_FILE);
+  }
   for (const char* device : {"/dev/null", "/dev/kvm"}) allow(ruleset.get(), device, LANDLOCK_ACCESS_FS_WRITE_FILE);
   restrict_self(ruleset.get());
 }
 
 void close_gates() {
   check_errno(::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
+  set_limit(RLIMIT_FSIZE, answer_limit_bytes);  // what an appliance answers goes into a file in memory
   if (const UniqueFd ruleset(make_ruleset(all_rights)); ruleset) restrict_self(ruleset.get());
   struct Release {
     void operator()(void* context) const { ::seccomp_release(context); }

@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <functional>
 #include <thread>
 
 #include <fcntl.h>
@@ -470,15 +471,88 @@ TEST_F(ImageBuild, PruneKeepsWhatIsInUse) {
   EXPECT_THROW(get_image(request_.images, "absent"), Error);
 }
 
-TEST_F(ImageBuild, ADamagedImageIsNoneAndIsBuiltAgain) {
+TEST_F(ImageBuild, ADamagedImageStartsNothingAndAnotherIsBuilt) {
   const auto first = build();
   fs::remove(first.root);
   EXPECT_EQ(find_image(request_), std::nullopt);
   const auto second = build();
-  EXPECT_EQ(second.digest, first.digest);
+  EXPECT_NE(second.digest, first.digest) << "disks may stand on the folder of the first";
   EXPECT_TRUE(fs::exists(second.root));
+  EXPECT_FALSE(fs::exists(first.root));
+  EXPECT_EQ(get_image(request_.images, "tiny").digest, second.digest) << "a name means one that can be started";
+  const auto damaged = get_image(request_.images, first.digest.substr(0, 8));
+  EXPECT_EQ(damaged.damage, "root.raw is missing");
+  const auto error = test::error_of([&] { refuse_damaged(damaged); });
+  ASSERT_TRUE(error);
+  EXPECT_THAT(error->message(), HasSubstr("is damaged: root.raw is missing"));
+  EXPECT_EQ(error->hint(), "agentvm image remove " + first.digest.substr(0, 12));
+
   write_file_atomic(second.folder / "image.json", "{");
-  EXPECT_EQ(find_image(request_), std::nullopt);
+  const auto third = build();
+  EXPECT_NE(third.digest, second.digest);
+  EXPECT_EQ(calls(), 3u);
+  EXPECT_THAT(prune_images(request_.images, request_.libexec, {third.digest}).images, SizeIs(2));
+  EXPECT_THAT(list_images(request_.images), SizeIs(1));
+}
+
+TEST_F(ImageBuild, EveryKindOfDamageIsFound) {
+  const auto image = build();
+  EXPECT_EQ(image.damage, "");
+  EXPECT_EQ(find_damage(image, soon()), "");
+  const auto overwrite = [](const fs::path& file, std::uint64_t at, const std::string& text) {
+    const auto fd = open_file(file, O_WRONLY | O_CLOEXEC);
+    ASSERT_EQ(::pwrite(fd.get(), text.data(), text.size(), static_cast<off_t>(at)), static_cast<ssize_t>(text.size()));
+  };
+  const auto size = fs::file_size(image.root);
+  struct Damage {
+    const char* file;
+    std::function<void(const fs::path&)> done;
+    std::string found;
+    bool by_size;
+  };
+  const std::vector<Damage> kinds = {
+      {"kernel", [](const fs::path& file) { fs::resize_file(file, 3); }, "kernel has 3 bytes, 7 were built", true},
+      {"initrd", [](const fs::path& file) { fs::resize_file(file, 0); }, "initrd has 0 bytes", true},
+      {"root.raw", [&](const fs::path& file) { fs::resize_file(file, size / 2); }, "root.raw has", true},
+      {"root.raw", [&](const fs::path& file) { fs::resize_file(file, size + 512); }, "root.raw has", true},
+      {"kernel", [](const fs::path& file) { fs::remove(file); }, "kernel is missing", true},
+      {"kernel", [&](const fs::path& file) { overwrite(file, 0, "K"); }, "kernel is not what was built", false},
+      {"initrd", [&](const fs::path& file) { overwrite(file, 100, "\x01"); }, "initrd is not", false},
+      {"root.raw", [&](const fs::path& file) { overwrite(file, 1080, "\xff"); }, "root.raw is not", false},
+      {"root.raw", [&](const fs::path& file) { overwrite(file, size - 1, "x"); }, "root.raw is not", false},
+      {"root.raw", [&](const fs::path& file) { overwrite(file, 0, std::string(2u << 20, '\0')); }, "root.raw is not",
+       false},
+  };
+  const auto kept = folder_ / "kept";
+  for (const auto& kind : kinds) {
+    run_checked({.argv = {"cp", "-a", "--sparse=always", image.folder, kept}}, soon());
+    kind.done(image.folder / kind.file);
+    const auto now = read_image(image.folder);
+    ASSERT_TRUE(now);
+    EXPECT_EQ(!now->damage.empty(), kind.by_size) << kind.found << ": " << now->damage;
+    EXPECT_THAT(find_damage(*now, soon()), HasSubstr(kind.found));
+    remove_tree(image.folder);
+    fs::rename(kept, image.folder);
+    // Copied, with holes elsewhere: the content is what counts.
+    EXPECT_EQ(find_damage(*read_image(image.folder), soon()), "") << kind.found;
+  }
+  const auto late = test::error_of([&] { find_damage(image, Deadline::after(milliseconds(0))); });
+  ASSERT_TRUE(late);
+  EXPECT_EQ(late->code(), ErrorCode::timed_out);
+}
+
+/// Of a version that kept no digests: complete is all that can be asked of it.
+TEST_F(ImageBuild, AnImageWithoutDigestsIsStarted) {
+  const auto image = build();
+  auto json = parse_json(read_file(image.folder / "image.json"), "image.json");
+  json.erase("files");
+  write_file_atomic(image.folder / "image.json", json.dump());
+  fs::resize_file(image.kernel, 3);
+  const auto old = read_image(image.folder);
+  ASSERT_TRUE(old);
+  EXPECT_EQ(old->damage, "");
+  EXPECT_EQ(find_damage(*old, soon()), "");
+  EXPECT_EQ(find_image(request_)->digest, image.digest);
 }
 
 }  // namespace

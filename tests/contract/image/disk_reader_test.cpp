@@ -18,6 +18,7 @@
 #include "tests/support/temporary_folder.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
+#include "vmm/base/process.hpp"
 
 namespace agentvm {
 namespace {

@@ -50,6 +50,22 @@ TEST(AptFailure, AMirrorWithAPasswordIsExplained) {
   EXPECT_THAT(error.message(), HasSubstr("credentials of the host never enter an image"));
 }
 
+TEST(AptFailure, ASourceThatCannotBeReachedIsTheHosts) {
+  for (const std::string why : {"Temporary failure resolving 'mirror.example'", "Could not resolve 'mirror.example'",
+                                "Could not connect to 192.0.2.1:80 (192.0.2.1). - connect (111: Connection refused)"}) {
+    const auto error =
+        explain_failure("Err:1 http://mirror.example/debian bookworm InRelease\n  " + why +
+                            "\nE: Failed to fetch http://mirror.example/debian/dists/bookworm/InRelease  " + why +
+                            "\nE: Some index files failed to download.\nE: mmdebstrap failed\n",
+                        "failed", "/l");
+    EXPECT_EQ(error.code(), ErrorCode::host_lacks);
+    EXPECT_EQ(error.message(), "failed: the package source cannot be reached: " + why);
+    EXPECT_EQ(error.hint(), "curl -I http://mirror.example/debian/dists/bookworm/InRelease");
+  }
+  const auto gone = explain_failure("E: Failed to fetch http://mirror.example/x.deb  404  Not Found\n", "failed", "/l");
+  EXPECT_EQ(gone.code(), ErrorCode::operation_failed) << "it answers";
+}
+
 TEST(AptFailure, WhatAMirrorSaysCannotSteerTheTerminal) {
   const auto error = explain_failure("E: Failed to fetch \x1b]0;owned\x07\n", "failed", "/l");
   EXPECT_EQ(error.message().find('\x1b'), std::string::npos);
