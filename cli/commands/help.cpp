@@ -11,6 +11,7 @@ namespace {
 int help(Invocation& run) {
   if (run.args.enabled("markdown")) return run.out.print(reference_markdown()), 0;
   if (run.args.enabled("man")) return run.out.print(man_page()), 0;
+  if (run.args.enabled("man-configuration")) return run.out.print(configuration_man_page()), 0;
   std::string topic;
   for (const auto& word : run.args.positionals) topic += (topic.empty() ? "" : " ") + word;
   const auto& style = run.out.out_style();
@@ -36,7 +37,8 @@ CommandSpec help_command() {
           .summary = "Show the commands, or one of them in full",
           .arguments = {{.name = "COMMAND", .help = "A command", .repeatable = true, .complete = Complete::command}},
           .options = {{.name = "markdown", .help = "The reference as Markdown", .hidden = true},
-                      {.name = "man", .help = "The man page", .hidden = true}},
+                      {.name = "man", .help = "The man page", .hidden = true},
+                      {.name = "man-configuration", .help = "The man page of agentvm.yaml", .hidden = true}},
           .run = help};
 }
 

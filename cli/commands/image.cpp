@@ -6,6 +6,7 @@
 #include "cli/client/terminal.hpp"
 #include "cli/commands/commands.hpp"
 #include "cli/render/render.hpp"
+#include "vmm/base/text.hpp"
 
 namespace agentvm::cli {
 namespace {
@@ -18,6 +19,19 @@ int build(Invocation& run) {
   if (run.args.given("layers")) params["layers"] = listed_names(run.args.text("layers"));
   const auto result = run.call("image.build", params);
   run.show(result, fmt::format("{} {}\n", text_at(result, "name"), text_at(result, "digest")));
+  return 0;
+}
+
+int import(Invocation& run) {
+  auto params = request_params();
+  params["file"] = std::filesystem::absolute(*run.args.positional(0)).lexically_normal().string();
+  params["name"] = run.args.text("name");
+  if (run.args.text("name").empty())
+    throw Error(ErrorCode::usage, "an imported image needs a name",
+                "agentvm image import " + shell_word(*run.args.positional(0)) + " --name NAME");
+  const auto result = run.call("image.import", params);
+  run.show(result, fmt::format("{} {} ({})\n", text_at(result, "name"), text_at(result, "digest"),
+                               text_at(result, "imported")));
   return 0;
 }
 
@@ -35,9 +49,11 @@ Json named(Invocation& run) {
 }
 
 int inspect(Invocation& run) {
-  const auto result = run.call("image.inspect", named(run));
+  auto params = named(run);
+  params["verify"] = run.args.given("verify");
+  const auto result = run.call("image.inspect", params);
   run.show(result, render_image(result, run.out.out_style()));
-  return 0;
+  return text_at(result, "damage", "").empty() ? 0 : 3;
 }
 
 int remove(Invocation& run) {
@@ -88,11 +104,26 @@ std::vector<CommandSpec> image_commands() {
       {.name = "agents",
        .value = "NAMES",
        .help = "Install these agent programs instead (a,b): the layers that start --agent uses"});
+  auto import_spec = make("import", "Make an image of somebody else's disk image", import);
+  import_spec.description =
+      "A distribution's cloud image, raw or qcow2: its system is copied and gets what a sandbox needs, the file is "
+      "only "
+      "read. The kernel is that of the default image.";
+  import_spec.arguments = {{.name = "FILE", .help = "The disk image", .required = true, .complete = Complete::file}};
+  import_spec.options.insert(import_spec.options.begin(),
+                             {.name = "name", .value = "NAME", .help = "What start --image calls it"});
+  import_spec.examples = {{"agentvm image import debian-12-genericcloud-amd64.qcow2 --name cloud", "import it"},
+                          {"agentvm start --image cloud", "and start a sandbox from it"}};
   auto inspect_spec = make("inspect", "Show what is in an image", inspect);
   inspect_spec.arguments = {image_argument()};
+  inspect_spec.options.push_back({.name = "verify", .help = "Read the image whole and compare it with what was built"});
   auto remove_spec = make("remove", "Remove an image that no sandbox uses", remove);
   remove_spec.arguments = {image_argument()};
-  return {build_spec, make("list", "List the images", list), inspect_spec, remove_spec,
+  return {build_spec,
+          import_spec,
+          make("list", "List the images", list),
+          inspect_spec,
+          remove_spec,
           make("prune", "Remove images that no sandbox uses and what interrupted builds left", prune)};
 }
 

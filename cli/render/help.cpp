@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "vmm/config.hpp"
+
 namespace agentvm::cli {
 namespace {
 
@@ -226,7 +228,46 @@ std::string man_page() {
   for (const auto& [code, meaning] : exit_codes) text += fmt::format(".TP\n.B {}\n{}\n", code, troff(meaning));
   text += ".SH ENVIRONMENT\n";
   for (const auto& [name, meaning] : variables) text += fmt::format(".TP\n.B {}\n{}\n", name, troff(meaning));
-  return text;
+  return text + ".SH SEE ALSO\n.BR agentvm.yaml (5)\n";
+}
+
+std::string configuration_man_page() {
+  std::string text = fmt::format(
+      ".TH AGENTVM.YAML 5 \"\" \"agentvm {}\" \"File Formats\"\n.SH NAME\nagentvm.yaml \\- configuration of "
+      "sandboxes\n",
+      AGENTVM_VERSION);
+  text += ".nh\n.SH SYNOPSIS\n";
+  for (const auto* file : {"agentvm.yaml", "~/.config/agentvm/config.yaml"})
+    text += fmt::format(".I {}\n.PP\n", troff(file));
+  text += ".SH DESCRIPTION\n";
+  for (const auto* paragraph :
+       {"A value comes from the first of these that has one: flag, environment variable, agentvm.yaml at the root of "
+        "the "
+        "repository, your own file (~/.config/agentvm/config.yaml), default. A list in a stronger place replaces the "
+        "weaker one, but for those to which every place adds.",
+        "The project's file may have been written by a guest, so each key has a class. Harmless keys count everywhere. "
+        "Widening keys give the guest more; in the project's file they count once you allowed that value with agentvm "
+        "trust. Host-executing keys decide what runs on the host; in the project's file they are an error.",
+        "Dots are levels: workspace.mode is written workspace: {mode: disk} or workspace.mode: disk."})
+    text += fmt::format("{}\n.PP\n", troff(paragraph));
+  text += ".SH KEYS\n";
+  for (const auto& key : config_keys()) {
+    text += fmt::format(".TP\n.B {}\n{}.\n", troff(key.name), troff(key.help));
+    std::string facts = fmt::format("{}; {}", to_string(key.type), to_string(key.key_class));
+    if (!key.choices.empty()) {
+      std::string choices(key.choices);
+      const bool range = key.type == KeyType::size || key.type == KeyType::count;
+      const auto bar = [&] { return choices.find('|'); };
+      for (auto at = bar(); at != choices.npos; at = bar()) choices.replace(at, 1, range ? " to " : ", ");
+      facts += "; " + choices;
+    }
+    if (!key.default_value.empty()) facts += fmt::format("; default {}", key.default_value);
+    if (!key.flag.empty()) facts += fmt::format("; {}", key.flag);
+    if (!key.variable.empty()) facts += fmt::format("; {}", key.variable);
+    if (key.adds_up) facts += "; every place adds to it";
+    text += fmt::format("({})\n", troff(facts));
+  }
+  return text + ".SH SEE ALSO\n.BR agentvm (1),\nagentvm config show, agentvm config validate, agentvm trust\n";
 }
 
 }  // namespace agentvm::cli

@@ -20,6 +20,8 @@ std::string option_text(const OptionSpec& option);
 std::string reference_markdown();
 /// agentvm.1, troff.
 std::string man_page();
+/// agentvm.yaml.5, troff: the table of configuration keys.
+std::string configuration_man_page();
 
 std::string bash_completion();
 std::string zsh_completion();

@@ -175,6 +175,7 @@ std::string render_images(const Json& answer, const Style& style, unsigned width
   const auto& images = list_at(answer, "images");
   if (images.empty()) return "";
   Table table({"IMAGE", "DIGEST", "SIZE", "BUILT", "USED BY"});
+  std::string damaged;
   for (const auto& image : images) {
     std::string users;
     for (const auto& user : list_at(image, "used_by")) users += (users.empty() ? "" : ", ") + item_text(user, "name");
@@ -183,8 +184,12 @@ std::string render_images(const Json& answer, const Style& style, unsigned width
                {size(number_at(image, "size_bytes", -1))},
                {text_at(image, "built")},
                {users.empty() ? "-" : users}});
+    const auto damage = text_at(image, "damage", "");
+    if (!damage.empty())
+      damaged +=
+          style.paint(Tone::bad, fmt::format("{} is damaged: {}\n", short_hash(text_at(image, "digest")), damage));
   }
-  return table.text(style, width);
+  return table.text(style, width) + damaged;
 }
 
 std::string render_agents(const Json& answer, const Style& style, unsigned width) {

@@ -57,8 +57,17 @@ std::string agent_text(const Json& status) {
 std::string nested_text(const Json& status) {
   if (!true_at(status, "nested")) return "no";
   const auto& tried = object_at(status, "nested_l2");
-  if (tried.empty() || true_at(tried, "ran")) return "yes";
-  return "yes, but it does not work: " + text_at(tried, "reason");
+  if (!tried.empty() && !true_at(tried, "ran")) return "yes, but it does not work: " + text_at(tried, "reason");
+  const auto& machines = object_at(status, "nested_machines");
+  if (machines.empty()) return "yes";
+  auto text =
+      fmt::format("yes, with {} and {} for all of them",
+                  number_at(machines, "memory_bytes") > 0 ? size(number_at(machines, "memory_bytes")) : "any memory",
+                  number_at(machines, "vcpus") > 0 ? counted(number_at(machines, "vcpus"), "CPU") : "any CPU");
+  if (const auto running = number_at(machines, "running"); running > 0) text += fmt::format("; {} running", running);
+  if (const auto ended = number_at(machines, "ended_for_memory"); ended > 0)
+    text += fmt::format("; {} ended for memory", ended);
+  return text;
 }
 
 /// "waiting 3m", "ended (1) 3m"; empty when that is not known.
@@ -145,10 +154,10 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
                                     : ""));
   if (verbose && status.is_object()) {
     static const std::set<std::string> shown = {
-        "schema",      "name",         "state",     "reason",     "project", "uptime_seconds", "backend",
-        "accelerator", "memory_bytes", "vcpus",     "disk_bytes", "nested",  "network",        "workspace_mode",
-        "ports",       "ssh",          "sync",      "worktrees",  "message", "branch",         "already_running",
-        "timing",      "agent",        "nested_l2", "limits"};
+        "schema",      "name",         "state",     "reason",          "project", "uptime_seconds", "backend",
+        "accelerator", "memory_bytes", "vcpus",     "disk_bytes",      "nested",  "network",        "workspace_mode",
+        "ports",       "ssh",          "sync",      "worktrees",       "message", "branch",         "already_running",
+        "timing",      "agent",        "nested_l2", "nested_machines", "limits"};
     for (const auto& [key, value] : status.items())
       if (!shown.contains(key) && !value.is_null() && !(value.is_structured() && value.empty()))
         rows.emplace_back(clean(key), text_at(status, key));

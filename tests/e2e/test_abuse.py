@@ -187,6 +187,30 @@ def test_the_inodes_of_the_host(agentvm, home, boxes):
     assert state_of(agentvm, "abuser") == "running"
 
 
+HOG = """[Unit]
+Before=ssh.service
+[Service]
+Type=oneshot
+TimeoutStartSec=600
+ExecStart=/bin/sh -c 'rm /home/agent/hog || exit 0; sync; until mountpoint -q /workspace; do sleep 0.1; done; while head -c 64M /dev/zero >>/workspace/fill; do sleep 0.3; done; sleep 500'
+[Install]
+WantedBy=multi-user.target ssh.service
+"""
+
+
+def test_the_disk_of_the_host_before_it_is_ready(agentvm, home, boxes):
+    agentvm.run("exec", "abuser", "--", "sudo", "tee", "/etc/systemd/system/hog.service", stdin=HOG)
+    agentvm.exec("abuser", "sh", "-c", "sudo systemctl --quiet enable hog.service && touch /home/agent/hog && sync")
+    agentvm.run("stop", "abuser", timeout=180)
+    refused = agentvm.run("start", boxes["abuser"], "--name", "abuser", "--no-attach", code=4, timeout=harness.START_SECONDS)
+    assert b"G there since its start" in refused.stderr and b"try: agentvm image prune" in refused.stderr
+    assert state_of(agentvm, "abuser") == "failed"
+    check_victim(agentvm)
+    os.truncate(home.state / "sandboxes/abuser/workspace/fill", 0)
+    start(agentvm, boxes, "abuser")
+    assert agentvm.exec("abuser", "sh", "-c", "rm /workspace/fill; echo back", timeout=240) == "back\n"
+
+
 def test_a_start_without_room_says_so(agentvm, home, boxes):
     filler = home.folder / "state/filler"
     room = os.statvfs(home.folder / "state")

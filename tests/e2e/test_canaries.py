@@ -32,6 +32,7 @@ ALLOWED = {
     "git", "git-upload-pack", "git-remote-agentvm", "env", "sh", "dash",  # the user's repository; seeding, and git that starts our helper
     "ssh",  # agentvm ssh hands over to it
     "qemu-system-x86_64", "qemu-img", "kvm", "virtiofsd", "newuidmap", "newgidmap", "unshare",  # the guest
+    "true",  # and what is tried in a user namespace before the guest's folders are made
     "head", "cat",  # virtiofsd's log, bounded
     "dmidecode",  # libvirt asks it about this machine
     "dpkg", "apt-config", "mmdebstrap", "depmod",  # doctor asks whether they are there, and for the package sources

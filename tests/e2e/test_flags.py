@@ -22,7 +22,7 @@ GONE_SECONDS = 60  # for a guest's process to hear that its client is gone
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 # Keys at the root of what --json prints, beside "schema". More are welcome; one that goes or is renamed breaks those who read it.
-STATUS = ("accelerator accelerator_reason agent autostart backend branch disk_bytes egress guest_agent memory_bytes message name nested nested_l2 network ports project reason "
+STATUS = ("accelerator accelerator_reason agent autostart backend branch disk_bytes egress guest_agent memory_bytes message name nested nested_l2 nested_machines network ports project reason "
           "ssh state sync throw_away unsaved uptime_seconds vcpus workspace_mode worktrees")
 VERBOSE = STATUS + " agent_credentials agent_variables created domain folder id identity_file image known_hosts libvirt_uri warnings"
 EXEC = "exit_code origin status stderr stdout truncated"
@@ -30,7 +30,7 @@ SYNC = ("branch bytes commands commits conflicts deletions dry_run files_changed
         "refs rejected rescued result sandbox switched_from")
 WIP = "base branch commit files_changed kind name ref sandbox time worktree"
 RULES = "allow changed deny in_force name network removed rule"
-IMAGE = "built created digest folder kernel_version name request size_bytes suite"
+IMAGE = "built created damage digest folder kernel_version name request size_bytes suite"
 ERROR = "code exit_code hint message"
 SHAPES = [
     ("version", 0, "version", "version"),
@@ -74,11 +74,12 @@ SHAPES = [
     ("image build", 0, "image", IMAGE),
     ("image list", 0, "image-list", "images"),
     ("image inspect default", 0, "image", IMAGE + " used_by"),
+    ("image inspect default --verify", 0, "image", IMAGE + " used_by verified"),
     ("image remove default", 2, "error", ERROR),
     ("agents list", 0, "agents-list", "agents"),
     ("agents update --dry-run", (0, 3), "agents-update", "agents dry_run lock_file"),
     ("agents pin claude --remove", 0, "agents-update", "agents dry_run lock_file"),
-    ("plan PROJECT", 0, "plan", "accelerator agent autostart branch egress egress_allow egress_deny egress_grants egress_presets image layers libvirt_uri memory name nested network "
+    ("plan PROJECT", 0, "plan", "accelerator agent autostart branch egress egress_allow egress_deny egress_grants egress_presets image layers libvirt_uri limits_nested_memory limits_nested_vcpus memory name nested network "
                                 "persist project subfolder sync_mode values vcpus warnings workspace_mode"),
     ("config show", 0, "config", "egress keys warnings"),
     ("config validate", 0, "config-validate", "valid warnings"),
@@ -89,7 +90,7 @@ SHAPES = [
     ("manager logs", 0, "manager-logs", "path text"),
 ]
 # Asserted by tests of their own below, `image remove` where it removes one in test_images.py, and `rescue` in test_disk_rescue.py; `config schema` is a JSON Schema.
-ELSEWHERE = {"rescue", "stop", "destroy", "egress watch", "image prune", "manager stop", "config schema"}
+ELSEWHERE = {"rescue", "image import", "stop", "destroy", "egress watch", "image prune", "manager stop", "config schema"}
 
 
 @pytest.fixture(scope="module")
@@ -526,6 +527,19 @@ def test_what_does_not_persist_ends_with_its_stop_and_its_work_stays(agentvm, ho
     assert f"refs/agentvm/{name}/main" in references, "its commits are lost"
     assert harness.git(passing, "rev-parse", f"refs/agentvm/{name}/main") == tip
     (snapshot,) = [reference for reference in references if "/wip/" in reference]
+    assert harness.git(passing, "show", f"{snapshot}:uncommitted") == "in none"
+
+
+def test_what_does_not_persist_ends_with_its_guest_too(agentvm, home, passing):
+    name = "passing-itself"
+    agentvm.start(passing, name, "--network", "none")
+    tip = harness.commit_inside(agentvm, name, "committed", "in a commit\n")
+    agentvm.exec(name, "sh", "-c", "echo in none >/workspace/uncommitted")
+    agentvm.run("exec", name, "--", "sudo", "systemctl", "poweroff", code=None)
+    harness.eventually(lambda: name not in agentvm.sandboxes(), 240, "it goes with its guest")
+    assert not (home.state / "sandboxes" / name).exists()
+    assert harness.git(passing, "rev-parse", f"refs/agentvm/{name}/main") == tip
+    (snapshot,) = harness.git(passing, "for-each-ref", "--format=%(refname)", f"refs/agentvm/{name}/wip/").split()
     assert harness.git(passing, "show", f"{snapshot}:uncommitted") == "in none"
 
 

@@ -90,7 +90,7 @@ def test_what_the_gate_holds_is_not_asked_again(agentvm, box, repository):
 
 
 def test_work_of_the_users_own_is_not_touched_and_shown_until_it_is_clean(agentvm, box, repository):
-    """Whatever the modes do: uncommitted changes hold the branch, its commits are here all the same, and the next one takes all of them along."""
+    """Whatever the modes do: uncommitted changes hold the branch, its commits are here all the same, and once the tree is clean it follows by itself."""
     before = tip(repository, "main")
     (repository / "a.txt").write_text("not committed\n")
     commit = harness.commit_inside(agentvm, box, "held.txt", "held")
@@ -100,11 +100,31 @@ def test_work_of_the_users_own_is_not_touched_and_shown_until_it_is_clean(agentv
     assert tip(repository, "main") == before and not (repository / "held.txt").exists()
     assert (repository / "a.txt").read_text() == "not committed\n", "nothing of the user's is lost"
     assert b"uncommitted changes" in agentvm.run("sync", box, code=6).stdout
-    harness.git(repository, "checkout", "-q", "--", "a.txt")
     commit = harness.commit_inside(agentvm, box, "held2.txt", "held too")
+    arrives(repository, commit)
+    harness.git(repository, "checkout", "-q", "--", "a.txt")
     arrives(repository, commit, "main")
     assert (repository / "held.txt").exists() and (repository / "held2.txt").exists()
     harness.eventually(lambda: sync_of(agentvm)["last_result"] == "updated", 60, what="and it says so")
+
+
+def test_a_file_in_the_way_and_a_manager_that_ends_meanwhile(agentvm, box, repository):
+    """What holds the branch need not be git's, and the user may clear it away while nobody watches."""
+    (repository / "way.txt").write_text("mine\n")
+    commit = harness.commit_inside(agentvm, box, "way.txt", "theirs")
+    harness.eventually(lambda: sync_of(agentvm)["last_result"] == "dirty", 60, what="held by a file that git does not know")
+    (repository / "way.txt").rename(repository / "mine.txt")
+    arrives(repository, commit, "main")
+    assert (repository / "way.txt").read_text() == "theirs" and (repository / "mine.txt").read_text() == "mine\n"
+    (repository / "mine.txt").unlink()
+
+    (repository / "a.txt").write_text("not committed\n")
+    commit = harness.commit_inside(agentvm, box, "held3.txt", "held as well")
+    harness.eventually(lambda: sync_of(agentvm)["last_result"] == "dirty", 60, what="held by the user's own work")
+    os.kill(agentvm.manager_pid(), signal.SIGKILL)
+    harness.git(repository, "checkout", "-q", "--", "a.txt")
+    agentvm.run("status", box)  # asks for a new manager
+    arrives(repository, commit, "main")
 
 
 def test_a_sync_that_fails_is_shown_and_tried_again(agentvm, box, repository):

@@ -173,6 +173,24 @@ def test_a_commit_made_inside_comes_out(agentvm, box, repository):
     assert tip in harness.git(repository, "for-each-ref", "--format=%(objectname)", f"refs/agentvm/{box}/")
 
 
+def test_a_few_commits_come_without_git_in_the_guest(agentvm, box, repository):
+    program = "/usr/bin/git-upload-pack"
+    agentvm.exec(box, "sudo", "mv", program, f"{program}.away")
+    try:
+        tip = harness.commit_inside(agentvm, box, "SMALL", "read object by object\n")
+        assert agentvm.json("sync", box)["new_tip"] == tip
+        assert (repository / "SMALL").read_text() == "read object by object\n"
+        # What is in a pack is git's to send, and it cannot.
+        tip = harness.commit_inside(agentvm, box, "PACKED", "in a pack\n")
+        agentvm.exec(box, "git", "-C", "/workspace", "repack", "-adq")
+        refused = agentvm.run("sync", box, code=3)
+        assert b"git-upload-pack" in refused.stderr, refused.stderr
+    finally:
+        agentvm.exec(box, "sudo", "mv", f"{program}.away", program)
+    assert agentvm.json("sync", box)["new_tip"] == tip
+    harness.git(repository, "fsck", "--strict")
+
+
 def test_a_diverged_branch_is_a_decision(agentvm, box, repository):
     inside = harness.commit_inside(agentvm, box, "GUEST", "guest\n")
     (repository / "HOST").write_text("host\n")
@@ -305,7 +323,8 @@ def test_stop_then_start_keeps_the_disk(agentvm, box, repository):
     agentvm.run("exec", box, "--", "true", code=125)
     agentvm.run("sync", box, code=2)
     agentvm.run("stop", box, code=(0, 2))
-    agentvm.start(repository, box)
+    started = agentvm.run("start", repository, "--name", box, "--workspace", "disk", "--no-attach", timeout=harness.START_SECONDS)
+    assert b"workspace mode stays virtiofs" in started.stderr, "a sandbox that ran is not made anew"
     assert agentvm.exec(box, "cat", "/var/tmp/kept") == "kept\n"
     assert agentvm.exec(box, "sh", "-c", "test -e /tmp/deep || stat -c %a /tmp") == "1777\n"
     assert agentvm.exec(box, "cat", "/workspace/wip") == "uncommitted\n"

@@ -196,3 +196,41 @@ def test_what_lies_where_sockets_belong_is_in_nobodys_way(agentvm, home, box, re
     for name in ("serial.sock", "agent.sock", "fs.sock"):
         (place / name).write_text("not even a socket")
     heals(agentvm, repository)
+
+
+@pytest.fixture
+def other(home):
+    """The same program as another build of it: from another place."""
+    folder = home.folder / "other"
+    for name in ("bin", "libexec"):
+        shutil.copytree(harness.BUILD / name, folder / name, symlinks=True)
+    yield harness.Agentvm(home, folder / "bin" / "agentvm")
+    shutil.rmtree(folder)
+
+
+def program_of(agentvm):
+    return os.readlink(f"/proc/{agentvm.manager_pid()}/exe")
+
+
+def test_another_build_takes_the_guests_over_and_waits_for_who_is_at_work(agentvm, home, box, repository, other):
+    machines = guests(home)
+    boot = agentvm.exec(NAME, "cat", "/proc/sys/kernel/random/boot_id")
+    with subprocess.Popen(agentvm.argv("exec", NAME, "--", "sh", "-c", "read line; echo got $line"), env=home.environment(), stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as working:
+        harness.eventually(lambda: "read line" in agentvm.exec(NAME, "ps", "-ef"), 60, "the command runs")
+        first = program_of(agentvm)
+        assert other.exec(NAME, "cat", "/proc/sys/kernel/random/boot_id") == boot
+        assert program_of(agentvm) == first, "the manager that serves somebody stays"
+        said, _ = working.communicate(b"it\n", timeout=60)
+        assert (said, working.returncode) == (b"got it\n", 0)
+    assert other.exec(NAME, "cat", "/proc/sys/kernel/random/boot_id") == boot
+    assert program_of(other).startswith(str(home.folder / "other")), "then the other build has taken over"
+    assert guests(home) == machines
+    # All that a manager does for a guest, this one does: what is committed comes home, and the guest has its way out.
+    tip = harness.commit_inside(other, NAME, "theirs", "of the other build\n")
+    assert other.json("sync", NAME)["new_tip"] == tip
+    assert other.exec(NAME, "sh", "-c", "curl -sf -o /dev/null https://denied.invalid/ || echo refused") == "refused\n"
+    assert any(row["host"] == "denied.invalid" for row in other.json("egress", "log", NAME)["rows"]), "its proxy answered"
+    agentvm.run("stop", NAME)
+    assert program_of(agentvm) == first and not guests(home)
+    heals(agentvm, repository)

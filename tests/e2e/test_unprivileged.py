@@ -110,3 +110,48 @@ def test_work_on_a_dead_disk(agentvm, home, user):
     agentvm.run("image", "prune", timeout=300)
     assert [path.name for path in (home.data / "agentvm" / "guestfs").iterdir()] == [".lock"]
     agentvm.run("manager", "stop", code=(0, 2))
+
+
+@pytest.fixture
+def confined(agentvm, home, user):
+    """The client of the same user where no user namespace can be made."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to forbid user namespaces to somebody")
+    agentvm.run("manager", "stop", code=(0, 2))
+    script = home.folder / "without_namespaces.py"
+    shutil.copy(pathlib.Path(__file__).with_name(script.name), script)  # the checkout may be below a folder that the user cannot reach
+    client = harness.Agentvm(home, home.binary, ["/usr/bin/python3", "-B", str(script), *user[0]])
+    yield client
+    client.run("manager", "stop", code=(0, 2))
+    script.unlink()
+
+
+def test_where_user_namespaces_are_off_the_disk_mode_is_named_and_works(confined, home, user):
+    repository = home.folder / "project"
+    (check,) = [check for check in confined.json("doctor", code=4)["checks"] if check["id"] == "user-namespaces"]
+    assert check["status"] == "fail" and "agentvm start --workspace disk" in check["remedy"]
+    refused = confined.run("start", repository, "--name", "off", "--no-attach", code=4).stderr
+    assert b"(user.max_user_namespaces)" in refused and b"try: agentvm start --workspace disk, or sudo sysctl user.max_user_namespaces=15000" in refused
+    assert confined.sandboxes() == [], "it is told before anything is made"
+    confined.run("start", repository, "--name", "off", "--workspace", "disk", "--no-attach", timeout=harness.START_SECONDS)
+    tip = harness.commit_inside(confined, "off", "on-the-disk", "inside\n")
+    assert confined.json("sync", "off")["new_tip"] == tip
+    assert (repository / "on-the-disk").stat().st_uid == user[1]
+    confined.run("destroy", "off", "--force", timeout=300)
+    assert confined.sandboxes() == []
+
+
+def test_what_never_ran_takes_the_mode_that_the_refusal_names(agentvm, home, user):
+    """The refusal comes when the copy is made: only then is it known how many files it has."""
+    repository = harness.make_repository(home.folder / "many", {f"f{number}": "x" for number in range(2100)})
+    if os.getuid() == 0:
+        subprocess.run(["chown", "-R", f"{user[1]}:{user[2]}", str(repository)], check=True)
+    agentvm.run("manager", "stop", code=(0, 2))
+    few = harness.Agentvm(home, home.binary, ["prlimit", "--nofile=2048:2048", *user[0]])
+    refused = few.run("start", repository, "--name", "many", "--no-attach", code=4, timeout=harness.START_SECONDS).stderr
+    assert b"through virtiofs" in refused and b"try: agentvm start --workspace disk" in refused
+    assert few.json("status", "many")["state"] == "failed"
+    few.run("start", repository, "--name", "many", "--workspace", "disk", "--no-attach", timeout=harness.START_SECONDS)
+    assert few.json("status", "many")["workspace_mode"] == "disk" and few.exec("many", "cat", "/workspace/f2099") == "x"
+    few.run("destroy", "many", "--force", timeout=300)
+    few.run("manager", "stop", code=(0, 2))

@@ -1,15 +1,18 @@
 """Takes defences out of a copy of the source, one at a time, and demands that their tests fail.
 
-usage: run.py ROOT BUILD [--row N]... [--only NAME]... [--keep]
+usage: run.py ROOT BUILD [--row N]... [--only NAME]... [--jobs N] [--keep]
 
 The copy is BUILD/mutation/src, built with the settings of BUILD (so that the compiler cache knows most of it). First the
 named tests must pass there as they are; then for each patch: apply, build its targets, run its tests, take it back. A patch is
-a failure when it does not apply or build, or when a test that it names still passes.
+a failure when it does not apply or build, or when a test that it names still passes. Most of that keeps one core busy: with
+--jobs (default 2) there are so many copies, and each takes the next patch that none has.
 """
 
 import argparse
+import concurrent.futures
 import os
 import pathlib
+import queue
 import re
 import shutil
 import subprocess
@@ -38,9 +41,9 @@ def listed_files(root):
 class Copy:
     """The tree that is mutated, and its build."""
 
-    def __init__(self, root, build):
+    def __init__(self, root, build, number=0):
         self.root, self.build_of_root = root, build
-        self.source = build / "mutation" / "src"
+        self.source = build / "mutation" / f"src{number or ''}"
         self.build = self.source / "build"  # the same place relative to the source as usual: the compiler cache compares paths
 
     def refresh(self):
@@ -127,44 +130,70 @@ def choose(patches, rows, only):
     return chosen
 
 
-def baseline(copy, patches, names):
+def each(copies, work, items):
+    """`work(copy, item)` for all items, in the order of `items`: a thread per copy, which takes the next one."""
+    free = queue.SimpleQueue()
+    for copy in copies:
+        free.put(copy)
+
+    def turn(item):
+        copy = free.get()
+        try:
+            return work(copy, item)
+        finally:
+            free.put(copy)
+
+    with concurrent.futures.ThreadPoolExecutor(len(copies)) as pool:
+        return list(pool.map(turn, items))
+
+
+def baseline(copies, patches, names):
     """Without a patch the named tests pass, with the same choice of cases; else a failing test would show nothing."""
-    problem = copy.compile(sorted({target for patch in patches for target in patch.targets}))
-    if problem:
-        return [f"the copy does not build as it is:\n{problem}"]
-    findings = []
-    for cases in sorted({patch.cases for patch in patches}):
+    targets = sorted({target for patch in patches for target in patch.targets})
+    for copy in copies:  # one after the other: each build has all cores
+        if problem := copy.compile(targets):
+            return [f"the copy does not build as it is:\n{problem}"]
+
+    def passes(copy, cases):
         tests = sorted({test for patch in patches if patch.cases == cases for test in patching.tests_of(patch, names)})
         failing, words = copy.failing(tests, cases)
         if failing or "100% tests passed" not in words:
-            findings.append(f"fails without any patch: {', '.join(failing) or tests}\n{words[-3000:]}")
-    return findings
+            return f"fails without any patch: {', '.join(failing) or tests}\n{words[-3000:]}"
+        return None
+
+    return [problem for problem in each(copies, passes, sorted({patch.cases for patch in patches})) if problem]
 
 
-def run(root, build, rows=(), only=(), keep=False, folder=None):
+def run(root, build, rows=(), only=(), keep=False, folder=None, jobs=1):
     patches, findings = patching.read_all(folder or root / "tests" / "mutation")
     if findings:
         return findings
     chosen = choose(patches, rows, only)
-    copy = Copy(root, build)
-    copy.refresh()
-    copy.configure()
-    copy.share_image()
-    names = patching.ctest_names(copy.build)
+    copies = [Copy(root, build, number) for number in range(min(jobs, len(chosen)))]
+    for copy in copies:
+        copy.refresh()
+        copy.configure()
+        copy.share_image()
+    names = patching.ctest_names(copies[0].build)
+    begun = time.monotonic()
     try:
-        findings = baseline(copy, chosen, names)
+        findings = baseline(copies, chosen, names)
     except patching.Wrong as wrong:
         findings = [str(wrong)]
     if findings:
         return findings
-    for patch in chosen:
+    say(f"all tests pass without a patch ({time.monotonic() - begun:.0f} s)")
+
+    def verdict(copy, patch):
         begun = time.monotonic()
         problem = judge(copy, patch, names)
         say(f"row {patch.row}: {patch.name}: {'NOT NOTICED' if problem else 'noticed'} ({time.monotonic() - begun:.0f} s)")
-        if problem:
-            findings.append(f"{patch.name}: {problem}")
+        return f"{patch.name}: {problem}" if problem else None
+
+    findings = [finding for finding in each(copies, verdict, chosen) if finding]
     if not keep:
-        shutil.rmtree(copy.source, ignore_errors=True)
+        for copy in copies:
+            shutil.rmtree(copy.source, ignore_errors=True)
     say(f"{len(chosen) - len(findings)} of {len(chosen)} patches were noticed")
     return findings
 
@@ -175,9 +204,10 @@ def main():
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--row", type=int, action="append", default=[], help="only the patches of this row of the threat model")
     parser.add_argument("--only", action="append", default=[], help="only this patch (its file name without .patch)")
+    parser.add_argument("--jobs", type=int, default=2, choices=range(1, 65), metavar="N", help="so many copies at once")
     parser.add_argument("--keep", action="store_true", help="keep the copy and its build for the next run")
     words = parser.parse_args()
-    findings = run(words.root.resolve(), words.build.resolve(), words.row, words.only, words.keep)
+    findings = run(words.root.resolve(), words.build.resolve(), words.row, words.only, words.keep, jobs=words.jobs)
     for finding in findings:
         print(finding)
     sys.exit(1 if findings else 0)

@@ -73,6 +73,15 @@ def test_a_test_that_fails_anyway_shows_nothing(tree):
     assert "fails without any patch" in outcome(tree)[0]
 
 
+def test_copies_side_by_side_judge_as_one_does(tree, capsys):
+    for number in range(5):
+        patch(tree, name=f"14-door{number}", new="open" if number % 2 == 0 else "locked twice")
+    findings = outcome(tree, jobs=3)
+    assert [finding.split(":")[0] for finding in findings] == ["14-door1", "14-door3"]
+    assert {path.name for path in (tree / "build" / "mutation").iterdir()} == {"src", "src1", "src2"}
+    assert "3 of 5 patches were noticed" in capsys.readouterr().out
+
+
 def test_one_row_or_one_patch(tree):
     patch(tree)
     patch(tree, name="15-window", row=15, tests="unit.window")

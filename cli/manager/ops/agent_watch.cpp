@@ -1,6 +1,5 @@
 #include "cli/manager/ops/agent_watch.hpp"
 
-#include "cli/manager/ops/guest_news.hpp"
 #include "vmm/base/clock.hpp"
 
 namespace agentvm::manager {
@@ -11,29 +10,15 @@ constexpr std::int64_t minute_seconds = 60;
 
 }  // namespace
 
-AgentWatch::~AgentWatch() {
-  stop();
-}
-
 void AgentWatch::watch(const SandboxName& name, std::shared_ptr<guest::Control> control) {
   unwatch(name);
   if (!control) return;
-  const std::lock_guard lock(shared_->mutex);
-  if (stopped_) return;
-  watches_[name.str()] = std::jthread(
-      [this, name, control = std::move(control)](const std::stop_token& stop) { follow(stop, name, *control); });
+  watches_.begin(
+      name, [this, name, control = std::move(control)](const std::stop_token& stop) { follow(stop, name, *control); });
 }
 
 void AgentWatch::unwatch(const SandboxName& name) {
-  std::jthread ending;
-  {
-    const std::lock_guard lock(shared_->mutex);
-    if (const auto found = watches_.find(name.str()); found != watches_.end()) {
-      ending = std::move(found->second);
-      watches_.erase(found);
-    }
-  }
-  ending = {};  // joined outside the lock, and before what it may still set is forgotten
+  watches_.end(name);
   const std::lock_guard lock(shared_->mutex);
   for (auto& [key, session] : shared_->sessions) {
     if (key.first != name.str()) continue;
@@ -106,16 +91,6 @@ std::optional<std::pair<SandboxName, std::string>> AgentWatch::next() const {
   }
   if (!best) return std::nullopt;
   return std::pair(SandboxName::parse(best->first), best->second);
-}
-
-void AgentWatch::stop() {
-  std::map<std::string, std::jthread> ending;
-  {
-    const std::lock_guard lock(shared_->mutex);
-    stopped_ = true;
-    ending.swap(watches_);
-  }
-  for (auto& [name, watch] : ending) watch.request_stop();
 }
 
 }  // namespace agentvm::manager

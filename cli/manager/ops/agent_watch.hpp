@@ -13,8 +13,8 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 
+#include "cli/manager/ops/guest_news.hpp"
 #include "guest/control/control.hpp"
 #include "vmm/base/json.hpp"
 #include "vmm/base/names.hpp"
@@ -40,7 +40,6 @@ class AgentWatch {
   using Wanted = std::function<void(const SandboxName&, const std::string& session, const Session&)>;
 
   AgentWatch(Known known, Wanted wanted) : known_(std::move(known)), wanted_(std::move(wanted)) {}
-  ~AgentWatch();
 
   /// Follows the sandbox's sessions until `unwatch`, in place of what was followed under this name.
   void watch(const SandboxName& name, std::shared_ptr<guest::Control> control);
@@ -52,7 +51,7 @@ class AgentWatch {
   /// Sandbox and session whose agent has waited longest for somebody to look, then those that were looked at longest
   /// ago; nothing when none waits that nobody looks at now.
   std::optional<std::pair<SandboxName, std::string>> next() const;
-  void stop();
+  void stop() { watches_.stop(); }
 
  private:
   void follow(const std::stop_token& stop, const SandboxName& name, guest::Control& control);
@@ -68,8 +67,7 @@ class AgentWatch {
   const Known known_;
   const Wanted wanted_;
   const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
-  std::map<std::string, std::jthread> watches_;
-  bool stopped_ = false;
+  Followers watches_;  // last: they use all of the above
 };
 
 }  // namespace agentvm::manager

@@ -81,14 +81,18 @@ MachineSpec machine_spec(const Core& core, const SandboxRecord& record, const fs
   return spec;
 }
 
+AcceleratorVerdict decide(Core& core, AcceleratorChoice choice, const Image& image) {
+  const auto platform = find_machine_platform();
+  ensure_private_dir(core.paths().host_facts());
+  return decide_accelerator(choice, TrialImage{image.kernel, image.initrd}, platform,
+                            core.paths().host_facts() / "accelerator.json", host_accelerator_probes(platform),
+                            Deadline::after(trial_limit));
+}
+
 /// Decides the accelerator and writes it into the record.
 SandboxRecord choose_accelerator(Core& core, CallContext& call, const SandboxRecord& record, const Image& image) {
-  const auto platform = find_machine_platform();
   const auto choice = parse_accelerator_choice(to_string(record.accelerator_wish));
-  ensure_private_dir(core.paths().host_facts());
-  const auto verdict = decide_accelerator(choice, TrialImage{image.kernel, image.initrd}, platform,
-                                          core.paths().host_facts() / "accelerator.json",
-                                          host_accelerator_probes(platform), Deadline::after(trial_limit));
+  const auto verdict = decide(core, choice, image);
   const bool kvm = verdict.accelerator == Accelerator::kvm;
   if (!kvm && choice == AcceleratorChoice::automatic)
     call.warning("no usable KVM, the guest is emulated (slower): " + verdict.reason);
@@ -97,6 +101,7 @@ SandboxRecord choose_accelerator(Core& core, CallContext& call, const SandboxRec
     r.accelerator_reason = kvm ? "" : verdict.reason;
     // QEMU's emulation of several CPUs loses one now and then (see HangWatch), also long after the boot.
     if (!kvm && !r.vcpus_asked) r.vcpus = 1;
+    r.nested_vcpus = std::min(r.nested_vcpus, r.vcpus);
   });
 }
 
@@ -146,9 +151,9 @@ void explain_dead_machine(Core& core, const SandboxRecord& record, Error& error)
   }
 }
 
-/// Share and machine, until every readiness step has passed.
+/// Share and machine, until every readiness step has passed. `started`: the machine has been.
 void boot_once(Core& core, CallContext& call, SandboxRecord record, const Image& image, Hypervisor& hypervisor,
-               Timeline& timeline) {
+               Timeline& timeline, bool& started) {
   const auto sockets = core.paths().sockets(record.name.str());
   core.serial().remove(record.name.str());  // what an earlier machine said is not this one's
   remove_tree(sockets);
@@ -158,7 +163,9 @@ void boot_once(Core& core, CallContext& call, SandboxRecord record, const Image&
                      record.vcpus == 1 ? "" : "s", record.accelerator));
   if (record.workspace == WorkspaceMode::virtiofs) start_share(core, record);
   timeline.mark("share");
-  record = limit_machine(core, start_machine(core, record, image, hypervisor), hypervisor);
+  record = start_machine(core, record, image, hypervisor);
+  started = true;
+  record = limit_machine(core, record, hypervisor);
   timeline.mark("machine");
 
   // Slower machines get more time: emulation is 5 to 20 times slower, and several guests may share few cores.
@@ -200,6 +207,10 @@ void boot_once(Core& core, CallContext& call, SandboxRecord record, const Image&
 
 }  // namespace
 
+Accelerator usable_accelerator(Core& core, const Image& image) {
+  return decide(core, AcceleratorChoice::automatic, image).accelerator;
+}
+
 void wait_until_ready(const std::vector<ReadinessStep>& steps, const Progress& progress,
                       const std::function<void(const std::string&)>& passed) {
   for (const auto& step : steps) {
@@ -228,8 +239,9 @@ void boot_machine(Core& core, CallContext& call, const SandboxRecord& prepared, 
     call.check_cancelled();
     HangWatch hang(core, record, hypervisor);
     std::optional<Error> problem;
+    bool started = false;
     try {
-      boot_once(core, call, record, image, *hypervisor, timeline);
+      boot_once(core, call, record, image, *hypervisor, timeline, started);
     } catch (const Error& error) {
       problem = error;
     }
@@ -237,7 +249,7 @@ void boot_machine(Core& core, CallContext& call, const SandboxRecord& prepared, 
     if (!hung && !problem) return;
     if (!hung || attempt == hang_attempts || call.cancelled().stop_requested()) {
       if (!problem) problem = Error(ErrorCode::operation_failed, "the machine's CPUs hung");
-      explain_dead_machine(core, record, *problem);
+      if (started) explain_dead_machine(core, record, *problem);
       throw *problem;
     }
     call.warning("the emulated machine's CPUs hung while it booted: starting it once more");

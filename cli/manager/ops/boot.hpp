@@ -23,4 +23,8 @@ void wait_until_ready(const std::vector<ReadinessStep>& steps, const Progress& p
 /// caller undoes on an error (`tear_down`).
 void boot_machine(Core& core, CallContext& call, const SandboxRecord& record, const Image& image, Timeline& timeline);
 
+/// What a helper on this host is run with: KVM where it works with the image's kernel (tried once, see
+/// `decide_accelerator`).
+Accelerator usable_accelerator(Core& core, const Image& image);
+
 }  // namespace agentvm::manager

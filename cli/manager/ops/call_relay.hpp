@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/manager/service.hpp"
+#include "vmm/base/log.hpp"
 
 namespace agentvm::manager {
 
@@ -28,6 +29,18 @@ class CallRelay : public CallContext {
 
  protected:
   const std::shared_ptr<CallContext> client_;
+};
+
+/// What a client, if there is one, hears while a sandbox is brought to its end: it cannot call that off, for the work
+/// would be lost with it. Without one the log hears it.
+class Ending final : public CallRelay {
+ public:
+  using CallRelay::CallRelay;
+  void warning(std::string text) override {
+    if (!client_) log::warn("end", "{}", text);
+    CallRelay::warning(std::move(text));
+  }
+  std::stop_token cancelled() const override { return {}; }
 };
 
 }  // namespace agentvm::manager

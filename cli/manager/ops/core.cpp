@@ -27,10 +27,21 @@ egress::Options egress_options(egress::Journal& journal) {
   return options;
 }
 
+Core::OpenHypervisor libvirt_below(const Paths& paths) {
+  return [root = paths.libvirt_root()](const std::string& uri, Deadline deadline) {
+    LibvirtConfig config;
+    if (!uri.empty()) config.uri = uri;
+    config.root = root;
+    config.platform = find_machine_platform();
+    return open_libvirt(config, deadline);
+  };
+}
+
 }  // namespace
 
-Core::Core(Paths paths)
+Core::Core(Paths paths, OpenHypervisor open)
     : paths_(std::move(paths)),
+      open_(open ? std::move(open) : libvirt_below(paths_)),
       store_(paths_.state),
       trust_(paths_.state),
       egress_(std::make_unique<egress::Egress>(egress_options(journal_))) {
@@ -65,11 +76,7 @@ std::shared_ptr<Hypervisor> Core::hypervisor(const std::string& uri, Deadline de
     const std::lock_guard lock(mutex_);
     if (const auto found = hypervisors_.find(uri); found != hypervisors_.end()) return found->second;
   }
-  LibvirtConfig config;
-  if (!uri.empty()) config.uri = uri;
-  config.root = paths_.libvirt_root();
-  config.platform = find_machine_platform();
-  auto opened = open_libvirt(config, deadline);
+  auto opened = open_(uri, deadline);
   log::info("libvirt", "opened {}", opened->uri());
   watch_events(*this, *opened);
   const std::lock_guard lock(mutex_);
@@ -103,8 +110,12 @@ std::unique_ptr<Core::Hold> Core::try_hold(const SandboxName& name) {
 
 SandboxRecord Core::apply(const SandboxName& name, SandboxEvent event, const std::string& reason,
                           const std::string& message) {
-  const auto record = store_.update(
-      name, [&](SandboxRecord& r) { apply_event(r, event, reason, message, system_clock().unix_seconds()); });
+  const auto record = store_.update(name, [&](SandboxRecord& r) {
+    // Who ended the machine while it started has said why.
+    if (event == SandboxEvent::ready && !r.message.empty())
+      throw Error(ErrorCode::host_lacks, r.message, "agentvm image prune");
+    apply_event(r, event, reason, message, system_clock().unix_seconds());
+  });
   log::info("sandbox", "{} is {} ({}) {}", name.str(), to_string(record.state), reason, message);
   front_->show(record);
   return record;
@@ -140,12 +151,14 @@ void Core::follow_guest(const SandboxName& name) {
   syncs_->watch(name, sync_watch_settings(*this, name), control);
   const auto record = store_.find(name);
   if (record && record->agent != no_agent) agents_->watch(name, control);
+  if (record && record->nested) nested_.watch(name, control);
 }
 
 void Core::leave_guest(const SandboxName& name) {
   front_->unwatch(name);
   syncs_->unwatch(name);
   agents_->unwatch(name);
+  nested_.unwatch(name);
 }
 
 void Core::drop_live(const SandboxName& name) {
@@ -207,9 +220,14 @@ Config Core::project_config(const fs::path& project, const std::map<std::string,
 }
 
 void Core::shut_down() {
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [uri, hypervisor] : hypervisors_) hypervisor->on_event({});  // the next manager hears of the rest
+  }
   if (disk_guard_) disk_guard_->stop();
   syncs_->stop();
   agents_->stop();
+  nested_.stop();
   front_->stop();
   {
     // A guest whose sshd hangs would keep a task of the janitor waiting for a minute.

@@ -12,6 +12,7 @@
 #include "cli/manager/ops/front.hpp"
 #include "cli/manager/ops/janitor.hpp"
 #include "cli/manager/ops/live.hpp"
+#include "cli/manager/ops/nested_watch.hpp"
 #include "cli/manager/ops/process_watch.hpp"
 #include "cli/manager/ops/sync_watch.hpp"
 #include "cli/manager/ops/wip_timer.hpp"
@@ -36,7 +37,9 @@ inline constexpr const char* host_paused_message =
 
 class Core {
  public:
-  explicit Core(Paths paths);
+  /// How hypervisors are opened; by default libvirt's.
+  using OpenHypervisor = std::function<std::shared_ptr<Hypervisor>(const std::string& uri, Deadline deadline)>;
+  explicit Core(Paths paths, OpenHypervisor open = {});
   ~Core();
 
   const Paths& paths() const { return paths_; }
@@ -57,6 +60,7 @@ class Core {
   WipTimer& wip_timer() { return *wip_timer_; }
   SyncWatch& syncs() { return *syncs_; }
   AgentWatch& agents() { return *agents_; }
+  NestedWatch& nested() { return nested_; }
 
   /// Opened when first asked for, then kept: an embedded driver cannot be closed again. `uri` as in the record or the
   /// configuration.
@@ -78,7 +82,8 @@ class Core {
   /// Nothing when it is busy.
   std::unique_ptr<Hold> try_hold(const SandboxName& name);
 
-  /// Moves the record's state and logs it.
+  /// Moves the record's state and logs it. `ready` throws `host_lacks` with the record's message where there is one:
+  /// its machine was ended meanwhile.
   SandboxRecord apply(const SandboxName& name, SandboxEvent event, const std::string& reason,
                       const std::string& message = "");
 
@@ -111,6 +116,7 @@ class Core {
 
  private:
   const Paths paths_;
+  const OpenHypervisor open_;
   Store store_;
   TrustStore trust_;
   guest::SerialLogs serial_;
@@ -122,10 +128,11 @@ class Core {
   std::map<std::string, std::shared_ptr<std::timed_mutex>> holds_;
   std::mutex opening_;  // one open at a time; taken before mutex_
   ProcessWatch watch_;
-  Janitor janitor_;                        // its tasks use everything above
-  std::unique_ptr<Front> front_;           // it dials through what is above
-  std::unique_ptr<WipTimer> wip_timer_;    // its thread uses everything above
-  std::unique_ptr<AgentWatch> agents_;     // it calls back into what is above
+  Janitor janitor_;                      // its tasks use everything above
+  std::unique_ptr<Front> front_;         // it dials through what is above
+  std::unique_ptr<WipTimer> wip_timer_;  // its thread uses everything above
+  std::unique_ptr<AgentWatch> agents_;   // it calls back into what is above
+  NestedWatch nested_;
   std::unique_ptr<SyncWatch> syncs_;       // its syncs use everything
   std::unique_ptr<DiskGuard> disk_guard_;  // last: its thread uses all of the above
 };

@@ -41,7 +41,8 @@ EgressLists egress_lists(const Plan& plan) {
 
 std::string suite_of(Core& core, const SandboxRecord& record) {
   try {
-    return get_image(core.paths().images(), record.image_digest).suite;
+    const auto suite = get_image(core.paths().images(), record.image_digest).suite;
+    return suite.empty() ? default_suite : suite;
   } catch (const Error&) {
     // The image is not built yet, or gone from the list: its sources are most likely these.
     return default_suite;

@@ -126,26 +126,21 @@ void Front::forget(const SandboxName& name) {
 
 void Front::watch(const SandboxName& name, std::shared_ptr<guest::Control> control) {
   unwatch(name);
-  const std::lock_guard lock(mutex_);
-  if (stopped_) return;
-  routes_->change([&](proxy::Routes& all) { all[name.str()].machine = ++machines_; });
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_) return;
+    routes_->change([&](proxy::Routes& all) { all[name.str()].machine = ++machines_; });
+  }
   if (!control) return;
-  watches_[name.str()] = std::jthread(
-      [this, name, control = std::move(control)](std::stop_token stop) { follow(std::move(stop), name, *control); });
+  watches_.begin(
+      name, [this, name, control = std::move(control)](const std::stop_token& stop) { follow(stop, name, *control); });
 }
 
 void Front::unwatch(const SandboxName& name) {
-  std::jthread ending;  // joined outside the lock
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = watches_.find(name.str()); found != watches_.end()) {
-      ending = std::move(found->second);
-      watches_.erase(found);
-    }
-  }
+  watches_.end(name);
 }
 
-void Front::follow(std::stop_token stop, const SandboxName& name, guest::Control& control) {
+void Front::follow(const std::stop_token& stop, const SandboxName& name, guest::Control& control) {
   std::string token;
   follow_news(stop, control, "ports of " + name.str(), [&] {
     auto ports = control.ports(token, ports_patience, stop, Deadline::after(answer_limit));
@@ -207,16 +202,14 @@ void Front::connect(const SandboxName& name, std::uint16_t port, Deadline deadli
 }
 
 void Front::stop() {
-  std::map<std::string, std::jthread> watches;
   std::unique_ptr<proxy::ReverseProxy> proxy;
   {
     const std::lock_guard lock(mutex_);
     stopped_ = true;
-    watches.swap(watches_);
     proxy.swap(proxy_);
     problem_ = "the manager ends";
   }
-  for (auto& [name, watch] : watches) watch.request_stop();
+  watches_.stop();
   if (proxy) proxy->stop(Deadline::after(stop_limit));
 }
 

@@ -7,8 +7,8 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 
+#include "cli/manager/ops/guest_news.hpp"
 #include "cli/manager/ops/janitor.hpp"
 #include "cli/manager/ops/live.hpp"
 #include "proxy/reverse/reverse.hpp"
@@ -51,7 +51,7 @@ class Front {
  private:
   void dial(const std::string& sandbox, const std::string& address, std::uint16_t port, Deadline deadline,
             proxy::Options::Dialled callback);
-  void follow(std::stop_token stop, const SandboxName& name, guest::Control& control);
+  void follow(const std::stop_token& stop, const SandboxName& name, guest::Control& control);
   void set_ports(const SandboxName& name, const std::vector<guest::GuestPort>& ports);
 
   const Paths paths_;
@@ -61,9 +61,9 @@ class Front {
   std::mutex mutex_;  // guards the members below
   std::unique_ptr<proxy::ReverseProxy> proxy_;
   std::string problem_ = "the proxy is not running";
-  std::map<std::string, std::jthread> watches_;
   std::uint64_t machines_ = 0;
   bool stopped_ = false;
+  Followers watches_;  // last: they use all of the above
 };
 
 }  // namespace agentvm::manager

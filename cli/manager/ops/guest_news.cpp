@@ -31,4 +31,30 @@ void follow_news(const std::stop_token& stop, const guest::Control& control, con
   }
 }
 
+void Followers::begin(const SandboxName& name, std::function<void(const std::stop_token&)> follow) {
+  end(name);
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return;
+  threads_[name.str()] = std::jthread([follow = std::move(follow)](const std::stop_token& stop) { follow(stop); });
+}
+
+void Followers::end(const SandboxName& name) {
+  std::jthread ending;  // declared first: joined once the lock is let go
+  const std::lock_guard lock(mutex_);
+  if (const auto found = threads_.find(name.str()); found != threads_.end()) {
+    ending = std::move(found->second);
+    threads_.erase(found);
+  }
+}
+
+void Followers::stop() {
+  std::map<std::string, std::jthread> ending;  // joined outside the lock
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    ending.swap(threads_);
+  }
+  for (auto& [name, thread] : ending) thread.request_stop();
+}
+
 }  // namespace agentvm::manager

@@ -121,6 +121,8 @@ guest::Identity guest_identity(Core& core, const SandboxRecord& record, const Im
   identity.workspace =
       record.workspace == WorkspaceMode::virtiofs ? guest::WorkspaceKind::virtiofs : guest::WorkspaceKind::disk;
   identity.nested = record.nested;
+  identity.nested_memory = record.nested_memory.bytes();
+  identity.nested_cpus = record.nested_vcpus;
   guest::GuestNetwork network;
   if (record.network == NetworkMode::nat) {
     network.gateway = "10.0.2.2";

@@ -3,14 +3,18 @@
 #include <fmt/format.h>
 
 #include "cli/manager/ops/agent_layers.hpp"
+#include "cli/manager/ops/boot.hpp"
 #include "cli/manager/ops/requests.hpp"
-#include "guest/image/disk_reader.hpp"
+#include "guest/image/foreign_disk.hpp"
+#include "guest/image/guestfs_child.hpp"
+#include "guest/image/import.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::manager {
 namespace {
 
 constexpr milliseconds build_limit{60 * 60'000};
+constexpr milliseconds verify_limit{10 * 60'000};
 
 /// Kept disks are the user's to remove; until then their image stays.
 void add_kept_disks(const fs::path& folder, std::map<std::string, std::vector<std::string>>& users) {
@@ -44,6 +48,7 @@ Json image_json(const Image& image) {
   json["folder"] = image.folder.string();
   json["built"] = format_time(image.created);
   json["size_bytes"] = image.size_bytes;
+  json["damage"] = image.damage.empty() ? Json(nullptr) : Json(image.damage);
   return json;
 }
 
@@ -54,6 +59,30 @@ Json build(Core& core, CallContext& call, const Json& params) {
   request.stop = call.cancelled();
   ensure_private_dir(core.paths().data);
   auto json = image_json(ensure_image(request, call.progress_function(), Deadline::after(build_limit)));
+  json["schema"] = "agentvm.image/1";
+  return json;
+}
+
+Json import(Core& core, CallContext& call, const Json& params) {
+  ImportRequest request;
+  request.file = require<std::string>(params, "file");
+  request.name = require<std::string>(params, "name");
+  request.images = core.paths().images();
+  request.libexec = core.paths().libexec;
+  request.appliances = core.appliances();
+  request.sockets = core.paths().sockets("import");
+  ensure_private_dir(core.paths().data);
+  ensure_private_dir(request.images);
+  check_foreign_disk(request.file);  // before an image is built for it
+  auto base = core.image_request("");
+  base.stop = call.cancelled();
+  const auto deadline = Deadline::after(build_limit);
+  request.base = ensure_image(base, call.progress_function(), deadline);
+  request.accelerator = usable_accelerator(core, request.base);
+  request.stop = call.cancelled();
+  const auto imported = import_image(request, call.progress_function(), deadline);
+  for (const auto& warning : imported.warnings) call.warning(warning);
+  auto json = image_json(imported.image);
   json["schema"] = "agentvm.image/1";
   return json;
 }
@@ -75,8 +104,15 @@ Json list(Core& core) {
 }
 
 Json inspect(Core& core, const Json& params) {
-  auto json = image_json(get_image(core.paths().images(), require<std::string>(params, "name")));
+  const auto image = get_image(core.paths().images(), require<std::string>(params, "name"));
+  auto json = image_json(image);
   json["schema"] = "agentvm.image/1";
+  if (value_or<bool>(params, "verify", false)) {
+    const auto damage = find_damage(image, Deadline::after(verify_limit));
+    if (!image.sealed.empty()) note_damage(image, damage);
+    json["verified"] = damage.empty() && !image.sealed.empty();
+    json["damage"] = damage.empty() ? Json(nullptr) : Json(damage);
+  }
   json["used_by"] = image_users(core)[require<std::string>(json, "digest")];
   return json;
 }
@@ -118,9 +154,10 @@ Json prune(Core& core) {
 void add_image_operations(Service& service, const std::shared_ptr<Core>& core) {
   service.add("image.build", Lane::work,
               [core](CallContext& call, const Json& params) { return build(*core, call, params); });
+  service.add("image.import", Lane::work,
+              [core](CallContext& call, const Json& params) { return import(*core, call, params); });
   service.add("image.list", Lane::quick, [core](CallContext&, const Json&) { return list(*core); });
-  service.add("image.inspect", Lane::quick,
-              [core](CallContext&, const Json& params) { return inspect(*core, params); });
+  service.add("image.inspect", Lane::work, [core](CallContext&, const Json& params) { return inspect(*core, params); });
   service.add("image.remove", Lane::work, [core](CallContext&, const Json& params) { return remove(*core, params); });
   service.add("image.prune", Lane::work, [core](CallContext&, const Json&) { return prune(*core); });
 }

@@ -100,9 +100,22 @@ std::string blame(Core& core, Shortage shortage, const DiskRoom& room, const std
                      inodes ? fmt::format("{} files", use->inodes) : ByteSize(use->bytes).str(), left);
 }
 
+/// A machine that never becomes ready would be paused for good. Its start tells why it fails by what is recorded here;
+/// false when it is not starting any more.
+bool end_for_disk(Core& core, const SandboxName& name, const std::string& message) {
+  const auto record = core.store().update(name, [&](SandboxRecord& r) {
+    if (r.state == SandboxState::starting && r.boot) r.message = message;
+  });
+  if (record.state != SandboxState::starting || !record.boot) return false;
+  log::warn("limits", "the machine of {} is ended while it starts: {}", name.str(), message);
+  core.hypervisor(record.libvirt_uri, Deadline::after(pause_limit))->stop(record.domain, Deadline::after(pause_limit));
+  return true;
+}
+
 /// Its vCPUs stop whoever is busy with it: a guest can make a sync last. What is recorded then is told by the event
 /// (`machine_paused`).
 void pause_for_disk(Core& core, const SandboxName& name, const std::string& message) {
+  if (core.store().get(name).state == SandboxState::starting && end_for_disk(core, name, message)) return;
   const auto hold = core.try_hold(name);  // with it the event finds what is recorded here
   const auto record = core.store().get(name);
   if (record.state != SandboxState::running) return;
@@ -226,7 +239,9 @@ DiskGuard::Work disk_guard_work(Core& core) {
     std::vector<SandboxName> names;
     if (!core.any_live()) return names;
     for (const auto& record : core.store().list().records) {
-      if (core.as_seen(record).state != SandboxState::running) continue;
+      const auto state = core.as_seen(record).state;
+      // Before a machine is begun there is nothing that writes, and no time since when to count.
+      if (state != SandboxState::running && !(state == SandboxState::starting && record.boot)) continue;
       overlays->note(record, core.store().folder(record.name) / sandbox_files::disk);
       names.push_back(record.name);
     }

@@ -26,17 +26,6 @@ constexpr milliseconds answer_limit{5'000};
 constexpr milliseconds crash_limit{20'000};
 constexpr milliseconds crash_turn{200};
 
-/// What a client hears while its run is brought to an end: it cannot call that off, for the work would be lost with it.
-class Ending final : public CallRelay {
- public:
-  using CallRelay::CallRelay;
-  void warning(std::string text) override {
-    if (!client_) log::warn("run", "{}", text);
-    CallRelay::warning(std::move(text));
-  }
-  std::stop_token cancelled() const override { return {}; }
-};
-
 /// A clone that was made for a run goes with it, unless there is something in it that is nowhere else.
 Json end_clone(Core& core, const fs::path& project) {
   // A record's project is without links; the user's data folder, and a path from a client, may lie behind one.

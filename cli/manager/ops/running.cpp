@@ -1,8 +1,13 @@
 #include "cli/manager/ops/running.hpp"
 
-#include <fmt/format.h>
+#include <algorithm>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "cli/manager/ops/call_relay.hpp"
 #include "cli/manager/ops/egress_policy.hpp"
+#include "cli/manager/ops/stop_op.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "proxy/egress/guest_settings.hpp"
 #include "vmm/base/digest.hpp"
@@ -197,7 +202,7 @@ void reconcile_one(Core& core, const SandboxRecord& record) {
       return tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
     case SandboxState::preparing:
     case SandboxState::starting:
-      core.apply(name, SandboxEvent::failed, "manager-ended", "the manager ended during the start");
+      core.apply(name, SandboxEvent::failed, "manager-ended", "the start did not come to an end");
       return tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
     case SandboxState::stopping:
       tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
@@ -249,6 +254,18 @@ std::shared_ptr<LiveSandbox> connect_running(Core& core, const SandboxRecord& re
   return live;
 }
 
+namespace {
+
+void remove_ended(Core& core, const SandboxName& name) {
+  Ending ending(nullptr);
+  std::vector<std::string> rescued;
+  if (remove_stopped(core, ending, core.store().get(name), rescued))
+    log::info("manager", "{} is removed (persist: false); its uncommitted work: {}", name.str(),
+              rescued.empty() ? "none" : fmt::format("{}", fmt::join(rescued, ", ")));
+}
+
+}  // namespace
+
 void machine_ended(Core& core, const std::string& domain, const std::string& reason, const std::string& message,
                    const std::optional<ProcessRecord>& share) {
   for (const auto& record : core.store().list().records) {
@@ -266,8 +283,11 @@ void machine_ended(Core& core, const std::string& domain, const std::string& rea
     // An old event: it was started again, with a share of its own.
     if (share ? current->virtiofsd != share : machine_runs(core, *current)) return;
     const bool orderly = reason == "guest-shutdown";
-    core.apply(record.name, orderly ? SandboxEvent::ended : SandboxEvent::crashed, reason, message);
-    return tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
+    const auto after = core.apply(record.name, orderly ? SandboxEvent::ended : SandboxEvent::crashed, reason, message);
+    tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
+    // A run ends its own, and what crashed is for a person to see.
+    if (orderly && !after.persist && !after.throw_away) remove_ended(core, record.name);
+    return;
   }
 }
 
@@ -295,9 +315,26 @@ void machine_paused(Core& core, const std::string& domain) {
   }
 }
 
+namespace {
+
+/// Nobody told of what happened while the driver was away: each of its machines is looked at.
+void look_again(Core& core, const std::string& uri) {
+  for (const auto& record : core.store().list().records) {
+    if (record.libvirt_uri != uri) continue;
+    const auto& domain = record.domain;
+    core.janitor().post("end of " + domain, [&core, domain] {
+      machine_ended(core, domain, "crash", "the machine ended while libvirt's daemon was away");
+    });
+    core.janitor().post("pause of " + domain, [&core, domain] { machine_paused(core, domain); });
+  }
+}
+
+}  // namespace
+
 void watch_events(Core& core, Hypervisor& hypervisor) {
-  hypervisor.on_event([&core](const Hypervisor::Event& event) {
+  hypervisor.on_event([&core, uri = hypervisor.uri()](const Hypervisor::Event& event) {
     using Kind = Hypervisor::Event::Kind;
+    if (event.kind == Kind::reconnected) core.janitor().post("look at " + uri, [&core, uri] { look_again(core, uri); });
     if (event.kind == Kind::paused)
       core.janitor().post("pause of " + event.domain, [&core, domain = event.domain] { machine_paused(core, domain); });
     if (event.kind != Kind::stopped && event.kind != Kind::crashed && event.kind != Kind::destroyed) return;
@@ -340,6 +377,15 @@ std::vector<OrphanMachine> find_orphans(Core& core) {
 void stop_orphan(Core& core, const OrphanMachine& machine) {
   log::warn("manager", "ending {}, a machine of ours without a record", machine.domain);
   core.hypervisor(machine.uri, Deadline::after(call_limit))->stop(machine.domain, Deadline::after(call_limit));
+}
+
+std::optional<SandboxRecord> settle_interrupted(Core& core, const SandboxRecord& record) {
+  constexpr SandboxState on_the_way[] = {SandboxState::preparing, SandboxState::starting, SandboxState::stopping,
+                                         SandboxState::destroying};
+  if (std::find(std::begin(on_the_way), std::end(on_the_way), record.state) == std::end(on_the_way)) return record;
+  log::warn("manager", "{} was left while it was {}", record.name.str(), to_string(record.state));
+  reconcile_one(core, record);
+  return core.store().find(record.name);
 }
 
 void reconcile(Core& core) {

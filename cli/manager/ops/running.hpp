@@ -29,7 +29,12 @@ void stop_orphan(Core& core, const OrphanMachine& machine);
 /// about the rest. Once, at the manager's start. Never throws for a single sandbox.
 void reconcile(Core& core);
 
-/// The machine of this domain ended, or its share did: brings the record into line. Runs on the janitor.
+/// The same for one sandbox whose last operation could not record how it ended (a disk that was full): whoever holds it
+/// and finds it on its way somewhere knows that nobody is at it. Nothing when it was on its way out.
+std::optional<SandboxRecord> settle_interrupted(Core& core, const SandboxRecord& record);
+
+/// The machine of this domain ended, or its share did: brings the record into line; a sandbox that does not persist is
+/// removed when its guest powered itself off. Runs on the janitor.
 /// `share`: the virtiofsd whose end it was; of a later run's it says nothing.
 void machine_ended(Core& core, const std::string& domain, const std::string& reason, const std::string& message,
                    const std::optional<ProcessRecord>& share = std::nullopt);

@@ -14,6 +14,7 @@
 #include "cli/manager/ops/nested_check.hpp"
 #include "cli/manager/ops/pull.hpp"
 #include "cli/manager/ops/rescue.hpp"
+#include "cli/manager/ops/running.hpp"
 #include "cli/manager/ops/salvage.hpp"
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/start_history.hpp"
@@ -61,7 +62,9 @@ class StartFlow {
     record = core_.apply(record.name, SandboxEvent::start, "user");
     try {
       prepare();
+      booting_ = true;
       boot();
+      booting_ = false;
       populate_disk();
       if (record.unsaved) keep_left_over();
       settle_trust();
@@ -124,6 +127,7 @@ class StartFlow {
     // A disk stands on one image for its whole life; only a new disk takes the newest.
     if (!current.image_digest.empty() && fs::exists(folder() / sandbox_files::disk)) {
       image_ = get_image(core_.paths().images(), current.image_digest);
+      if (!image_->damage.empty()) throw damaged_base(image_->damage);
       return;
     }
     image_ = wanted_image(current.image, current.image_layers);
@@ -131,8 +135,44 @@ class StartFlow {
     call_.check_cancelled();
   }
 
+  /// Its disk is worth nothing without what it stands on.
+  Error damaged_base(const std::string& damage) const {
+    return {ErrorCode::operation_failed,
+            fmt::format("the image {} that the disk of {} stands on is damaged: {}", image_->digest.substr(0, 12),
+                        name_, damage),
+            "agentvm start --fresh"};
+  }
+
+  /// What the record says of a machine that was ended while it started.
+  std::string why_ended() {
+    try {
+      return record().message;
+    } catch (const Error& unread) {
+      log::warn("start", "{}: {}", name_, unread.what());
+      return "";
+    }
+  }
+
+  /// A machine that does not come up may have been given something else than what was built: that takes seconds to see,
+  /// so it is looked for when nothing runs any more.
+  void explain_by_damage(Error& error) {
+    try {
+      const auto damage = find_damage(*image_, Deadline::after(short_limit));
+      if (damage.empty()) return;
+      note_damage(*image_, damage);
+      error = damaged_base(fmt::format("{} ({})", damage, error.message()));
+      core_.store().update(*record_name_, [&](SandboxRecord& r) { r.message = error.what(); });
+    } catch (const Error& unread) {
+      log::warn("start", "{}: whether its image is damaged is not known: {}", name_, unread.what());
+    }
+  }
+
   Image wanted_image(const std::string& wanted, const std::vector<std::string>& layers) {
-    if (!image_is_recipe(wanted) && wanted != default_image) return get_image(core_.paths().images(), wanted);
+    if (!image_is_recipe(wanted) && wanted != default_image) {
+      auto image = get_image(core_.paths().images(), wanted);
+      refuse_damaged(image);
+      return image;
+    }
     auto request = core_.image_request(wanted);
     request.layers = layers;
     request.stop = call_.cancelled();
@@ -303,12 +343,16 @@ class StartFlow {
   void fail(Error& error) {
     const bool cancelled = call_.cancelled().stop_requested();
     const auto tail = clean_guest_text(core_.serial().tail(name_, 1500), Newlines::keep, 2000);
+    const auto ended = why_ended();
+    if (!ended.empty() && ended != error.message())
+      error = Error(ErrorCode::host_lacks, fmt::format("{} ({})", ended, error.message()), "agentvm image prune");
     try {
       core_.apply(*record_name_, SandboxEvent::failed, cancelled ? "cancelled" : "start-failed", error.what());
       tear_down(core_, *record_name_, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
     } catch (const std::exception& second) {
       log::error("start", "{}: cleaning up after a failed start: {}", name_, second.what());
     }
+    if (booting_ && ended.empty() && !call_.cancelled().stop_requested()) explain_by_damage(error);
     error.while_doing("starting " + name_);
     if (cancelled)
       throw Error(ErrorCode::cancelled, fmt::format("starting {} was cancelled; what was made is kept", name_),
@@ -329,7 +373,25 @@ class StartFlow {
   std::optional<SandboxName> record_name_;
   std::string name_;
   std::optional<Image> image_;
+  bool booting_ = false;
 };
+
+/// No machine was ever begun for it: it holds nothing of anybody's. (`boot` goes with each teardown.)
+bool never_ran(const SandboxRecord& record) {
+  return record.ssh_port == 0 && !record.unsaved && !record.last_sync;
+}
+
+/// Told before anything is made for it, or dropped.
+void check_sharing(const Plan& plan) {
+  if (plan.workspace.value != WorkspaceMode::virtiofs) return;
+  try {
+    check_user_namespaces(Deadline::after(short_limit));
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::host_lacks) throw;
+    throw Error(error.code(), "the workspace cannot be shared with a guest: " + error.message(),
+                "agentvm start --workspace disk" + (error.hint().empty() ? "" : ", or " + error.hint()));
+  }
+}
 
 /// The sandbox that the plan is about: the project's, or a new one.
 SandboxRecord find_or_create(Core& core, const Plan& plan, Lifetime lifetime) {
@@ -372,12 +434,20 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
     throw Error(ErrorCode::usage, "the words after -- are a task for an agent, and none is asked for",
                 "agentvm start --agent claude -- ...");
   // A repository that no sandbox can be made of is told at once, not after an image was built for it.
-  if (!core.store().find(plan.name.value)) sync::open_host_repository(plan.project.root, Deadline::after(short_limit));
-  if (const auto there = core.store().find(plan.name.value); !there || there->state != SandboxState::running)
+  const auto there = core.store().find(plan.name.value);
+  if (!there) sync::open_host_repository(plan.project.root, Deadline::after(short_limit));
+  if (!there || there->state != SandboxState::running) {
+    core.hypervisor(there && !options.fresh ? there->libvirt_uri : plan.libvirt_uri.value,
+                    Deadline::after(short_limit));
     check_disk_reserve(core, "starting " + plan.name.value.str());
+  }
+  if (!there || never_ran(*there) || options.fresh) check_sharing(plan);
   auto record = find_or_create(core, plan, options.lifetime);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
-  record = core.store().get(record.name);
+  if (const auto settled = settle_interrupted(core, core.store().get(record.name)))
+    record = *settled;
+  else
+    record = find_or_create(core, plan, options.lifetime);
   const bool goes_on = record.state == SandboxState::running || record.state == SandboxState::paused;
   if (goes_on && !options.fresh && plan.network.value != record.network)
     call.warning(fmt::format("'{}' goes on with network {}; {} comes with its next start", record.name.str(),
@@ -400,11 +470,13 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
   }
   if (!record.teardown.empty())
     tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
-  if (options.fresh) {
+  const bool anew = never_ran(record) && record.workspace != plan.workspace.value;
+  if (options.fresh || anew) {
     if (record.unsaved)
       for (const auto& ref : salvage(core, call, record).refs)
         if (ref.starts_with(sync::mirror_ref(record.name.str(), "wip/"))) call.warning("its work is kept as " + ref);
-    report(call.progress_function(), "fresh", "dropping the old state of " + record.name.str());
+    report(call.progress_function(), "fresh",
+           (anew ? "dropping what an earlier start left of " : "dropping the old state of ") + record.name.str());
     erase(core, record.name, Deadline::after(seed_limit));
     record = find_or_create(core, plan, options.lifetime);
   } else {

@@ -61,6 +61,17 @@ Json guest_agent_status(Core& core, const SandboxRecord& record) {
   return {{"answers", answers}, {"reason", clean_guest_text(why, Newlines::escape, 300)}};
 }
 
+/// Null where the guest has told nothing of it.
+Json nested_machines(Core& core, const SandboxRecord& record) {
+  const auto told = core.nested().state(record.name);
+  if (!told) return nullptr;
+  const auto limit = [](std::uint64_t value) { return value == 0 ? Json(nullptr) : Json(value); };
+  return {{"memory_bytes", limit(told->memory_bytes)},
+          {"vcpus", limit(told->cpus)},
+          {"running", told->machines},
+          {"ended_for_memory", told->ended}};
+}
+
 }  // namespace
 
 Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
@@ -82,6 +93,7 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
               {"limits", limits_status(core, record)},
               {"nested", record.nested},
               {"nested_l2", nested_verdict(core, record)},
+              {"nested_machines", nested_machines(core, record)},
               {"network", to_string(record.network)},
               {"egress", egress_status(core, record)},
               {"workspace_mode", to_string(record.workspace)},

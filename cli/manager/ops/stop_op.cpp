@@ -65,19 +65,23 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   auto status = sandbox_status(core, record, Detail::brief);
   status["rescued"] = rescued;
   if (record.persist) return status;
+  if (remove_stopped(core, call, record, rescued)) status["state"] = "destroyed";
+  status["rescued"] = rescued;
+  return status;
+}
+
+bool remove_stopped(Core& core, CallContext& call, const SandboxRecord& record, std::vector<std::string>& rescued) {
   if (record.unsaved) try {  // it was not asked, or did not answer
       auto salvaged = salvage(core, call, record);
       for (auto& ref : salvaged.refs) rescued.push_back(std::move(ref));
-      status["rescued"] = rescued;
       if (!salvaged.whole) throw Error(ErrorCode::operation_failed, "a part of it is in its workspace alone");
     } catch (const Error& error) {
       call.warning(fmt::format("'{}' is not removed (persist: false), because its work could not be brought home: {}",
                                record.name.str(), error.what()));
-      return status;
+      return false;
     }
   erase(core, record.name, Deadline::after(teardown_limit));
-  status["state"] = "destroyed";
-  return status;
+  return true;
 }
 
 Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {

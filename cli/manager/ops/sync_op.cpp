@@ -20,6 +20,7 @@ constexpr milliseconds sync_limit{20 * 60'000};
 constexpr milliseconds hold_turn{20};
 constexpr milliseconds token_limit{5'000};
 constexpr milliseconds count_limit{15'000};
+constexpr milliseconds mark_limit{5'000};
 constexpr std::size_t named_limit = 5;
 
 struct Asked {
@@ -41,6 +42,31 @@ guest::GuestRefs guest_refs(LiveSandbox& live) {
   }
 }
 
+/// A few loose objects come over the agent's port, in a tenth of the time that git takes to start in a guest.
+std::optional<sync::LooseSource> loose_source(LiveSandbox& live, const std::stop_token& stop) {
+  const auto control = live.control();
+  if (!control) return std::nullopt;
+  return sync::LooseSource{
+      [control, stop](Deadline deadline) -> std::optional<sync::LooseSource::References> {
+        auto found = control->references(stop, deadline.sooner(Deadline::after(token_limit)));
+        if (!found) return std::nullopt;
+        return sync::LooseSource::References{std::move(found->head), std::move(found->tips)};
+      },
+      [control, stop](const std::vector<std::string>& ids, const std::stop_token& ended, Deadline deadline) {
+        std::stop_source either;
+        const std::stop_callback by_user(stop, [&either] { either.request_stop(); });
+        const std::stop_callback by_sync(ended, [&either] { either.request_stop(); });
+        return control->objects(ids, either.get_token(), deadline.sooner(Deadline::after(token_limit)));
+      }};
+}
+
+/// The user's own work kept the branch where it was: once that is out of the way, it can follow.
+bool waits_for_user(std::string_view result) {
+  for (const auto held : {sync::Result::dirty, sync::Result::diverged, sync::Result::conflict})
+    if (result == sync::to_string(held)) return true;
+  return false;
+}
+
 Json run(Core& core, const SandboxRecord& record, LiveSandbox& live, Asked asked, const Progress& progress,
          const std::stop_token& stop) {
   const auto deadline = Deadline::after(sync_limit);
@@ -54,10 +80,12 @@ Json run(Core& core, const SandboxRecord& record, LiveSandbox& live, Asked asked
   request.listed = asked.listed;
   request.dry_run = asked.dry_run;
   request.branch = std::move(asked.branch);
+  std::shared_ptr<sync::HostMark> before = sync::HostMark::take(record.project, deadline);
   const auto session = live.session(Session::control, deadline);
   const auto refs = guest_refs(live);
   const auto& token = refs.token;
   if (refs.whole) request.guest_state = token;
+  request.loose = loose_source(live, stop);
   const auto outcome = sync::sync_now(request, *stoppable(*session, stop), progress, deadline);
   auto result = sync::to_json(outcome);
   if (request.dry_run) return result;
@@ -69,7 +97,13 @@ Json run(Core& core, const SandboxRecord& record, LiveSandbox& live, Asked asked
                              outcome.new_tip,
                              token};
   });
-  core.syncs().landed(record.name, token, result);
+  if (!before || !waits_for_user(sync::to_string(outcome.result))) {
+    before.reset();
+  } else {
+    before->also_branch(outcome.branch);
+    before->also_files(outcome.conflicts);
+  }
+  core.syncs().landed(record.name, token, result, std::move(before));
   return result;
 }
 
@@ -194,7 +228,12 @@ SyncWatch::Settings sync_watch_settings(Core& core, const SandboxName& name) {
   try {
     const auto record = core.store().get(name);
     settings.mode = sync::sync_mode_from(record.sync_mode);
-    if (record.last_sync) settings.settled = record.last_sync->refs_token;
+    if (const auto& last = record.last_sync) {
+      settings.settled = last->refs_token;
+      if (waits_for_user(last->result))
+        settings.held = sync::HostMark::take(record.project, Deadline::after(mark_limit));
+      if (settings.held) settings.held->forget();  // whatever happened while nobody watched
+    }
     settings.idle = std::chrono::seconds(core.project_config(record.project).count("sync.idle_seconds"));
   } catch (const Error& error) {
     log::warn("sync", "{}: {}", name.str(), error.what());

@@ -13,6 +13,7 @@ constexpr milliseconds answer_margin{10'000};
 constexpr milliseconds least_turn{100};  // however fast a guest answers
 constexpr milliseconds boot_pause{500}, retry_pause{5'000}, busy_pause{500};
 constexpr milliseconds count_pause{2'000};
+constexpr milliseconds host_turn{2'000};  // a few stat(2)s
 constexpr milliseconds soon{1'000};
 constexpr std::size_t history_limit = 16;
 
@@ -22,6 +23,13 @@ SteadyTime now() {
 
 milliseconds until(SteadyTime at) {
   return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(at - now()));
+}
+
+/// What a person would not have to be told again.
+bool says_the_same(const Json& outcome, const Json& before) {
+  for (const char* key : {"result", "reason", "branch", "old_tip", "new_tip", "conflicts"})
+    if (outcome.value(key, Json()) != before.value(key, Json())) return false;
+  return true;
 }
 
 }  // namespace
@@ -34,7 +42,8 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
       : hooks_(hooks),
         name_(std::move(name)),
         control_(std::move(control)),
-        policy_(settings.mode, settings.idle, std::move(settings.settled)) {}
+        policy_(settings.mode, settings.idle, std::move(settings.settled), settings.held != nullptr),
+        held_(std::move(settings.held)) {}
 
   void begin() {
     thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
@@ -60,12 +69,15 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
     on ? interrupt() : wake();
   }
 
-  void landed(const std::string& token, const Json& outcome) {
+  void landed(const std::string& token, const Json& outcome, std::shared_ptr<sync::HostMark> held) {
     Json news;
     {
       const std::lock_guard lock(mutex_);
-      policy_.landed(token.empty() ? policy_.token() : token, now());
+      policy_.landed(token.empty() ? policy_.token() : token, now(), held != nullptr);
       error_.clear();
+      held_ = std::move(held);
+      if (std::exchange(repeats_, false) && held_ && says_the_same(outcome, last_outcome_)) return wake_locked();
+      last_outcome_ = outcome;
       news = {{"sequence", ++sequence_}, {"outcome", outcome}};
       history_.push_back(news);
       if (history_.size() > history_limit) history_.pop_front();
@@ -167,6 +179,7 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
           const std::lock_guard lock(mutex_);
           policy_.seen(token = *told, now());
         }
+        look_at_host();
         if (due()) sync(stop);
         if (wants_count()) count();
       } catch (const Error& error) {
@@ -201,6 +214,7 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
       const std::lock_guard lock(mutex_);
       if (std::exchange(woken_, false)) patience = milliseconds(0);
       if (const auto at = policy_.due(); at && !quiet_) patience = std::min(patience, until(*at));
+      if (policy_.held() && !quiet_) patience = std::min(patience, host_turn);
       if (policy_.pending() && counted_ != policy_.token()) patience = std::min(patience, until(next_count_));
       looking_ = {};
       called_away = looking_.get_token();
@@ -211,6 +225,17 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
       if (error.code() == ErrorCode::cancelled) return std::nullopt;
       throw;
     }
+  }
+
+  void look_at_host() {
+    std::shared_ptr<sync::HostMark> mark;
+    {
+      const std::lock_guard lock(mutex_);
+      if (policy_.held() && !quiet_) mark = held_;
+    }
+    if (!mark || !mark->changed()) return;  // no other thread uses it
+    const std::lock_guard lock(mutex_);
+    if (held_ == mark) policy_.host_changed(now());
   }
 
   bool due() const {
@@ -227,6 +252,7 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
       syncing_stop_ = {};
       if (stop.stop_requested() || quiet_) syncing_stop_.request_stop();
       interrupted = syncing_stop_.get_token();
+      repeats_ = policy_.again();
       policy_.started(now());
     }
     bool busy = false;
@@ -240,7 +266,7 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
     }
     {
       const std::lock_guard lock(mutex_);
-      syncing_ = false;
+      syncing_ = repeats_ = false;
       if (interrupted.stop_requested() && !problem.empty()) {
         problem.clear();  // it was ended by us, so that something else can go first
         busy = true;
@@ -286,10 +312,12 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
   mutable std::mutex mutex_;  // guards the members below but the thread
   std::condition_variable_any changed_;
   sync::AutoSync policy_;
+  std::shared_ptr<sync::HostMark> held_;  // what it points to is the thread's own
   std::map<std::uint64_t, Follower> followers_;
   std::deque<Json> history_;  // the last that landed, so that who asks again misses none
+  Json last_outcome_ = Json::object();
   std::uint64_t sequence_ = 0, last_follower_ = 0;
-  bool quiet_ = false, syncing_ = false, woken_ = false, lost_ = false, ended_ = false;
+  bool quiet_ = false, syncing_ = false, repeats_ = false, woken_ = false, lost_ = false, ended_ = false;
   std::stop_source looking_, syncing_stop_;
   std::string error_, counted_;
   std::optional<std::uint64_t> count_;
@@ -332,8 +360,9 @@ std::shared_ptr<SyncWatch::Watched> SyncWatch::find(const SandboxName& name) con
   return found == watched_.end() ? nullptr : found->second;
 }
 
-void SyncWatch::landed(const SandboxName& name, const std::string& token, const Json& outcome) {
-  if (const auto watched = find(name)) watched->landed(token, outcome);
+void SyncWatch::landed(const SandboxName& name, const std::string& token, const Json& outcome,
+                       std::shared_ptr<sync::HostMark> held) {
+  if (const auto watched = find(name)) watched->landed(token, outcome, std::move(held));
 }
 
 Json SyncWatch::status(const SandboxName& name) const {

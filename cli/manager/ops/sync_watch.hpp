@@ -18,6 +18,7 @@
 
 #include "guest/control/control.hpp"
 #include "sync/auto_sync.hpp"
+#include "sync/host_mark.hpp"
 #include "vmm/base/json.hpp"
 #include "vmm/base/names.hpp"
 
@@ -28,7 +29,8 @@ class SyncWatch {
   struct Settings {
     sync::SyncMode mode = sync::SyncMode::manual;
     milliseconds idle{60'000};
-    std::string settled;  ///< the token before the last sync that landed
+    std::string settled;                   ///< the token before the last sync that landed
+    std::shared_ptr<sync::HostMark> held;  ///< where that one met work of the user's: their repository
   };
   struct Hooks {
     /// One sync, as `agentvm sync` does it, which then calls `landed`. False: the sandbox is busy, try again. Throws
@@ -47,8 +49,11 @@ class SyncWatch {
   /// nothing is.
   void watch(const SandboxName& name, Settings settings, std::shared_ptr<guest::Control> control);
   void unwatch(const SandboxName& name);
-  /// A sync landed that began when the guest's token was `token` (empty: unknown).
-  void landed(const SandboxName& name, const std::string& token, const Json& outcome);
+  /// A sync landed that began when the guest's token was `token` (empty: unknown). `held`: work of the user's kept the
+  /// branch where it was; the user's repository from before that sync. Once it changes, a watch that syncs by itself
+  /// does so again.
+  void landed(const SandboxName& name, const std::string& token, const Json& outcome,
+              std::shared_ptr<sync::HostMark> held = nullptr);
   /// {state, pending_commits, last_error, next_time}: `state` is "off" (nothing is watched), "watching", "pending",
   /// "syncing" or "backing-off"; the others may be null.
   Json status(const SandboxName& name) const;

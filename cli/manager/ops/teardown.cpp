@@ -26,6 +26,16 @@ bool domain_is_gone(Hypervisor& hypervisor, const std::string& domain) {
   return !info || info->state == DomainState::shut_off;
 }
 
+/// While a guest powers off: a hypervisor that cannot say is asked again, and whatever comes after it says why.
+bool seems_gone(Hypervisor& hypervisor, const SandboxRecord& record) {
+  try {
+    return domain_is_gone(hypervisor, record.domain);
+  } catch (const Error& error) {
+    log::info("stop", "{}: {}", record.name.str(), error.what());
+    return false;
+  }
+}
+
 /// Asks the guest's agent, else its sshd, else its firmware's button.
 bool ask_to_power_off(Core& core, const SandboxRecord& record, Hypervisor& hypervisor, Deadline grace) {
   const auto live = core.live(record.name);
@@ -58,17 +68,28 @@ bool ask_to_power_off(Core& core, const SandboxRecord& record, Hypervisor& hyper
 bool power_off(Core& core, const SandboxRecord& record, Hypervisor& hypervisor, Deadline grace) {
   if (!ask_to_power_off(core, record, hypervisor, grace)) return false;
   while (!grace.expired()) {
-    if (domain_is_gone(hypervisor, record.domain)) return true;
+    if (seems_gone(hypervisor, record)) return true;
     system_clock().sleep(poll_interval);
   }
   return false;
 }
 
+/// Nothing where it cannot be opened and no machine was begun with it: a sandbox that could never start can be removed.
+std::shared_ptr<Hypervisor> opened(Core& core, const SandboxRecord& record, Deadline deadline) {
+  try {
+    return core.hypervisor(record.libvirt_uri, deadline);
+  } catch (const Error&) {
+    if (record.boot) throw;
+    return nullptr;
+  }
+}
+
 void run_step(Core& core, const SandboxRecord& record, const std::string& step, milliseconds grace, Deadline deadline) {
   if (step == steps::guest || step == steps::domain) {
     if (record.domain.empty() || record.libvirt_uri.empty()) return;
-    const auto hypervisor = core.hypervisor(record.libvirt_uri, deadline);
-    if (domain_is_gone(*hypervisor, record.domain)) return;
+    const auto hypervisor = opened(core, record, deadline);
+    if (!hypervisor) return;
+    if (step == steps::guest ? seems_gone(*hypervisor, record) : domain_is_gone(*hypervisor, record.domain)) return;
     if (step == steps::guest && !power_off(core, record, *hypervisor, Deadline::after(grace)))
       log::warn("stop", "{}: the guest did not power off within {} s; ending it", record.name.str(),
                 grace.count() / 1000);

@@ -128,7 +128,7 @@ TEST(Parse, RefusesWhatDoesNotFit) {
       {{"start", "--memory", "1G", "--memory", "2G"}, "twice"},
       {{"start", "--memory", "--fresh"}, "needs a value"},
       {{"start", "--memory="}, "needs a value"},
-      {{"image"}, "needs one of: build, list"},
+      {{"image"}, "needs one of: build, import, list"},
       {{"--json", "list"}, "stands before a command"},
   };
   for (const auto& [words, text] : cases) {

@@ -1,9 +1,11 @@
 #include "cli/render/render.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "cli/render/help.hpp"
 #include "cli/render/redact.hpp"
+#include "vmm/config.hpp"
 
 namespace agentvm::cli {
 namespace {
@@ -324,10 +326,11 @@ TEST(Help, EveryDocumentCoversEveryCommandAndOption) {
               HasSubstr("Usage: agentvm exec [NAME] [options] -- CMD..."));
 }
 
-TEST(Help, ManPageIsValidTroff) {
+TEST(Help, ManPagesAreValidTroff) {
   // Every line that begins with a dot is a macro that man(7) knows.
-  const std::set<std::string> known = {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".I", ".EX", ".EE"};
-  const auto man = man_page();
+  const std::set<std::string> known = {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".BR", ".I", ".EX", ".EE", ".nh"};
+  const auto man = man_page() + configuration_man_page();
+  for (const auto& key : config_keys()) EXPECT_THAT(man, HasSubstr(fmt::format("\n.B {}\n", key.name)));
   for (std::size_t start = 0; start < man.size();) {
     const auto end = std::min(man.find('\n', start), man.size());
     const auto line = man.substr(start, end - start);
@@ -352,7 +355,7 @@ TEST(CompleteWords, FollowTheTable) {
   EXPECT_EQ(words({"exec", "box", "--", "x"}), (Set{"@file"}));
   EXPECT_EQ(words({"list", "--state=ru"}), (Set{"--state=running"}));
   EXPECT_EQ(words({"stop", "--al"}), (Set{"--all"}));
-  EXPECT_EQ(words({"help", "image", ""}), (Set{"build", "list", "inspect", "remove", "prune"}));
+  EXPECT_EQ(words({"help", "image", ""}), (Set{"build", "import", "list", "inspect", "remove", "prune"}));
   EXPECT_EQ(words({"nonsense", "more", ""}), (Set{}));
   // Every option of every command is offered.
   for (const auto& command : command_table()) {

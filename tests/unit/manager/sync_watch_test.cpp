@@ -55,8 +55,15 @@ class SyncWatchTest : public testing::Test {
     if (stop.stop_requested()) throw Error(ErrorCode::operation_failed, "interrupted");
     if (broken) throw Error(ErrorCode::operation_failed, "no space left");
     ++landed;
-    watch.landed(box, before, {{"result", "gated"}});
+    watch.landed(box, before, {{"result", held ? "dirty" : "gated"}}, held ? mark() : nullptr);
     return true;
+  }
+
+  std::shared_ptr<sync::HostMark> mark() {
+    return sync::HostMark::take(user.path(), Deadline::after(milliseconds(10'000)));
+  }
+  void git(std::vector<std::string> args) {
+    sync::HostGit(user.path()).output(args, Deadline::after(milliseconds(10'000)));
   }
 
   template <class Probe>
@@ -67,15 +74,15 @@ class SyncWatchTest : public testing::Test {
   }
   std::string state() { return require<std::string>(watch.status(box), "state"); }
   void begin(SyncMode mode, milliseconds idle = seconds(60), const std::string& settled = "") {
-    watch.watch(box, {mode, idle, settled}, control);
+    watch.watch(box, {mode, idle, settled, nullptr}, control);
   }
 
-  const test::TemporaryFolder root;
+  const test::TemporaryFolder root, user;
   UniqueFd guest_end;
   std::unique_ptr<guest::agent::Server> server;
   std::thread guest;
   std::shared_ptr<guest::Control> control;
-  std::atomic<bool> busy = false, slow = false, broken = false;
+  std::atomic<bool> busy = false, slow = false, broken = false, held = false;
   std::atomic<int> begun = 0, landed = 0;
   std::atomic<std::uint64_t> commits = 3;
   SyncWatch watch{{[this](const SandboxName&, const std::stop_token& stop) { return sync(stop); },
@@ -108,6 +115,46 @@ TEST_F(SyncWatchTest, ManualCountsAndLeavesItAtThat) {
   EXPECT_EQ(begun, 0);
   watch.landed(box, token(), {{"result", "updated"}});
   EXPECT_EQ(watch.status(box)["pending_commits"], 0);
+}
+
+TEST_F(SyncWatchTest, WhatTheUsersWorkHeldGoesOnOnceThatChanged) {
+  git({"init", "-q"});
+  held = true;
+  begin(SyncMode::auto_commit, seconds(60), token());
+  std::atomic<int> told = 0;
+  const auto handle = watch.follow(box, watch.sequence(box), [&](const Json&) { ++told; });
+  commit("two");
+  ASSERT_TRUE(eventually([&] { return landed == 1; }));
+  const auto again = watch.follow(box, watch.sequence(box), [&](const Json&) { ++told; });
+  system_clock().sleep(milliseconds(2'500));
+  EXPECT_EQ(landed, 1) << "nothing changed";
+  git({"symbolic-ref", "HEAD", "refs/heads/other"});
+  ASSERT_TRUE(eventually([&] { return landed == 2 && state() == "watching"; }));
+  EXPECT_EQ(told, 1) << "it is held as before: nobody needs to hear that again";
+  held = false;
+  git({"symbolic-ref", "HEAD", "refs/heads/third"});
+  ASSERT_TRUE(eventually([&] { return landed == 3; }));
+  EXPECT_TRUE(eventually([&] { return told == 2; }));
+  git({"symbolic-ref", "HEAD", "refs/heads/other"});
+  system_clock().sleep(milliseconds(3'500));
+  EXPECT_EQ(landed, 3) << "nothing is held any more";
+}
+
+TEST_F(SyncWatchTest, WhatWasHeldBeforeIsLookedAtOnceByTheNextManager) {
+  git({"init", "-q"});
+  SyncWatch::Settings settings{SyncMode::auto_commit, seconds(60), token(), mark()};
+  settings.held->forget();
+  watch.watch(box, std::move(settings), control);
+  EXPECT_TRUE(eventually([&] { return landed == 1; }));
+}
+
+TEST_F(SyncWatchTest, AManualSandboxLeavesTheUsersSideToTheUser) {
+  git({"init", "-q"});
+  begin(SyncMode::manual, seconds(60), token());
+  watch.landed(box, token(), {{"result", "dirty"}}, mark());
+  git({"symbolic-ref", "HEAD", "refs/heads/other"});
+  system_clock().sleep(milliseconds(3'500));
+  EXPECT_EQ(begun, 0);
 }
 
 TEST_F(SyncWatchTest, IdleWaitsForQuiet) {
