@@ -14,7 +14,7 @@ import harness
 WORDS = [
     ("strat", 64, "did you mean 'start'"),
     ("image bild", 64, "did you mean 'build'"),
-    ("image", 64, "needs one of: build, list"),
+    ("image", 64, "needs one of: build, import, list"),
     ("start --memroy 1G", 64, "did you mean '--memory'"),
     ("start --memory", 64, "--memory SIZE"),
     ("start PROJECT --memory lots", 64, "--memory: 'lots' is not a size between 256M and 16T, such as 8G"),

@@ -263,7 +263,7 @@ using Words = std::set<std::string>;
 
 TEST_F(Completion, OffersCommandsOptionsAndValues) {
   EXPECT_EQ(offered("agentvm st"), (Words{"start", "status", "stop"}));
-  EXPECT_EQ(offered("agentvm image "), (Words{"build", "list", "inspect", "remove", "prune"}));
+  EXPECT_EQ(offered("agentvm image "), (Words{"build", "import", "list", "inspect", "remove", "prune"}));
   EXPECT_EQ(offered("agentvm start --netw"), (Words{"--network"}));
   EXPECT_EQ(offered("agentvm start --network "), (Words{"filtered", "nat", "none"}));
   EXPECT_EQ(offered("agentvm start --network=n"), (Words{"nat", "none"}));
