@@ -20,6 +20,8 @@ namespace fs = std::filesystem;
 /// The kernel keeps a terminal's times to 8 seconds, so that nobody learns of single keystrokes (tty_update_time in
 /// drivers/tty/tty_io.c); a program that works draws more than once in the rest.
 constexpr std::int64_t quiet_seconds = 8 + 3;
+/// What is drawn together with the bell may follow it.
+constexpr std::int64_t bell_seconds = 2;
 constexpr std::size_t text_limit_bytes = 512;
 
 bool is_session_name(const std::string& name) {
@@ -29,13 +31,23 @@ bool is_session_name(const std::string& name) {
 }
 
 /// The start of a small file that the agent user may have put anything in place of; empty when it is no file.
-std::string read_start(const fs::path& path) {
+struct SmallFile {
+  std::string text;
+  std::int64_t changed = 0;  ///< seconds since 1970
+};
+
+SmallFile read_small(const fs::path& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat status {};
   if (!file || ::fstat(file.get(), &status) < 0 || !S_ISREG(status.st_mode)) return {};
   char buffer[text_limit_bytes];
   const ssize_t size = ::read(file.get(), buffer, sizeof buffer);
-  return size < 0 ? std::string() : std::string(buffer, static_cast<std::size_t>(size));
+  if (size < 0) return {};
+  return {std::string(buffer, static_cast<std::size_t>(size)), static_cast<std::int64_t>(status.st_mtim.tv_sec)};
+}
+
+std::string read_start(const fs::path& path) {
+  return read_small(path).text;
 }
 
 template <class Number>
@@ -58,6 +70,11 @@ std::optional<SessionNote> parse_session_note(std::string_view text) {
   if (!text.starts_with(ended)) return std::nullopt;
   const auto code = whole_number<unsigned>(text.substr(ended.size()));
   return code && *code <= 255 ? std::optional(SessionNote{std::nullopt, static_cast<int>(*code)}) : std::nullopt;
+}
+
+Said parse_said(std::string_view text) {
+  text = text.substr(0, text.find('\n'));
+  return text == "waiting" ? Said::waits : text == "bell" ? Said::bell : Said::nothing;
 }
 
 std::optional<unsigned> parse_terminal(std::string_view stat) {
@@ -88,9 +105,13 @@ Json SessionWatch::look(const std::string& name, std::int64_t now) const {
   const auto terminal = parse_terminal(read_start(process / "stat"));
   struct stat status {};
   if (!terminal || ::stat((root_ / "dev/pts" / std::to_string(*terminal)).c_str(), &status) < 0) return session;
-  const auto passed = now - static_cast<std::int64_t>(status.st_mtim.tv_sec);
+  const auto drawn = static_cast<std::int64_t>(status.st_mtim.tv_sec), passed = now - drawn;
   // A clock that was set back is no work.
-  session["state"] = passed <= quiet_seconds && passed >= -quiet_seconds ? "working" : "waiting";
+  const bool draws = passed <= quiet_seconds && passed >= -quiet_seconds;
+  const auto file = read_small(root_ / session_notes_folder / (name + said_suffix));
+  const auto said = parse_said(file.text);
+  const bool waits = said == Said::waits || (said == Said::bell && drawn <= file.changed + bell_seconds);
+  session["state"] = draws && !waits ? "working" : "waiting";
   return session;
 }
 

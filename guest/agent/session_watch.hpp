@@ -1,7 +1,8 @@
 #pragma once
 // The programs of the terminal sessions that agentvm began: whether each works, waits or has ended. Each writes a note,
 // a file of `session_notes_folder` named like its session; whether it works is told by its terminal, which all of them
-// draw to while they do. Asked again and again, it costs three small files per session; nothing is run.
+// draw to while they do, and by what the program or its terminal says of itself (a second file, with `said_suffix`).
+// Asked again and again, it costs four small files per session; nothing is run.
 
 #include <cstdint>
 #include <filesystem>
@@ -25,6 +26,18 @@ std::optional<SessionNote> parse_session_note(std::string_view text);
 /// The terminal that a process has, from its /proc/PID/stat: the number N of /dev/pts/N. Pure; nothing when it has
 /// none.
 std::optional<unsigned> parse_terminal(std::string_view stat);
+
+/// Behind a note's name: the file that says what its program says.
+inline constexpr const char* said_suffix = ".said";
+
+/// What a program said last of itself, by a hook of its own or by its terminal's bell.
+enum class Said {
+  nothing,
+  waits,  ///< "waiting": it stands until the program says otherwise, or ends
+  bell    ///< it stands until the program goes on drawing
+};
+/// Pure; what is none of the words says nothing.
+Said parse_said(std::string_view text);
 
 class SessionWatch {
  public:

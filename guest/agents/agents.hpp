@@ -86,6 +86,8 @@ inline constexpr const char* credentials_folder = "/run/agentvm/credentials";
 /// What a session runs: the program, noted for the guest's agent (`session_notes_folder`), then a shell in its place.
 std::vector<std::string> session_command(const AgentDefinition& agent, const std::string& session,
                                          const std::vector<std::string>& task);
+/// Words for tmux, to follow `new-session` of a session that runs `session_command`: a bell is noted.
+std::vector<std::string> bell_words(const std::string& session);
 /// The one task of `agentvm run`.
 std::vector<std::string> run_command(const AgentDefinition& agent, const std::string& task);
 

@@ -9,6 +9,7 @@ namespace {
 
 constexpr const char* variables_file = "/run/agentvm/agent.env";
 constexpr const char* session_program = "/usr/local/lib/agentvm/agent-session";
+constexpr const char* says_program = "/usr/local/lib/agentvm/agent-says";
 
 /// Of a name that may have a scope: "codex" of "@openai/codex".
 std::string last_part(const std::string& name) {
@@ -55,15 +56,33 @@ std::string write_lines(const std::string& path, const std::string& content, con
 /// Runs an agent program in this terminal, and notes how it is; when it ends, a shell takes its place.
 std::string session_text() {
   return fmt::format(R"(#!/bin/sh
+AGENTVM_SESSION=$1
+export AGENTVM_SESSION
 note=/{}/$1
 shift
-tell() {{ echo "$1" >"$note.new" && mv "$note.new" "$note"; }}
+tell() {{ rm -f "$note.said"; echo "$1" >"$note.new" && mv "$note.new" "$note"; }}
 tell "running $$"
 "$@"
 code=$?
 tell "ended $code"
 printf '\n%s ended with status %s; `%s` starts it again.\n' "$1" "$code" "$1"
 exec "${{SHELL:-/bin/bash}}" -l
+)",
+                     session_notes_folder);
+}
+
+/// What hooks of agent programs call, and tmux at a bell: notes that the session's program waits, works or rang. A hook
+/// may give more words than the first.
+std::string says_text() {
+  return fmt::format(R"(#!/bin/sh
+case $AGENTVM_SESSION in "" | *[!a-zA-Z0-9_-]*) exit 0 ;; esac
+note=/{}/$AGENTVM_SESSION
+[ -f "$note" ] || exit 0
+case $1 in
+  waiting | bell) echo "$1" >"$note.said" ;;
+  working) rm -f "$note.said" ;;
+esac
+exit 0
 )",
                      session_notes_folder);
 }
@@ -110,7 +129,12 @@ std::string system_script(const AgentDefinition& agent) {
   text += write_lines("/usr/local/bin/" + agent.name, wrapper(agent), "755");
   text += fmt::format("mkdir -p /{0} {1}\nchown agent:agent /{0} {1}\nchmod 700 {1}\n", session_notes_folder,
                       credentials_folder);
-  return text + write_lines(session_program, session_text(), "755");
+  return text + write_lines(session_program, session_text(), "755") + write_lines(says_program, says_text(), "755");
+}
+
+std::vector<std::string> bell_words(const std::string& session) {
+  const auto command = fmt::format("run-shell -b 'AGENTVM_SESSION={} {} bell'", session, says_program);
+  return {";", "set-hook", "-t", "=" + session + ":", "alert-bell", command};
 }
 
 std::string variables_script(const std::map<std::string, std::string>& variables) {

@@ -69,6 +69,7 @@ void begin_session(LiveSandbox& live, const TerminalSession& session, const gues
   spec.argv = {"tmux", "-u",    "new-session", "-d", "-s", session.name, "-c", tmux_word(session.folder),
                "-x",   columns, "-y",          rows};
   for (auto& word : guest::session_command(agent, session.name, task)) spec.argv.push_back(tmux_word(std::move(word)));
+  for (auto& word : guest::bell_words(session.name)) spec.argv.push_back(std::move(word));
   for (auto& word : recording_words(session.name)) spec.argv.push_back(std::move(word));
   const auto process = live.session(Session::control, deadline)->exec(spec, deadline);
   const auto status = process->wait(deadline);

@@ -211,8 +211,10 @@ namespace {
 /// Where there is no session any more, the one that attaching begins has the sandbox's agent in it.
 void add_agent(Core& core, const SandboxRecord& record, const std::string& session, std::vector<std::string>& argv) {
   try {
-    if (const auto agent = agent_of(core, record))
-      for (auto& word : guest::session_command(*agent, session, {})) argv.push_back(std::move(word));
+    const auto agent = agent_of(core, record);
+    if (!agent) return;
+    for (const auto& words : {guest::session_command(*agent, session, {}), guest::bell_words(session)})
+      argv.insert(argv.end(), words.begin(), words.end());
   } catch (const Error& error) {
     log::info("attach", "{}: a shell, because {}", record.name.str(), error.what());  // its definition is gone
   }

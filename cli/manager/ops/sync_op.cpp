@@ -10,6 +10,7 @@
 #include "sync/sync.hpp"
 #include "sync/wip.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/text.hpp"
 #include "vmm/config.hpp"
 
 namespace agentvm::manager {
@@ -130,6 +131,14 @@ std::optional<std::uint64_t> count_pending(Core& core, const SandboxName& name, 
   return answer.ok() ? sync::pending_answer(answer.out) : std::nullopt;
 }
 
+/// For the status line of its terminal sessions (guest/image/rootfs).
+void tell_pending(const SandboxName& name, guest::Control& control, std::uint64_t number) {
+  const auto answer = control.exec({.argv = {"sh", "-c", "mkdir -p /run/agentvm && echo \"$1\" >/run/agentvm/pending", "sh",
+                                             std::to_string(number)}},
+                                   Deadline::after(count_limit), 256);
+  if (!answer.ok()) log::debug("sync", "{}: its status line: {}", name.str(), clean_guest_text(answer.err));
+}
+
 /// A running one. Where it does not run, the error also names what its last end kept on the host.
 SandboxName sandbox_to_sync(Core& core, const Json& params) {
   try {
@@ -220,7 +229,8 @@ void next_sync(Core& core, const std::shared_ptr<Responder>& call, const Json& p
 
 SyncWatch::Hooks sync_hooks(Core& core) {
   return {[&core](const SandboxName& name, const std::stop_token& stop) { return sync_by_itself(core, name, stop); },
-          [&core](const SandboxName& name, guest::Control& control) { return count_pending(core, name, control); }};
+          [&core](const SandboxName& name, guest::Control& control) { return count_pending(core, name, control); },
+          tell_pending};
 }
 
 SyncWatch::Settings sync_watch_settings(Core& core, const SandboxName& name) {

@@ -125,10 +125,7 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
                 {"pending_commits", nullptr},
                 {"last_error", nullptr},
                 {"next_time", nullptr}};
-    if (!policy_.pending() && !policy_.token().empty())
-      result["pending_commits"] = 0;
-    else if (count_)
-      result["pending_commits"] = *count_;
+    if (const auto number = pending_commits()) result["pending_commits"] = *number;
     if (!error_.empty()) result["last_error"] = error_;
     if (due && !syncing_)
       result["next_time"] = format_time(system_clock().unix_seconds() +
@@ -137,6 +134,11 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
   }
 
  private:
+  /// With the mutex held.
+  std::optional<std::uint64_t> pending_commits() const {
+    return !policy_.pending() && !policy_.token().empty() ? std::optional<std::uint64_t>(0) : count_;
+  }
+
   void leave(std::uint64_t number) {
     const std::lock_guard lock(mutex_);
     followers_.erase(number);
@@ -182,6 +184,7 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
         look_at_host();
         if (due()) sync(stop);
         if (wants_count()) count();
+        tell();
       } catch (const Error& error) {
         if (stop.stop_requested()) return;
         if (!control_->alive()) return set_lost(error.what());
@@ -301,6 +304,17 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
     count_ = number;
   }
 
+  void tell() {
+    std::optional<std::uint64_t> number;
+    {
+      const std::lock_guard lock(mutex_);
+      number = pending_commits();
+    }
+    if (!hooks_.tell || !number || number == told_) return;
+    told_ = number;  // once, whatever comes of it
+    hooks_.tell(name_, *control_, *number);
+  }
+
   void pause(milliseconds span, const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, stop, span, [] { return false; });
@@ -321,6 +335,7 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
   std::stop_source looking_, syncing_stop_;
   std::string error_, counted_;
   std::optional<std::uint64_t> count_;
+  std::optional<std::uint64_t> told_;  // the thread's own
   SteadyTime next_count_{};
   std::jthread thread_;
 };

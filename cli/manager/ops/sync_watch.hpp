@@ -38,6 +38,8 @@ class SyncWatch {
     std::function<bool(const SandboxName&, std::stop_token stop)> sync;
     /// How many commits the guest has that the host has not; nothing when it does not tell.
     std::function<std::optional<std::uint64_t>(const SandboxName&, guest::Control&)> count;
+    /// That number, whenever it is another one: to show it inside. May throw; may be empty.
+    std::function<void(const SandboxName&, guest::Control&, std::uint64_t)> tell;
   };
   /// Gets `{sequence, outcome}` of one sync that landed, or `{ended: true}` when the watch ends; once. Must not block.
   using Follower = std::function<void(const Json& news)>;

@@ -52,9 +52,14 @@ struct Guest {
     put("dev/pts/3", "");
   }
   void put(const std::string& path, const std::string& text) { std::ofstream(root / path) << text; }
-  void draw_at(std::int64_t seconds) {
+  void set_time(const std::string& path, std::int64_t seconds) {
     const timespec times[2] = {{seconds, 0}, {seconds, 0}};
-    ASSERT_EQ(::utimensat(AT_FDCWD, (root / "dev/pts/3").c_str(), times, 0), 0);
+    ASSERT_EQ(::utimensat(AT_FDCWD, (root / path).c_str(), times, 0), 0);
+  }
+  void draw_at(std::int64_t seconds) { set_time("dev/pts/3", seconds); }
+  void say_at(std::int64_t seconds, const std::string& word) {
+    put("run/agentvm/sessions/web-main.said", word + "\n");
+    set_time("run/agentvm/sessions/web-main.said", seconds);
   }
   std::string state(std::int64_t now) {
     watch.update(now);
@@ -83,6 +88,37 @@ TEST(SessionWatch, AProgramWorksWhileItsTerminalChanges) {
   guest.put("run/agentvm/sessions/web-main", "ended 3\n");
   EXPECT_EQ(guest.state(1025), "ended");
   EXPECT_EQ(guest.watch.sessions(), Json::parse(R"([{"name": "web-main", "state": "ended", "code": 3}])"));
+}
+
+TEST(SessionWatch, AHookIsBelievedBeforeTheTerminal) {
+  Guest guest;
+  guest.put("run/agentvm/sessions/web-main", "running 9\n");
+  guest.draw_at(1000);
+  guest.say_at(1000, "waiting");
+  EXPECT_EQ(guest.state(1001), "waiting");
+  guest.draw_at(1008);
+  EXPECT_EQ(guest.state(1009), "waiting") << "it may draw while it waits";
+  fs::remove(guest.root / "run/agentvm/sessions/web-main.said");
+  EXPECT_EQ(guest.state(1009), "working");
+  EXPECT_EQ(guest.state(1020), "waiting") << "nothing said makes a silent program work";
+  guest.say_at(1000, "waiting");
+  guest.put("run/agentvm/sessions/web-main", "ended 3\n");
+  EXPECT_EQ(guest.state(1009), "ended");
+}
+
+TEST(SessionWatch, ABellCountsUntilTheProgramDrawsOn) {
+  Guest guest;
+  guest.put("run/agentvm/sessions/web-main", "running 9\n");
+  guest.draw_at(1000);
+  guest.say_at(999, "bell");
+  EXPECT_EQ(guest.state(1001), "waiting") << "its question came with the bell";
+  guest.draw_at(1007);
+  EXPECT_EQ(guest.state(1008), "working");
+  guest.say_at(1007, "bells");
+  EXPECT_EQ(guest.state(1008), "working") << "no word of ours";
+  fs::remove(guest.root / "run/agentvm/sessions/web-main.said");
+  fs::create_symlink("/etc/hostname", guest.root / "run/agentvm/sessions/web-main.said");
+  EXPECT_EQ(guest.state(1008), "working");
 }
 
 TEST(SessionWatch, WhatIsNoNoteIsNoSession) {

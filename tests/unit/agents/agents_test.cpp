@@ -159,6 +159,63 @@ TEST(Agents, ALoginIsLentInMemoryAndTheGuestsOwnStays) {
   EXPECT_TRUE(error_of([] { parse_agent("name: own\ncommand: [x]\ncredentials: [/etc/shadow]\n", "own.yaml"); }));
 }
 
+/// Of the script of a start, with its paths in a folder of the test.
+class AgentSays : public testing::Test {
+ protected:
+  AgentSays() {
+    auto script = system_script(parse_agent("name: own\ncommand: [x]\n", "own.yaml"));
+    script = script.substr(script.find("mkdir -p /usr/local/lib/agentvm"));
+    for (const std::string path : {"/usr/local/", "/run/agentvm/"})
+      for (auto at = script.find(path); at != script.npos; at = script.find(path, at + dir.path().string().size() + 1))
+        script.insert(at, dir.path().string());
+    for (const char* folder : {"usr/local/lib/agentvm", "run/agentvm/sessions"}) fs::create_directories(dir / folder);
+    const auto made = run_at(dir.path(), script);
+    EXPECT_TRUE(made.status.ok()) << made.err;
+  }
+  /// Of the session "web-main".
+  std::string said() { return read_file_if_exists(dir / "run/agentvm/sessions/web-main.said").value_or("nothing"); }
+  void say(const std::string& words, const std::string& session = "web-main") {
+    const auto result = run_at(dir.path(), "AGENTVM_SESSION=" + session + " usr/local/lib/agentvm/agent-says " + words);
+    EXPECT_TRUE(result.status.ok()) << "a hook that fails may stop its program: " << result.err;
+    EXPECT_EQ(result.out + result.err, "");
+  }
+  const test::TemporaryFolder dir;
+};
+
+TEST_F(AgentSays, OneWordOfTheSessionThatRuns) {
+  say("waiting");
+  EXPECT_EQ(said(), "nothing") << "no such session";
+  write_file_atomic(dir / "run/agentvm/sessions/web-main", "running 9\n");
+  say("waiting");
+  EXPECT_EQ(said(), "waiting\n");
+  say("working");
+  EXPECT_EQ(said(), "nothing");
+  say("bell '{\"type\": \"agent-turn-complete\"}'");
+  EXPECT_EQ(said(), "bell\n");
+  say("shouting");
+  EXPECT_EQ(said(), "bell\n");
+  for (const char* bad : {"''", "../sessions/web-main", "'a b'"}) say("waiting", bad);
+  EXPECT_EQ(said(), "bell\n");
+}
+
+TEST_F(AgentSays, ASessionKnowsItsNameAndForgetsWhatWasSaid) {
+  write_file_atomic(dir / "run/agentvm/sessions/web-main", "running 9\n");
+  say("waiting");
+  const auto result = run_at(dir.path(),
+                             "SHELL=/bin/true usr/local/lib/agentvm/agent-session web-main sh -c 'cat "
+                             "run/agentvm/sessions/*; echo of $AGENTVM_SESSION; exit 3'");
+  EXPECT_THAT(result.out, HasSubstr("running "));
+  EXPECT_THAT(result.out, HasSubstr("of web-main"));
+  EXPECT_THAT(result.out, Not(HasSubstr("waiting")));
+  EXPECT_EQ(read_file(dir / "run/agentvm/sessions/web-main", 100), "ended 3\n");
+}
+
+TEST(Agents, ABellIsNotedByTmux) {
+  EXPECT_THAT(bell_words("web-main"),
+              ElementsAre(";", "set-hook", "-t", "=web-main:", "alert-bell",
+                          "run-shell -b 'AGENTVM_SESSION=web-main /usr/local/lib/agentvm/agent-says bell'"));
+}
+
 TEST(Agents, ATaskIsOneWordOfTheProgram) {
   auto agent = parse_agent("name: own\ncommand: [x]\ntask: [-i]\nrun: [-p]\n", "own.yaml");
   const auto session = session_command(agent, "web-main", {"fix", "the", "tests; rm -rf /"});

@@ -85,8 +85,20 @@ class SyncWatchTest : public testing::Test {
   std::atomic<bool> busy = false, slow = false, broken = false, held = false;
   std::atomic<int> begun = 0, landed = 0;
   std::atomic<std::uint64_t> commits = 3;
+  std::atomic<bool> tell_fails = false;
+  std::mutex numbers_mutex;  // guards `numbers`
+  std::vector<std::uint64_t> numbers;
   SyncWatch watch{{[this](const SandboxName&, const std::stop_token& stop) { return sync(stop); },
-                   [this](const SandboxName&, guest::Control&) { return std::optional(commits.load()); }}};
+                   [this](const SandboxName&, guest::Control&) { return std::optional(commits.load()); },
+                   [this](const SandboxName&, guest::Control&, std::uint64_t number) {
+                     const std::lock_guard lock(numbers_mutex);
+                     numbers.push_back(number);
+                     if (tell_fails) throw Error(ErrorCode::operation_failed, "no room in the guest");
+                   }}};
+  std::vector<std::uint64_t> inside() {
+    const std::lock_guard lock(numbers_mutex);
+    return numbers;
+  }
 };
 
 TEST_F(SyncWatchTest, ACommitIsSyncedOnce) {
@@ -115,6 +127,20 @@ TEST_F(SyncWatchTest, ManualCountsAndLeavesItAtThat) {
   EXPECT_EQ(begun, 0);
   watch.landed(box, token(), {{"result", "updated"}});
   EXPECT_EQ(watch.status(box)["pending_commits"], 0);
+}
+
+TEST_F(SyncWatchTest, TheGuestIsToldTheNumberWhenItIsAnotherOne) {
+  begin(SyncMode::manual, seconds(60), token());
+  ASSERT_TRUE(eventually([&] { return inside() == std::vector<std::uint64_t>{0}; }));
+  tell_fails = true;
+  commit("two");
+  ASSERT_TRUE(eventually([&] { return inside() == std::vector<std::uint64_t>{0, 3}; }));
+  commit("three");  // counted as 3 again
+  system_clock().sleep(milliseconds(2'500));
+  EXPECT_EQ(inside().size(), 2u) << "what failed is not repeated, and what is known is not told";
+  watch.landed(box, token(), {{"result", "updated"}});
+  EXPECT_TRUE(eventually([&] { return inside().size() == 3; })) << "the watch goes on";
+  EXPECT_EQ(inside().back(), 0u);
 }
 
 TEST_F(SyncWatchTest, WhatTheUsersWorkHeldGoesOnOnceThatChanged) {
