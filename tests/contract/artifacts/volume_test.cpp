@@ -37,7 +37,10 @@ class ArtifactVolume : public testing::Test {
     RecordProperty(what + "_wall_milliseconds", static_cast<int>(took.count()));
     RecordProperty(what + "_cpu_milliseconds", static_cast<int>(cost.cpu.count()));
     RecordProperty(what + "_private_kibibytes", static_cast<int>(cost.private_bytes >> 10));
-    EXPECT_GT(cost.seen, 0);
+    // Where there is nothing to do the child may be gone before it is looked at.
+    if (what == "first") {
+      EXPECT_GT(cost.seen, 0);
+    }
     EXPECT_LT(cost.private_bytes, memory_bytes);
     EXPECT_EQ(outcome.verdict.left_out_count, 0u);
     return std::move(outcome.verdict);

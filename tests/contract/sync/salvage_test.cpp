@@ -8,24 +8,19 @@
 #include "sync/sync.hpp"
 #include "sync/wip.hpp"
 #include "tests/contract/sync/git_fixture.hpp"
+#include "tests/support/stopped_clock.hpp"
 
 namespace agentvm::sync {
 namespace {
 
 using test::Repo;
+using test::StoppedClock;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
 constexpr const char* rescue = "rescue/now";
-
-class StoppedClock : public Clock {
- public:
-  SteadyTime steady() override { return {}; }
-  std::int64_t unix_seconds() override { return 1'790'000'000; }
-  void sleep(milliseconds) override {}
-};
 
 class SalvageTest : public testing::Test {
  protected:
