@@ -1,10 +1,9 @@
-#include <algorithm>
-
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include "cli/commands/commands.hpp"
 #include "cli/commands/process.hpp"
+#include "cli/commands/repository.hpp"
 #include "cli/render/render.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/process.hpp"
@@ -14,36 +13,9 @@ namespace {
 
 constexpr milliseconds clone_limit{60 * 60'000};
 
-/// "owner/name" is a repository of the best-known forge, unless a folder has that name; anything else is git's to read.
-std::string repository_url(const std::string& text) {
-  const auto slash = text.find('/');
-  const auto plain = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
-  };
-  const bool short_form = slash != std::string::npos && slash > 0 && text.find('/', slash + 1) == std::string::npos &&
-                          slash + 1 < text.size() && text[0] != '.' && text[0] != '-' &&
-                          std::all_of(text.begin(), text.end(), [&](char c) { return c == '/' || plain(c); });
-  std::error_code ignored;
-  if (short_form && !std::filesystem::exists(text, ignored)) return "https://github.com/" + text + ".git";
-  return text;
-}
-
-/// "web" of "https://host/team/web.git/".
-std::string repository_name(std::string url) {
-  while (url.ends_with('/')) url.pop_back();
-  if (url.ends_with(".git")) url.resize(url.size() - 4);
-  while (url.ends_with('/')) url.pop_back();
-  return url.substr(url.find_last_of("/:") + 1);
-}
-
 /// By the user's own git, with their credentials and, on a terminal, its questions. What git says is on standard error.
 std::filesystem::path clone_repository(Invocation& run, const std::string& asked) {
-  if (asked.empty() || asked.starts_with('-'))
-    throw Error(ErrorCode::usage, fmt::format("--repo: '{}' is no address of a repository", asked), "agentvm help run");
-  const auto url = repository_url(asked);
-  const auto name = repository_name(url);
-  if (name.empty() || name == "." || name == "..")
-    throw Error(ErrorCode::usage, fmt::format("--repo: '{}' names no repository", asked), "agentvm help run");
+  const auto [url, name] = repository_address(asked);
   constexpr std::size_t bytes = 4;
   const auto folder = run.paths.runs() / random_hex(bytes);
   ensure_private_dir(run.paths.data);
@@ -68,19 +40,12 @@ std::filesystem::path clone_repository(Invocation& run, const std::string& asked
               "git ls-remote " + url);
 }
 
-/// The words before `--`.
-std::string task_of(const Invocation& run) {
-  std::string task;
-  for (const auto& word : run.args.positionals) task += (task.empty() ? "" : " ") + word;
-  return task;
-}
-
 Json run_params(Invocation& run, SessionOptions::Mode mode) {
   auto params = request_params();
   params["flags"] = given_config_flags(run.args);
   params["keep"] = run.args.enabled("keep");
   params["argv"] = run.args.trailing;
-  params["task"] = task_of(run);
+  params["task"] = joined_words(run.args.positionals);
   std::filesystem::path clone;
   if (run.args.given("repo")) {
     clone = clone_repository(run, run.args.text("repo"));
@@ -137,7 +102,7 @@ int exit_status(Invocation& run, const SessionEnd& end) {
 }
 
 int run_command_in_sandbox(Invocation& run) {
-  if (run.args.trailing.empty() == task_of(run).empty())
+  if (run.args.trailing.empty() == joined_words(run.args.positionals).empty())
     throw Error(ErrorCode::usage, "run needs either a command after -- or a task for an agent", "agentvm help run");
   const auto mode = process_mode(run);
   const auto params = run_params(run, mode);  // a clone may take its time: the manager is not kept waiting meanwhile
@@ -168,10 +133,7 @@ int run_command_in_sandbox(Invocation& run) {
 
 CommandSpec run_command() {
   auto options = config_options();
-  options.push_back({.name = "repo",
-                     .value = "REPO",
-                     .help = "Clone this repository (URL, path or owner/name) instead of using the one here"});
-  options.push_back({.name = "keep", .help = "Leave the sandbox running afterwards; so does --name"});
+  for (auto& option : run_options()) options.push_back(std::move(option));
   options.push_back(env_option());
   options.push_back({.name = "workdir", .letter = 'w', .value = "DIR", .help = "Folder in the guest"});
   options.push_back({.name = "tty", .letter = 't', .help = "Use a terminal in the guest", .negatable = true});

@@ -6,6 +6,7 @@
 
 #include "cli/render/redact.hpp"
 #include "cli/render/render.hpp"
+#include "vmm/base/text.hpp"
 
 namespace agentvm::cli {
 namespace {
@@ -249,6 +250,15 @@ std::string render_config(const Json& config, const Style& style, unsigned width
 
 std::string render_plan(const Json& plan, const Style& style, unsigned width) {
   std::string text;
+  if (const auto& run = object_at(plan, "run"); !run.empty()) {
+    std::string command;
+    for (const auto& word : list_at(run, "argv"))
+      if (word.is_string()) command += (command.empty() ? "" : " ") + shell_word(clean(word.get<std::string>()));
+    const auto from = text_at(run, "repository", "");
+    text += fmt::format("{} in a sandbox {}, with a copy of {}\n", command.empty() ? "A command" : command,
+                        true_at(run, "kept") ? "that stays" : "of its own, which goes afterwards",
+                        from.empty() ? text_at(plan, "project") : from);
+  }
   for (const auto& step : list_at(plan, "steps")) {
     if (step.is_string())
       text += fmt::format("- {}\n", clean(step.get<std::string>()));

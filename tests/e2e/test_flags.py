@@ -80,7 +80,7 @@ SHAPES = [
     ("agents update --dry-run", (0, 3), "agents-update", "agents dry_run lock_file"),
     ("agents pin claude --remove", 0, "agents-update", "agents dry_run lock_file"),
     ("plan PROJECT", 0, "plan", "accelerator agent autostart branch egress egress_allow egress_deny egress_grants egress_presets image layers libvirt_uri limits_nested_memory limits_nested_vcpus memory name nested network "
-                                "persist project subfolder sync_mode values vcpus warnings workspace_mode"),
+                                "persist project run subfolder sync_mode values vcpus warnings workspace_mode"),
     ("config show", 0, "config", "egress keys warnings"),
     ("config validate", 0, "config-validate", "valid warnings"),
     ("trust PROJECT --dry-run", 0, "trust", "file keys project"),
@@ -220,6 +220,34 @@ def test_network_nat_needs_trust_or_the_user(agentvm, home, wide):
         assert (value, exposed) == ("nat", exposes) and layer in ("flag", "environment")
         assert len(warnings) == 1 and "nothing is refused and nothing is logged" in warnings[0]
     assert planned("--network", "none", env={"AGENTVM_NETWORK": "nat"})[:3] == ("none", "flag", "nothing")
+
+
+def test_a_run_is_planned_and_nothing_is_made(agentvm, home, project):
+    def planned(*words, **more):
+        plan = agentvm.json("plan", "run", *words, cwd=project, **more)
+        return plan, plan["run"]
+
+    assert agentvm.json("plan", project)["run"] is None
+    plan, run = planned("--", "make", "test")
+    assert re.fullmatch(r"project-run-[0-9a-f]{4}", plan["name"]["value"]) and run == {"argv": ["make", "test"], "kept": False, "repository": None}
+    plan, run = planned("--name", "lab", "--memory", "512M", "fix", "the tests", "--agent", "claude")
+    assert plan["name"]["value"] == "lab" and run["kept"] and run["argv"] == ["claude", "-p", "fix the tests"] and plan["memory"]["value"] == 512 << 20
+    assert planned("--keep")[1] == {"argv": [], "kept": True, "repository": None}
+    other = harness.make_repository(home.folder / "elsewhere" / "Other.git", {"agentvm.yaml": "memory: 3G\n"})
+    harness.git(other, "switch", "-q", "-c", "trunk/x")
+    plan, run = planned("--repo", other, "--", "true")
+    assert run["repository"] == str(other) and re.fullmatch(r"other-run-[0-9a-f]{4}", plan["name"]["value"])
+    assert plan["branch"]["value"] == "trunk/x" and "HEAD of" in plan["branch"]["origin"]["source"] and plan["memory"]["origin"]["layer"] == "default"
+    assert any("agentvm.yaml" in text and "not known" in text for text in plan["warnings"])
+    assert planned("--repo", other, "--branch", "main", "--", "true")[0]["branch"]["value"] == "main"
+    text = agentvm.text("plan", "run", "--repo", other, "--", "make", "my test", cwd=project)
+    assert text.startswith(f"make 'my test' in a sandbox of its own, which goes afterwards, with a copy of {other}\n")
+    for words, code, expected in ((("--repo", home.folder / "nowhere"), 3, "git ls-remote"), (("--fresh",), 64, "for a start"),
+                                  (("a", "--", "b"), 64, "either a command"), (("a task",), 64, "needs an agent")):
+        assert expected in agentvm.run("plan", "run", *words, cwd=project, code=code).stderr.decode()
+    for words in (("--keep",), (project, "--repo", other), ("start", project, "--", "true")):
+        assert b"run" in agentvm.run("plan", *words, cwd=project, code=64).stderr
+    assert not (home.data / "agentvm" / "runs").exists() and not [name for name in agentvm.sandboxes() if "run" in name]
 
 
 def test_network_nat_is_what_is_said(agentvm, home, wide):

@@ -68,8 +68,11 @@ Json planned_credentials(Core& core, const Plan& plan, const ClientSetting& sett
 /// The plan with its values as a list, in the order of the reference, for printing.
 Json plan_json(Core& core, const Json& params) {
   const auto setting = read_client_setting(params);
-  const auto plan = plan_request(core, setting);
+  const bool of_run = params.contains("run");
+  const auto [plan, run] =
+      of_run ? plan_run(core, setting, params["run"]) : PlannedRun{plan_request(core, setting), nullptr};
   auto result = plan.to_json();
+  result["run"] = run;
   auto values = Json::array();
   for (const auto& key : config_keys()) {
     std::string member(key.name);

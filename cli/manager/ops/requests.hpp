@@ -17,6 +17,11 @@ struct ClientSetting {
   std::filesystem::path path;                      ///< the folder asked for; absolute
   std::map<std::string, std::string> flags;        ///< configuration key -> text
   std::map<std::string, std::string> environment;  ///< variable -> text
+  /// A repository that is still to be cloned, to `path`: nothing is read from there.
+  struct Uncloned {
+    std::optional<std::string> head;  ///< the branch that its HEAD names
+  };
+  std::optional<Uncloned> uncloned = {};
 };
 /// Throws `usage` when cwd is missing or relative, or a value is no text.
 ClientSetting read_client_setting(const Json& params);

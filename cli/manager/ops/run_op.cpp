@@ -122,10 +122,10 @@ Json finish(Core& core, CallContext& call, const SandboxName& name, const Json& 
   return result;
 }
 
-/// The name of a new run of the project, which no sandbox has: "web-run-3fa2".
-SandboxName run_name(Core& core, const fs::path& path) {
+/// The name of a new run of a project with this root, which no sandbox has: "web-run-3fa2".
+SandboxName run_name(Core& core, const fs::path& root) {
   constexpr std::size_t bytes = 2;
-  const auto base = SandboxName::derive(find_project(path).root.filename().string());
+  const auto base = SandboxName::derive(root.filename().string());
   for (;;)
     if (auto name = base.with_suffix("run-" + random_hex(bytes)); !core.store().find(name)) return name;
 }
@@ -164,7 +164,8 @@ void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Js
   try {
     const auto asked = setting.flags.find("name");
     const bool stays = asked != setting.flags.end() || value_or<bool>(params, "keep", false);
-    name = asked != setting.flags.end() ? SandboxName::parse(asked->second) : run_name(core, setting.path);
+    name = asked != setting.flags.end() ? SandboxName::parse(asked->second)
+                                           : run_name(core, find_project(setting.path).root);
     setting.flags["name"] = name->str();
     const auto argv = run_argv(core, plan_request(core, setting), params);  // before anything is made
     start_sandbox(core, *call, setting,
@@ -186,6 +187,31 @@ void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Js
     undo(core, call, name, setting.path);
     throw;
   }
+}
+
+PlannedRun plan_run(Core& core, ClientSetting setting, const Json& asked) {
+  if (const auto found = asked.find("repository"); found != asked.end() && found->is_object()) {
+    setting.path = core.paths().runs() / "next" / require<std::string>(*found, "name");
+    setting.uncloned = {.head = optional_text(*found, "head")};
+  }
+  const bool named = setting.flags.contains("name");
+  if (!named)
+    setting.flags["name"] = run_name(core, setting.uncloned ? setting.path : find_project(setting.path).root).str();
+  PlannedRun planned{plan_request(core, setting), {{"argv", Json::array()}, {"kept", named}, {"repository", nullptr}}};
+  if (!named) planned.plan.name.origin = {ConfigLayer::derived, "of one run, another each time", {}};
+  if (value_or<bool>(asked, "keep", false)) planned.run["kept"] = true;
+  if (!text_or_empty(asked, "task").empty() || !value_or<std::vector<std::string>>(asked, "argv", {}).empty())
+    planned.run["argv"] = run_argv(core, planned.plan, asked);
+  if (setting.uncloned) {
+    const auto url = require<std::string>(asked["repository"], "url");
+    planned.run["repository"] = url;
+    planned.plan.branch.origin.source =
+        planned.plan.branch.origin.layer != ConfigLayer::derived ? planned.plan.branch.origin.source
+        : setting.uncloned->head                                 ? "HEAD of " + url
+                                                                 : "HEAD of " + url + ", which names no branch";
+    planned.plan.warnings.push_back("what the agentvm.yaml of " + url + " says is not known before it is cloned");
+  }
+  return planned;
 }
 
 void end_left_runs(Core& core) {

@@ -8,7 +8,9 @@
 // request's thread, the end on the janitor's.
 
 #include "cli/manager/ops/core.hpp"
+#include "cli/manager/ops/requests.hpp"
 #include "cli/manager/service.hpp"
+#include "vmm/plan.hpp"
 
 namespace agentvm::manager {
 
@@ -16,6 +18,14 @@ namespace agentvm::manager {
 /// clone, problem} after the end of the command, whose status is told by the event "ended". `problem` is what went
 /// wrong after it. With a name among the flags, or `keep`, the sandbox stays, running.
 void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Json& params);
+
+/// What `run` would do: `plan` is that of its sandbox, `run` is {argv, kept, repository}. `asked` is {argv, task, keep,
+/// repository: null or {url, name, head}}; one without argv and task plans the sandbox alone. Makes nothing.
+struct PlannedRun {
+  Plan plan;
+  Json run;
+};
+PlannedRun plan_run(Core& core, ClientSetting setting, const Json& asked);
 
 /// Ends what runs of an earlier manager left; returns at once. Call when reconciling is done.
 void end_left_runs(Core& core);

@@ -405,15 +405,20 @@ SandboxRecord find_or_create(Core& core, const Plan& plan, Lifetime lifetime) {
 
 Plan plan_request(Core& core, const ClientSetting& setting) {
   PlanRequest request;
-  request.project = find_project(setting.path);
-  refuse_guest_repository(core.paths(), request.project.root);
-  refuse_guest_repository(core.paths(), request.project.git_dir);
+  if (setting.uncloned) {
+    request.project = {setting.path, "", setting.path / ".git"};
+    request.head_branch = setting.uncloned->head;
+  } else {
+    request.project = find_project(setting.path);
+    refuse_guest_repository(core.paths(), request.project.root);
+    refuse_guest_repository(core.paths(), request.project.git_dir);
+    request.head_branch = current_branch(request.project);
+  }
   request.cwd = setting.cwd;
   request.flags = setting.flags;
   request.environment = setting.environment;
   request.user_config = core.paths().config_file;
   request.host = read_host_facts();
-  request.head_branch = current_branch(request.project);
   request.trust = core.trust().lookup(request.project.root);
   auto mine = core.store().find_by_project(request.project.root);
   std::erase_if(mine, [](const SandboxRecord& record) { return record.throw_away; });

@@ -73,6 +73,7 @@ TEST(Render, StatusOfNearlyNothing) {
       render_images(odd, plain, 80);
       render_image(odd, plain);
       render_plan(odd, plain, 80);
+      render_plan({{"run", odd}}, plain, 80);
       render_config(odd, plain, 80);
       render_doctor(odd, plain);
       render_manager_status(odd, plain);

@@ -1,0 +1,75 @@
+#include "cli/commands/repository.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "vmm/base/error.hpp"
+#include "vmm/base/process.hpp"
+
+namespace agentvm::cli {
+namespace {
+
+constexpr milliseconds ask_limit{60'000};
+
+/// "owner/name" is a repository of the best-known forge, unless a folder has that name; anything else is git's to read.
+std::string repository_url(const std::string& text) {
+  const auto slash = text.find('/');
+  const auto plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
+  };
+  const bool short_form = slash != std::string::npos && slash > 0 && text.find('/', slash + 1) == std::string::npos &&
+                          slash + 1 < text.size() && text[0] != '.' && text[0] != '-' &&
+                          std::all_of(text.begin(), text.end(), [&](char c) { return c == '/' || plain(c); });
+  std::error_code ignored;
+  if (short_form && !std::filesystem::exists(text, ignored)) return "https://github.com/" + text + ".git";
+  return text;
+}
+
+/// "web" of "https://host/team/web.git/".
+std::string repository_name(std::string url) {
+  while (url.ends_with('/')) url.pop_back();
+  if (url.ends_with(".git")) url.resize(url.size() - 4);
+  while (url.ends_with('/')) url.pop_back();
+  return url.substr(url.find_last_of("/:") + 1);
+}
+
+}  // namespace
+
+RepositoryAddress repository_address(const std::string& asked) {
+  if (asked.empty() || asked.starts_with('-'))
+    throw Error(ErrorCode::usage, fmt::format("--repo: '{}' is no address of a repository", asked), "agentvm help run");
+  RepositoryAddress address{repository_url(asked), ""};
+  address.name = repository_name(address.url);
+  if (address.name.empty() || address.name == "." || address.name == "..")
+    throw Error(ErrorCode::usage, fmt::format("--repo: '{}' names no repository", asked), "agentvm help run");
+  return address;
+}
+
+std::string remote_head(const std::string& url) {
+  ProcessSpec spec;
+  spec.argv = {"git", "ls-remote", "--symref", "--", url, "HEAD"};
+  spec.fds = {{STDIN_FILENO, STDIN_FILENO}, {STDERR_FILENO, STDERR_FILENO}};
+  const auto result = agentvm::run(spec, Deadline::after(ask_limit));
+  if (!result.status.ok())
+    throw Error(ErrorCode::operation_failed, fmt::format("git could not ask {}", url), "git ls-remote " + url);
+  constexpr std::string_view before = "ref: refs/heads/";
+  if (!result.out.starts_with(before)) return "";
+  return result.out.substr(before.size(), result.out.find_first_of("\t\n") - before.size());
+}
+
+std::string joined_words(const std::vector<std::string>& words) {
+  return fmt::format("{}", fmt::join(words, " "));
+}
+
+std::vector<OptionSpec> run_options() {
+  return {{.name = "repo",
+           .value = "REPO",
+           .help = "Clone this repository (URL, path or owner/name) instead of using the one here"},
+          {.name = "keep", .help = "Leave the sandbox running afterwards; so does --name"}};
+}
+
+}  // namespace agentvm::cli
