@@ -14,10 +14,8 @@ Json planned_run(Invocation& run) {
   const auto task = joined_words({run.args.positionals.begin() + 1, run.args.positionals.end()});
   if (!task.empty() && !run.args.trailing.empty())
     throw Error(ErrorCode::usage, "run needs either a command after -- or a task for an agent", "agentvm help run");
-  Json planned{{"argv", run.args.trailing},
-               {"task", task},
-               {"keep", run.args.enabled("keep")},
-               {"repository", nullptr}};
+  Json planned{
+      {"argv", run.args.trailing}, {"task", task}, {"keep", run.args.enabled("keep")}, {"repository", nullptr}};
   if (!run.args.given("repo")) return planned;
   const auto [url, name] = repository_address(run.args.text("repo"));
   const auto head = run.args.given("branch") ? "" : remote_head(url);
@@ -74,8 +72,9 @@ CommandSpec plan_command() {
       .name = "plan",
       .group = "Host and settings",
       .summary = "Show what start or run would do and where each value comes from; runs nothing",
-      .description = "Of another repository (run --repo) only the branch that its HEAD names is asked for: what its "
-                     "agentvm.yaml says is known once it is cloned.",
+      .description =
+          "Of another repository (run --repo) only the branch that its HEAD names is asked for: what its "
+          "agentvm.yaml says is known once it is cloned.",
       .arguments = {{.name = "start|run",
                      .help = "The command that is planned; start may be left out: a folder of the project stands here, "
                              "too",

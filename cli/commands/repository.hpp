@@ -15,8 +15,8 @@ struct RepositoryAddress {
 /// Of what --repo was given: a URL, a path, or owner/name of the best-known forge. Throws `usage`.
 RepositoryAddress repository_address(const std::string& asked);
 
-/// The branch that the repository's HEAD names, asked by the user's own git, with their credentials; empty when it names
-/// none. Throws `operation_failed` when git fails.
+/// The branch that the repository's HEAD names, asked by the user's own git, with their credentials; empty when it
+/// names none. Throws `operation_failed` when git fails.
 std::string remote_head(const std::string& url);
 
 /// With spaces between them.

@@ -165,7 +165,7 @@ void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Js
     const auto asked = setting.flags.find("name");
     const bool stays = asked != setting.flags.end() || value_or<bool>(params, "keep", false);
     name = asked != setting.flags.end() ? SandboxName::parse(asked->second)
-                                           : run_name(core, find_project(setting.path).root);
+                                        : run_name(core, find_project(setting.path).root);
     setting.flags["name"] = name->str();
     const auto argv = run_argv(core, plan_request(core, setting), params);  // before anything is made
     start_sandbox(core, *call, setting,
@@ -205,9 +205,9 @@ PlannedRun plan_run(Core& core, ClientSetting setting, const Json& asked) {
   if (setting.uncloned) {
     const auto url = require<std::string>(asked["repository"], "url");
     planned.run["repository"] = url;
-    planned.plan.branch.origin.source =
-        planned.plan.branch.origin.layer != ConfigLayer::derived ? planned.plan.branch.origin.source
-        : setting.uncloned->head                                 ? "HEAD of " + url
+    planned.plan.branch.origin.source = planned.plan.branch.origin.layer != ConfigLayer::derived
+                                            ? planned.plan.branch.origin.source
+                                        : setting.uncloned->head ? "HEAD of " + url
                                                                  : "HEAD of " + url + ", which names no branch";
     planned.plan.warnings.push_back("what the agentvm.yaml of " + url + " says is not known before it is cloned");
   }

@@ -249,6 +249,33 @@ TEST_F(SeedTest, AwkwardNames) {
   EXPECT_EQ(clone.refs(), user.refs());
 }
 
+/// What a file system of another kind would take for one: it is two here, and stays so.
+TEST_F(SeedTest, NamesThatOtherSystemsTakeForTheSame) {
+  const std::pair<std::string, std::string> pairs[] = {{"README", "readme"},
+                                                       {"src/A.h", "Src/a.h"},
+                                                       {"caf\xc3\xa9", "cafe\xcc\x81"},
+                                                       {"na\xc3\xafve/x", "nai\xcc\x88ve/x"}};
+  for (const auto& [one, other] : pairs) {
+    user.write(one, "one\n");
+    user.write(other, "other\n");
+  }
+  user.git({"add", "."});
+  user.git({"commit", "-q", "-m", "names"});
+  user.git({"branch", "Topic"});
+  user.git({"branch", "topic"});
+  for (const auto& [one, other] : pairs) user.write(other, "changed\n");
+  // Asked for by a user whose other machine needs it: here it would lose one of each pair.
+  user.git({"config", "core.ignorecase", "true"});
+  user.git({"config", "core.precomposeunicode", "true"});
+  seed();
+  for (const auto& [one, other] : pairs) {
+    EXPECT_EQ(clone.read(one), "one\n");
+    EXPECT_EQ(clone.read(other), "changed\n");
+  }
+  EXPECT_EQ(clone.refs(), user.refs());
+  EXPECT_EQ(clone.git({"diff", "--name-only"}), user.git({"diff", "--name-only"}));
+}
+
 TEST_F(SeedTest, UnmergedFilesComeAsPlainChanges) {
   user.commit("a.txt", "base\n");
   user.git({"switch", "-q", "-c", "b"});
