@@ -159,6 +159,14 @@ struct Control::State {
     throw Error(ErrorCode::timed_out, "the guest's agent did not finish in time: " + what);
   }
 
+  /// The answer to `op` once its token is another than `known`, or after `patience`.
+  Json watch(const char* op, const char* what, const std::string& known, milliseconds patience, std::stop_token stop,
+             Deadline deadline) {
+    patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
+    const Json request = {{"op", op}, {"known", known}, {"timeout_ms", patience.count()}};
+    return call(request, deadline, what, 0, nullptr, std::move(stop)).body;
+  }
+
   UniqueFd fd, wake;
   mutable std::mutex mutex;  // guards everything below
   std::condition_variable changed;
@@ -229,19 +237,11 @@ void Control::wait_until(const std::string& what, Deadline deadline) {
 }
 
 GuestPorts Control::ports(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline) {
-  patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
-  return parse_guest_ports(state_
-                               ->call({{"op", "ports"}, {"known", known}, {"timeout_ms", patience.count()}}, deadline,
-                                      "watching ports", 0, nullptr, std::move(stop))
-                               .body);
+  return parse_guest_ports(state_->watch("ports", "watching ports", known, patience, std::move(stop), deadline));
 }
 
 GuestRefs Control::refs(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline) {
-  patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
-  return parse_guest_refs(state_
-                              ->call({{"op", "refs"}, {"known", known}, {"timeout_ms", patience.count()}}, deadline,
-                                     "watching references", 0, nullptr, std::move(stop))
-                              .body);
+  return parse_guest_refs(state_->watch("refs", "watching references", known, patience, std::move(stop), deadline));
 }
 
 std::optional<GuestReferences> Control::references(std::stop_token stop, Deadline deadline) {
@@ -256,19 +256,13 @@ GuestObjects Control::objects(const std::vector<std::string>& ids, std::stop_tok
 
 GuestSessions Control::sessions(const std::string& known, milliseconds patience, std::stop_token stop,
                                 Deadline deadline) {
-  patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
-  return parse_guest_sessions(state_
-                                  ->call({{"op", "sessions"}, {"known", known}, {"timeout_ms", patience.count()}},
-                                         deadline, "watching sessions", 0, nullptr, std::move(stop))
-                                  .body);
+  return parse_guest_sessions(
+      state_->watch("sessions", "watching sessions", known, patience, std::move(stop), deadline));
 }
 
 GuestNested Control::nested(const std::string& known, milliseconds patience, std::stop_token stop, Deadline deadline) {
-  patience = std::max(milliseconds(0), std::min(patience, deadline.remaining() - answer_margin));
-  return parse_guest_nested(state_
-                                ->call({{"op", "nested"}, {"known", known}, {"timeout_ms", patience.count()}}, deadline,
-                                       "watching machines within the guest", 0, nullptr, std::move(stop))
-                                .body);
+  return parse_guest_nested(
+      state_->watch("nested", "watching machines within the guest", known, patience, std::move(stop), deadline));
 }
 
 std::int64_t Control::time(Deadline deadline) {

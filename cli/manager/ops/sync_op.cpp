@@ -133,8 +133,8 @@ std::optional<std::uint64_t> count_pending(Core& core, const SandboxName& name, 
 
 /// For the status line of its terminal sessions (guest/image/rootfs).
 void tell_pending(const SandboxName& name, guest::Control& control, std::uint64_t number) {
-  const auto answer = control.exec({.argv = {"sh", "-c", "mkdir -p /run/agentvm && echo \"$1\" >/run/agentvm/pending", "sh",
-                                             std::to_string(number)}},
+  const auto answer = control.exec({.argv = {"sh", "-c", "mkdir -p /run/agentvm && echo \"$1\" >/run/agentvm/pending",
+                                             "sh", std::to_string(number)}},
                                    Deadline::after(count_limit), 256);
   if (!answer.ok()) log::debug("sync", "{}: its status line: {}", name.str(), clean_guest_text(answer.err));
 }
