@@ -1,6 +1,7 @@
 #include "guest/image/rescue/import.hpp"
 
 #include <algorithm>
+#include <map>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -22,6 +23,8 @@ constexpr const char* target = "/target";
 constexpr const char* target_device = "/dev/sdb";
 constexpr const char* base_device = "/dev/sdc";  // all of it, without partitions, as ours are
 constexpr std::size_t small_file_bytes = 1 << 20;
+/// Where the default image's tmux and its libraries go, where the system has none: beside everything of its own.
+constexpr const char* tmux_folder = "/usr/local/lib/agentvm/tmux";
 /// Made anew by each start, or the boot loader's and the other kernel's.
 constexpr const char* left_out[] = {"boot", "dev", "lost+found", "media", "mnt", "proc", "run", "sys", "tmp"};
 
@@ -61,6 +64,7 @@ class Import {
   Json run() {
     report(progress_, "image-inspect", "looking for a system", 20);
     inspect();
+    find_tmux();
     mount_all();
     copy();
     settle();
@@ -95,6 +99,46 @@ class Import {
     // Of Debian it is the version alone.
     const auto distribution = told(guestfs_inspect_get_distro), product = told(guestfs_inspect_get_product_name);
     system_ = product.find(' ') == product.npos ? distribution + " " + product : product;
+  }
+
+  /// What the default image's own loader says that its tmux needs; nothing where that has none. It is the one program
+  /// that is run here, from a root that we made, before anything of the other system is mounted.
+  void find_tmux() {
+    check(guestfs_mount_options(g_, "ro,nodev,nosuid", base_device, "/"), "mounting the default image");
+    std::string ldd = "/usr/bin/ldd", tmux = "/usr/bin/tmux";
+    char* words[] = {ldd.data(), tmux.data(), nullptr};
+    const Text told(guestfs_is_file(g_, tmux.c_str()) == 1 ? guestfs_command(g_, words) : nullptr);
+    std::istringstream lines(told ? told.get() : "");
+    const auto add = [this](const std::string& file) {
+      // A link may be absolute, which leads elsewhere once this root has another place.
+      const Text real(guestfs_realpath(g_, file.c_str()));
+      if (!real) appliance_.fail("reading the default image");
+      tmux_files_[file.substr(file.rfind('/') + 1)] = real.get();
+    };
+    for (std::string line; std::getline(lines, line);)
+      if (const auto begin = line.find('/'); begin != line.npos) add(line.substr(begin, line.find(' ', begin) - begin));
+    if (!tmux_files_.empty()) add(tmux);
+    check(guestfs_umount_all(g_), "unmounting the default image");
+  }
+
+  /// With the new disk as root. The program is started through its own loader, with its own libraries, whatever C
+  /// library the system has.
+  void bring_tmux() {
+    if (has_program("tmux") || tmux_files_.empty()) return;
+    for (const auto* folder : {"/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/local/lib/agentvm"})
+      if (is_link(folder)) return;
+    constexpr const char* place = "/mnt";
+    check(guestfs_rm_rf(g_, tmux_folder), "making room for tmux");
+    make_folder(tmux_folder);
+    check(guestfs_mount_options(g_, "ro,nodev,nosuid,noexec", base_device, place), "mounting the default image");
+    std::string loader;
+    for (const auto& [name, file] : tmux_files_) {
+      check(guestfs_cp(g_, (place + file).c_str(), fmt::format("{}/{}", tmux_folder, name).c_str()), "bringing tmux");
+      if (name.starts_with("ld-linux")) loader = name;
+    }
+    check(guestfs_umount(g_, place), "unmounting the default image");
+    write("/usr/local/bin/tmux", 0755,
+          fmt::format("#!/bin/sh\nexec {0}/{1} --library-path {0} {0}/tmux \"$@\"\n", tmux_folder, loader));
   }
 
   void mount_all() {
@@ -178,6 +222,7 @@ class Import {
     check(guestfs_umount_all(g_), "unmounting the disks");
     check(guestfs_mount_options(g_, "nodev,nosuid,noexec", target_device, "/"), "mounting the new disk");
     prefix_.clear();
+    bring_tmux();
   }
 
   void settle() {
@@ -318,6 +363,8 @@ class Import {
   std::string prefix_ = target;       // of the new disk's names; nothing once it is all that is mounted
   std::vector<std::string> mounted_;  // of the source, in order
   std::vector<std::string> warnings_;
+  std::map<std::string, std::string>
+      tmux_files_;  // of the default image: what they are asked for as, and where they are
 };
 
 }  // namespace
