@@ -73,15 +73,17 @@ int open(Invocation& run) {
 }  // namespace
 
 CommandSpec ports_command() {
-  return {.name = "ports",
-          .group = "Everyday",
-          .summary = "Show the dev servers of a sandbox and their URLs",
-          .description =
-              "What listens in the guest appears by itself within a second, as http://PORT.NAME.localhost:8080/. "
-              "The primary one is also http://NAME.localhost:8080/.",
-          .arguments = {sandbox_argument()},
-          .options = {json_option()},
-          .run = ports};
+  return {
+      .name = "ports",
+      .group = "Everyday",
+      .summary = "Show the dev servers of a sandbox and their URLs",
+      .description =
+          "What listens in the guest appears by itself within a second, as http://PORT.NAME.localhost:8080/. "
+          "The primary one is also http://NAME.localhost:8080/. A server that works in a work tree has its branch in "
+          "the name: http://PORT.BRANCH.NAME.localhost:8080/.",
+      .arguments = {sandbox_argument()},
+      .options = {json_option()},
+      .run = ports};
 }
 
 CommandSpec open_command() {

@@ -209,11 +209,18 @@ std::string render_list(const Json& answer, const Style& style, unsigned width) 
 std::string render_ports(const Json& answer, const Style& style, unsigned width) {
   const auto& ports = list_at(answer, "ports");
   if (ports.empty()) return "";
-  Table table({"PORT", "PROCESS", "URL"});
-  for (const auto& port : ports)
-    table.add({{fmt::format("{}", number_at(port, "port"))},
-               {text_at(port, "process")},
-               {text_at(port, "url") + (true_at(port, "primary") ? "  (primary)" : "")}});
+  const bool worktrees =
+      std::any_of(ports.begin(), ports.end(), [](const Json& port) { return !text_at(port, "worktree", "").empty(); });
+  std::vector<std::string> headings{"PORT", "PROCESS"};
+  if (worktrees) headings.emplace_back("WORKTREE");
+  headings.emplace_back("URL");
+  Table table(std::move(headings));
+  for (const auto& port : ports) {
+    std::vector<Table::Cell> row{{fmt::format("{}", number_at(port, "port"))}, {text_at(port, "process")}};
+    if (worktrees) row.push_back({text_at(port, "worktree", "")});
+    row.push_back({text_at(port, "url") + (true_at(port, "primary") ? "  (primary)" : "")});
+    table.add(std::move(row));
+  }
   return table.text(style, width);
 }
 

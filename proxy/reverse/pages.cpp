@@ -83,7 +83,7 @@ Page notice_page(const Notice& notice) {
 std::string list_row(const std::string& name, const SandboxRoute& route, const Site& site) {
   std::string links;
   for (const auto& port : route.ports) {
-    const auto url = site.url(name, port.number);
+    const auto url = site.url(name, port.number, port.worktree);
     links += fmt::format("<a href=\"{}\">{}</a> {}{}<br>", url, port.number, escaped(port.process),
                          port.number == route.primary ? " <small>(primary)</small>" : "");
   }
@@ -145,9 +145,11 @@ Page not_running_page(const RouteDecision& decision) {
 
 Page no_server_page(const RouteDecision& decision, const Site& site) {
   const bool others = !decision.route->ports.empty();
-  const auto title = decision.port == 0
-                         ? fmt::format("Nothing listens in {} yet", decision.sandbox)
-                         : fmt::format("Nothing listens on port {} in {}", decision.port, decision.sandbox);
+  const auto where = decision.worktree.empty()
+                         ? decision.sandbox
+                         : fmt::format("the work tree {} of {}", decision.worktree, decision.sandbox);
+  const auto title = decision.port == 0 ? fmt::format("Nothing listens in {} yet", where)
+                                        : fmt::format("Nothing listens on port {} in {}", decision.port, where);
   const auto* message =
       others ? "Its other ports stand on this page:" : "Start a server in the sandbox, on any address.";
   return notice_page({503, "wrong_state", title, message, fmt::format("agentvm ports {}", decision.sandbox),
@@ -188,7 +190,7 @@ Page index_page(const Routes& routes, const Site& site, std::string_view target)
     for (const auto& port : route.ports)
       ports.push_back({{"port", port.number},
                        {"process", clean_guest_text(port.process, Newlines::escape, text_limit_bytes)},
-                       {"url", site.url(name, port.number)},
+                       {"url", site.url(name, port.number, port.worktree)},
                        {"primary", port.number == route.primary}});
     list.push_back({{"name", name}, {"state", route.state_text}, {"url", site.url(name)}, {"ports", ports}});
   }

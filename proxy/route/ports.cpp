@@ -17,7 +17,27 @@ int rank(const Port& port) {
   return port.address == "127.0.0.1" ? 0 : port.address == "::1" ? 1 : 2;
 }
 
+bool is_within(std::string_view folder, const std::string& tree) {
+  return folder == tree || folder.starts_with(tree + "/");
+}
+
 }  // namespace
+
+const Worktree* worktree_of(const std::vector<Worktree>& worktrees, std::string_view folder) {
+  const Worktree* innermost = nullptr;
+  for (const auto& worktree : worktrees)
+    if (is_within(folder, worktree.folder) && (!innermost || worktree.folder.size() > innermost->folder.size()))
+      innermost = &worktree;
+  return innermost;
+}
+
+void place(std::vector<Port>& ports, const std::vector<Worktree>& worktrees) {
+  for (auto& port : ports) {
+    const auto* worktree = worktree_of(worktrees, port.folder);
+    port.in_workspace = worktree != nullptr;
+    port.worktree = worktree ? worktree->label : std::string();
+  }
+}
 
 std::vector<Port> dev_servers(std::vector<Port> listening) {
   std::erase_if(listening, is_system);
@@ -35,8 +55,16 @@ std::uint16_t primary_port(const std::vector<Port>& servers, std::uint16_t curre
   const auto has = [&](const Port& port) { return port.number == current; };
   if (std::any_of(servers.begin(), servers.end(), has)) return current;
   for (const auto& port : servers)
+    if (port.in_workspace && port.worktree.empty()) return port.number;
+  for (const auto& port : servers)
     if (port.in_workspace) return port.number;
   return servers.empty() ? std::uint16_t{0} : servers.front().number;
+}
+
+std::uint16_t worktree_port(const std::vector<Port>& servers, std::string_view label) {
+  for (const auto& port : servers)
+    if (port.worktree == label) return port.number;
+  return 0;
 }
 
 }  // namespace agentvm::proxy

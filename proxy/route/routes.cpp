@@ -25,11 +25,15 @@ RouteDecision decide(const Routes& routes, const Site& site, std::string_view ho
   const auto found = name.kind == HostName::Kind::sandbox ? routes.find(name.sandbox) : routes.end();
   if (found == routes.end()) return {};
   const SandboxRoute& route = found->second;
-  RouteDecision decision{.kind = Kind::not_running, .sandbox = name.sandbox, .route = &route};
+  RouteDecision decision{
+      .kind = Kind::not_running, .sandbox = name.sandbox, .route = &route, .worktree = name.worktree};
   if (route.state != SandboxRoute::State::running) return decision;
-  decision.port = name.port != 0 ? name.port : route.primary;
-  const auto listens = std::find_if(route.ports.begin(), route.ports.end(),
-                                    [&](const Port& port) { return port.number == decision.port; });
+  decision.port = name.port != 0          ? name.port
+                  : name.worktree.empty() ? route.primary
+                                          : worktree_port(route.ports, name.worktree);
+  const auto listens = std::find_if(route.ports.begin(), route.ports.end(), [&](const Port& port) {
+    return port.number == decision.port && (name.worktree.empty() || port.worktree == name.worktree);
+  });
   decision.kind = listens == route.ports.end() ? Kind::no_server : Kind::forward;
   if (decision.kind == Kind::forward) decision.address = listens->address;
   return decision;

@@ -13,11 +13,12 @@ namespace agentvm::proxy {
 
 struct SandboxRoute {
   enum class State { running, starting, stopped } state = State::stopped;
-  std::string state_text;     ///< as `agentvm list` has it: "failed", "saved"
-  std::string message;        ///< why, when there is something to say
-  std::string command;        ///< that mends it
-  std::uint64_t machine = 0;  ///< another one after each start: no connection outlives its machine
-  std::vector<Port> ports;
+  std::string state_text;           ///< as `agentvm list` has it: "failed", "saved"
+  std::string message;              ///< why, when there is something to say
+  std::string command;              ///< that mends it
+  std::uint64_t machine = 0;        ///< another one after each start: no connection outlives its machine
+  std::vector<Worktree> worktrees;  ///< /workspace first
+  std::vector<Port> ports;          ///< by number
   std::uint16_t primary = 0;
   bool operator==(const SandboxRoute&) const = default;
 };
@@ -51,6 +52,7 @@ struct RouteDecision {
   const SandboxRoute* route = nullptr;  ///< into the snapshot; with every kind but index and unknown
   std::uint16_t port = 0;               ///< forward: never 0
   std::string address;                  ///< forward: inside the guest
+  std::string worktree = {};            ///< the label of the one that the name means; empty: none
 };
 /// `host` as `Site::parse` takes it. The decision is valid as long as `routes` is.
 RouteDecision decide(const Routes& routes, const Site& site, std::string_view host);

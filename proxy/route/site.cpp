@@ -1,5 +1,6 @@
 #include "proxy/route/site.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -31,6 +32,13 @@ std::uint16_t canonical_port(std::string_view text) {
 
 }  // namespace
 
+bool is_worktree_label(std::string_view text) {
+  constexpr std::size_t limit_bytes = 63;  // of a DNS label
+  const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; };
+  return !text.empty() && text.size() <= limit_bytes && std::all_of(text.begin(), text.end(), plain) &&
+         text.front() != '-' && text.back() != '-' && text.find_first_not_of("0123456789") != text.npos;
+}
+
 HostName Site::parse(std::string_view host) const {
   const HostName unknown;
   const auto colon = host.find(':');
@@ -42,19 +50,28 @@ HostName Site::parse(std::string_view host) const {
     return unknown;
   auto labels = name.substr(0, name.size() - domain.size() - 1);
   HostName result{HostName::Kind::sandbox, {}, 0};
-  if (const auto dot = labels.find('.'); dot != labels.npos) {
-    result.port = canonical_port(labels.substr(0, dot));
+  const auto sandbox_at = labels.rfind('.') + 1;  // 0 where there is one label
+  result.sandbox = labels.substr(sandbox_at);
+  if (!is_sandbox_name(result.sandbox)) return unknown;
+  if (sandbox_at == 0) return result;
+  labels = labels.substr(0, sandbox_at - 1);
+  const auto dot = labels.find('.');
+  const auto first = labels.substr(0, dot);
+  if (dot != labels.npos || !is_worktree_label(first)) {
+    result.port = canonical_port(first);
     if (result.port == 0) return unknown;
+    if (dot == labels.npos) return result;
     labels.remove_prefix(dot + 1);
   }
-  if (!is_sandbox_name(labels)) return unknown;
-  result.sandbox = labels;
+  if (!is_worktree_label(labels)) return unknown;
+  result.worktree = labels;
   return result;
 }
 
-std::string Site::url(std::string_view sandbox, std::uint16_t guest_port) const {
+std::string Site::url(std::string_view sandbox, std::uint16_t guest_port, std::string_view worktree) const {
   std::string result = "http://";
   if (guest_port != 0) result += fmt::format("{}.", guest_port);
+  if (!worktree.empty()) result += fmt::format("{}.", worktree);
   if (!sandbox.empty()) result += fmt::format("{}.", sandbox);
   result += domain;
   if (port != http_port) result += fmt::format(":{}", port);

@@ -16,6 +16,8 @@ import pytest
 import harness
 
 NAME = "web"
+BRANCH = "Feature/Login"
+LABEL = "feature-login-" + hashlib.sha256(BRANCH.encode()).hexdigest()[:8]
 ECHO = pathlib.Path(__file__).resolve().parents[1] / "contract" / "reverse" / "echo_websocket.py"
 LARGE = bytes(range(256)) * (1 << 14)  # 4 MiB
 SECONDS = 30  # for what takes one: the machine may be busy
@@ -178,6 +180,30 @@ def test_a_killed_manager_costs_nothing(agentvm, box):
     os.kill(agentvm.manager_pid(), signal.SIGKILL)
     wait_for(lambda: port_row(agentvm, 7000), "the next manager finds the ports")
     assert get(f"7000.{address(agentvm)}")[0] == 200
+
+
+def test_a_work_trees_server_has_names_of_its_own(agentvm, box):
+    agentvm.run("worktree", "add", BRANCH, box, "--create")
+    agentvm.run("exec", box, "--worktree", BRANCH, "--", "sh", "-c", "echo from the branch > index.html")
+    agentvm.run("exec", box, "--worktree", BRANCH, "--detach", "--", "python3", "-m", "http.server", "7500")
+    row = wait_for(lambda: port_row(agentvm, 7500), "port 7500 is listed")
+    host = address(agentvm)
+    assert row["worktree"] == BRANCH and not row["primary"] and row["url"] == f"http://7500.{LABEL}.{host}/"
+    assert agentvm.text("open", box, "7500").strip() == row["url"]
+    assert BRANCH in agentvm.text("ports", box)
+    for name in (f"{LABEL}.{host}", f"7500.{LABEL}.{host}", f"7500.{host}"):
+        assert get(name) == (200, b"from the branch\n"), name
+    assert get(host) == (200, b"<p>hello from the guest\n")
+    # Another's port, a branch without a work tree, and nearly the label.
+    for name in (f"7000.{LABEL}.{host}", f"feature.{host}", f"7500.feature.{host}", f"{LABEL[:-1]}.{host}"):
+        status, body = get(name)
+        assert status == 503 and b"in the work tree" in body, name
+    # The host's record says which work trees there are: the server is still there, its name is not.
+    agentvm.run("worktree", "remove", BRANCH, box, "--force")
+    row = port_row(agentvm, 7500)
+    assert row["worktree"] is None and row["url"] == f"http://7500.{host}/"
+    assert get(f"{LABEL}.{host}")[0] == 503
+    agentvm.exec(box, "pkill", "-f", "http.server 7500")
 
 
 def test_a_stopped_sandbox_says_so(agentvm, box, home):

@@ -36,7 +36,21 @@ std::string reachable(const std::string& address) {
   return address.starts_with(mapped) ? address.substr(mapped.size()) : address;
 }
 
+void set_worktrees(proxy::SandboxRoute& route, const SandboxRecord& record) {
+  route.worktrees = named_worktrees(record);
+  proxy::place(route.ports, route.worktrees);
+}
+
 }  // namespace
+
+std::vector<proxy::Worktree> named_worktrees(const SandboxRecord& record) {
+  std::vector<proxy::Worktree> result{{"/workspace", "", ""}};
+  for (const auto& worktree : record.worktrees) {
+    const auto label = worktree.branch.empty() ? std::string() : branch_label(worktree.branch);
+    result.push_back({worktree.path, proxy::is_worktree_label(label) ? label : std::string(), worktree.branch});
+  }
+  return result;
+}
 
 Front::Front(const Paths& paths, std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live, Janitor& janitor)
     : paths_(paths), live_(std::move(live)), janitor_(janitor) {}
@@ -113,9 +127,15 @@ void Front::show(const SandboxRecord& record) {
     if (record.state == SandboxState::paused) route.command = "agentvm resume " + record.name.str();
     if (record.state == SandboxState::stopping || record.state == SandboxState::destroying)
       route.command = "agentvm status " + record.name.str();
-    if (!gone) return;
+    if (!gone) return set_worktrees(route, record);
     route.ports.clear();
     route.primary = 0;
+  });
+}
+
+void Front::show_worktrees(const SandboxRecord& record) {
+  routes_->change([&](proxy::Routes& all) {
+    if (const auto found = all.find(record.name.str()); found != all.end()) set_worktrees(found->second, record);
   });
 }
 
@@ -153,13 +173,13 @@ void Front::follow(const std::stop_token& stop, const SandboxName& name, guest::
 void Front::set_ports(const SandboxName& name, const std::vector<guest::GuestPort>& ports) {
   std::vector<proxy::Port> listening;
   for (const auto& port : ports)
-    listening.push_back({port.number, reachable(port.address), port.process,
-                         port.folder == "/workspace" || port.folder.starts_with("/workspace/")});
+    listening.push_back({port.number, reachable(port.address), port.process, false, port.folder});
   listening = proxy::dev_servers(std::move(listening));
   routes_->change([&](proxy::Routes& all) {
     const auto found = all.find(name.str());
     if (found == all.end()) return;
     auto& route = found->second;
+    proxy::place(listening, route.worktrees);
     route.primary = proxy::primary_port(listening, route.primary);
     route.ports = std::move(listening);
   });
@@ -171,19 +191,21 @@ Json Front::ports(const SandboxName& name) {
   Json result = Json::array();
   if (found == routes->end()) return result;
   for (const auto& port : found->second.ports) {
-    const auto address = url(name, port.number);
+    const auto address = url(name, port.number, port.worktree);
+    const auto* worktree = proxy::worktree_of(found->second.worktrees, port.folder);
+    const bool on_branch = worktree && !worktree->branch.empty();
     result.push_back({{"port", port.number},
                       {"process", port.process},
-                      {"worktree", nullptr},
+                      {"worktree", on_branch ? Json(clean_guest_text(worktree->branch)) : Json(nullptr)},
                       {"url", address.empty() ? Json(nullptr) : Json(address)},
                       {"primary", port.number == found->second.primary}});
   }
   return result;
 }
 
-std::string Front::url(const SandboxName& name, std::uint16_t port) {
+std::string Front::url(const SandboxName& name, std::uint16_t port, const std::string& worktree) {
   const std::lock_guard lock(mutex_);
-  return proxy_ ? proxy_->site().url(name.str(), port) : std::string();
+  return proxy_ ? proxy_->site().url(name.str(), port, worktree) : std::string();
 }
 
 std::string Front::index_url() {

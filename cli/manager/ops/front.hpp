@@ -18,6 +18,9 @@
 
 namespace agentvm::manager {
 
+/// The folders of a sandbox that names may mean: /workspace, and the work trees on record. Pure.
+std::vector<proxy::Worktree> named_worktrees(const SandboxRecord& record);
+
 /// Thread-safe. Without a listening proxy (disabled, its port taken) the ports are known all the same.
 class Front {
  public:
@@ -31,15 +34,18 @@ class Front {
   std::string problem();
 
   void show(const SandboxRecord& record);
+  /// Its work trees alone have changed.
+  void show_worktrees(const SandboxRecord& record);
   void forget(const SandboxName& name);
   /// A new machine runs: its ports are followed until `unwatch`. Without `control` none are seen.
   void watch(const SandboxName& name, std::shared_ptr<guest::Control> control);
   void unwatch(const SandboxName& name);
 
-  /// [{port, process, worktree, url, primary}]; `url` is null while `problem` is not empty.
+  /// [{port, process, worktree, url, primary}]; `worktree` is a branch or null; `url` is null while `problem` is not
+  /// empty.
   Json ports(const SandboxName& name);
   /// "" while `problem` is not empty.
-  std::string url(const SandboxName& name, std::uint16_t port = 0);
+  std::string url(const SandboxName& name, std::uint16_t port = 0, const std::string& worktree = {});
   std::string index_url();
 
   /// A raw TCP connection to `port` inside, where it is listened on. `callback` as with `proxy::Options::dial`.

@@ -153,7 +153,7 @@ void remember_worktrees(Core& core, const SandboxRecord& record, const std::vect
   std::vector<WorktreeRecord> found;
   for (std::size_t i = 1; i < seen.size(); ++i) found.push_back({seen[i].branch, seen[i].path});
   if (const auto known = core.store().find(record.name); !known || known->worktrees == found) return;
-  core.store().update(record.name, [&](SandboxRecord& r) { r.worktrees = found; });
+  core.front().show_worktrees(core.store().update(record.name, [&](SandboxRecord& r) { r.worktrees = found; }));
 }
 
 std::string worktree_path(Core& core, const SandboxRecord& record, LiveSandbox& live, const std::string& branch,

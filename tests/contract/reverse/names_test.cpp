@@ -37,7 +37,10 @@ TEST_F(ReverseTest, NoOtherNameReachesAServer) {
                                                 {"127.0.0.1:" + port, 421},
                                                 {"[::1]:" + port, 421},
                                                 {"other.localhost:" + port, 421},
-                                                {"box.box.localhost:" + port, 421},
+                                                {"box.box.localhost:" + port, 503},
+                                                {"feature." + host(server.port), 421},
+                                                {"feature." + host("other"), 421},
+                                                {fmt::format("{}.feature.{}", server.port, host("box")), 503},
                                                 {"0" + host(server.port), 421},
                                                 {"box.localhost:" + port + ",evil.example", 400},
                                                 {"a@" + host("box"), 400},
@@ -54,6 +57,28 @@ TEST_F(ReverseTest, NoOtherNameReachesAServer) {
   EXPECT_THAT(get(host("box")), HasSubstr("secret"));
   EXPECT_THAT(get(host(server.port)), HasSubstr("secret"));
   EXPECT_THAT(get("BOX.LocalHost:" + port), HasSubstr("secret"));
+}
+
+TEST_F(ReverseTest, AWorkTreesNameReachesItsServersAlone) {
+  Server feature([](int fd) { serve_each(fd, [](auto& head, auto&) { return answer_with(head); }); });
+  Server main([](int fd) { serve_each(fd, [](auto&, auto&) { return answer_with("main"); }); });
+  start();
+  route("box", {main.port, feature.port});
+  proxy_->routes().change([](Routes& all) { all["box"].ports[1].worktree = "feature"; });
+  const auto name = "feature." + host("box");
+  const auto answer = get(name);
+  EXPECT_THAT(answer, AllOf(HasSubstr("HTTP/1.1 200"), HasSubstr("Host: " + name + "\r\n")));
+  EXPECT_EQ(status_of(get(fmt::format("{}.{}", feature.port, name))), 200);
+  EXPECT_THAT(get(host("box")), HasSubstr("main"));
+  EXPECT_EQ(status_of(ask(upgrade(name, "Origin: http://" + host("other") + "\r\nConnection: close\r\n"))), 403);
+  EXPECT_EQ(status_of(ask(upgrade(name, "Origin: http://" + name + "\r\nConnection: close\r\n"))), 200);
+  const int before = main.accepted;
+  const auto foreign = get(fmt::format("{}.{}", main.port, name));
+  EXPECT_THAT(foreign, AllOf(HasSubstr("HTTP/1.1 503"), HasSubstr("in the work tree feature of box")));
+  EXPECT_THAT(get("quiet." + host("box")), HasSubstr("Nothing listens in the work tree quiet of box yet"));
+  EXPECT_EQ(main.accepted, before);
+  EXPECT_THAT(get(fmt::format("localhost:{}", proxy_->site().port)),
+              HasSubstr(fmt::format("href=\"http://{}.{}/\"", feature.port, name)));
 }
 
 TEST_F(ReverseTest, NoPageFromElsewhereOpensAWebsocket) {

@@ -19,20 +19,26 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   static const Routes routes = [] {
     Routes all;
-    all["box"] = {.state = SandboxRoute::State::running, .ports = {{3000, "127.0.0.1", "", true}}, .primary = 3000};
+    all["box"] = {.state = SandboxRoute::State::running,
+                  .ports = {{3000, "127.0.0.1", "", true}, {4000, "127.0.0.1", "", true, "", "feature"}},
+                  .primary = 3000};
     return all;
   }();
   for (const Site& site : {Site{"localhost", 8080}, Site{"sandbox.local", 80}}) {
     const auto name = site.parse(text);
     const std::string host(text);
     if (name.kind == HostName::Kind::sandbox) {
-      const auto url = site.url(name.sandbox, name.port);
+      demand(name.worktree.empty() || is_worktree_label(name.worktree));
+      const auto url = site.url(name.sandbox, name.port, name.worktree);
       demand(url == "http://" + host + "/" ||
              (site.port == 80 && "http://" + host == url.substr(0, url.size() - 1) + ":80"));
     }
-    if (name.kind == HostName::Kind::index) demand(name.sandbox.empty() && name.port == 0);
+    if (name.kind == HostName::Kind::index) demand(name.sandbox.empty() && name.port == 0 && name.worktree.empty());
     const auto decision = decide(routes, site, text);
-    if (decision.kind == RouteDecision::Kind::forward) demand(decision.sandbox == "box" && decision.port == 3000);
+    if (decision.kind == RouteDecision::Kind::forward) {
+      demand(decision.sandbox == "box" && (decision.port == 3000 || decision.port == 4000));
+      demand(name.worktree.empty() || (name.worktree == "feature" && decision.port == 4000));
+    }
     if (site.same_sandbox(text, "box"))
       demand(host.ends_with("box." + site.domain + (site.port == 80 ? "" : ":8080")) || host.ends_with(":80"));
   }

@@ -49,6 +49,13 @@ TEST(Render, PortsAndWhereTheyAre) {
   const auto text = render_ports(answer, plain, 0);
   EXPECT_THAT(text, HasSubstr("http://3000.web.localhost:8080/  (primary)"));
   EXPECT_THAT(text, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(text, Not(HasSubstr("WORKTREE")));
+  const auto with_worktree = Json::parse(R"({"name":"web","ports":[
+      {"port":3000,"process":"node","worktree":null,"url":"http://3000.web.localhost:8080/","primary":true},
+      {"port":3001,"process":"node","worktree":"feature/x","url":"http://3001.f.web.localhost:8080/","primary":false}]})");
+  EXPECT_THAT(render_ports(with_worktree, plain, 0),
+              testing::MatchesRegex(
+                  "PORT +PROCESS +WORKTREE +URL\n3000 +node +http:[^\n]*\n3001 +node +feature/x +http:[^\n]*\n"));
   EXPECT_EQ(render_ports(Json::parse(R"({"ports":[]})"), plain, 0), "");
   const auto shown = render_status(answer, plain, false);
   EXPECT_THAT(shown, HasSubstr("http://3000.web.localhost:8080/"));

@@ -36,6 +36,40 @@ TEST(Ports, ThePrimaryIsTheLowestOfTheWorkspaceAndStays) {
   // A lower one that comes later changes nothing while the first one listens.
   EXPECT_EQ(primary_port({port(3000, "node", true), port(5173, "vite", true)}, 5173), 5173);
   EXPECT_EQ(primary_port({port(3000, "node", true), port(8000)}, 5173), 3000);
+  // What a work tree has a name for is not what the sandbox's name means, unless there is nothing else.
+  auto feature = port(2000, "node", true);
+  feature.worktree = "feature";
+  EXPECT_EQ(primary_port({feature, port(3000, "node", true)}, 0), 3000);
+  EXPECT_EQ(primary_port({feature, port(3000)}, 0), 2000);
+  EXPECT_EQ(worktree_port({port(1000), feature}, "feature"), 2000);
+  EXPECT_EQ(worktree_port({port(1000), feature}, "featur"), 0);
+}
+
+TEST(Ports, BelongToTheInnermostWorkTree) {
+  const std::vector<Worktree> worktrees{{"/workspace", "", ""},
+                                        {"/workspace/.worktrees/a", "a", "a"},
+                                        {"/workspace/.worktrees/a/b", "b", "b"},
+                                        {"/workspace", "trap", "trap"},
+                                        {"/", "root", "root"},
+                                        {"/elsewhere", "", ""}};
+  const auto label_in = [&](const std::string& folder) {
+    auto one = port(3000);
+    one.folder = folder;
+    std::vector<Port> ports{one};
+    place(ports, worktrees);
+    return ports[0].in_workspace ? "[" + ports[0].worktree + "]" : std::string("none");
+  };
+  EXPECT_EQ(label_in("/workspace"), "[]");
+  EXPECT_EQ(label_in("/workspace/web"), "[]");
+  EXPECT_EQ(label_in("/workspace/.worktrees/a"), "[a]");
+  EXPECT_EQ(label_in("/workspace/.worktrees/a/src"), "[a]");
+  EXPECT_EQ(label_in("/workspace/.worktrees/a/b/src"), "[b]");
+  EXPECT_EQ(label_in("/workspace/.worktrees/ab"), "[]");
+  EXPECT_EQ(label_in("/workspace/.worktrees/a (deleted)"), "[]");
+  EXPECT_EQ(label_in("/elsewhere/x"), "[]");
+  EXPECT_EQ(label_in("/workspaces"), "none");
+  EXPECT_EQ(label_in("/tmp"), "none");
+  EXPECT_EQ(label_in(""), "none");
 }
 
 }  // namespace

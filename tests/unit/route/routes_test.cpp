@@ -41,6 +41,46 @@ TEST(Routes, DecideByNameAndPort) {
   EXPECT_EQ(decide(routes, site, "box.evil.example:8080").kind, Kind::unknown);
 }
 
+/// A name means the server of exactly that work tree, or nothing.
+TEST(Routes, DecideByWorkTree) {
+  Routes routes;
+  auto& route = routes["box"];
+  route.state = State::running;
+  route.worktrees = {{"/workspace", "", ""},
+                     {"/workspace/.worktrees/feature", "feature", "feature"},
+                     {"/workspace/.worktrees/feature-two", "feature-two", "feature-two"},
+                     {"/workspace/.worktrees/quiet", "quiet", "quiet"}};
+  route.ports = {{3000, "127.0.0.1", "node", false, "/workspace"},
+                 {4000, "127.0.0.1", "node", false, "/workspace/.worktrees/feature/web"},
+                 {5000, "::1", "node", false, "/workspace/.worktrees/feature"},
+                 {6000, "127.0.0.1", "node", false, "/workspace/.worktrees/feature-two"},
+                 {7000, "127.0.0.1", "node", false, "/tmp"}};
+  place(route.ports, route.worktrees);
+  route.primary = primary_port(route.ports, 0);
+  routes["other"] = {.state = State::running};
+  const auto port_of = [&](const char* name) {
+    const auto decision = decide(routes, site, std::string(name) + ".localhost:8080");
+    return decision.kind == Kind::forward ? decision.port : 0;
+  };
+  EXPECT_EQ(port_of("box"), 3000);
+  EXPECT_EQ(port_of("feature.box"), 4000);
+  EXPECT_EQ(port_of("4000.feature.box"), 4000);
+  EXPECT_EQ(port_of("5000.feature.box"), 5000);
+  EXPECT_EQ(port_of("feature-two.box"), 6000);
+  // The name of the sandbox goes on meaning any port.
+  for (const auto* name : {"3000.box", "4000.box", "6000.box", "7000.box"}) EXPECT_NE(port_of(name), 0) << name;
+  for (const auto* name : {"quiet.box", "3000.quiet.box", "nobody.box", "3000.nobody.box", "3000.feature.box",
+                           "6000.feature.box", "7000.feature.box", "4000.feature-two.box", "featur.box", "feature-.box",
+                           "feature.other", "4000.feature.other"})
+    EXPECT_EQ(port_of(name), 0) << name;
+  EXPECT_EQ(decide(routes, site, "3000.feature.box.localhost:8080").kind, Kind::no_server);
+  const auto nobody = decide(routes, site, "nobody.box.localhost:8080");
+  EXPECT_EQ(nobody.kind, Kind::no_server);
+  EXPECT_EQ(nobody.worktree, "nobody");
+  EXPECT_EQ(nobody.port, 0);
+  EXPECT_EQ(decide(routes, site, "feature.gone.localhost:8080").kind, Kind::unknown);
+}
+
 TEST(RouteTable, ASnapshotDoesNotChange) {
   RouteTable routes;
   const auto before = routes.snapshot();

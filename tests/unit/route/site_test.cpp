@@ -14,6 +14,12 @@ TEST(Site, KnowsTheNamesThatItWrites) {
   EXPECT_EQ(site.parse("box.localhost:8080"), (HostName{Kind::sandbox, "box", 0}));
   EXPECT_EQ(site.parse("3000.box.localhost:8080"), (HostName{Kind::sandbox, "box", 3000}));
   EXPECT_EQ(site.parse("65535.3000.localhost:8080"), (HostName{Kind::sandbox, "3000", 65535}));
+  EXPECT_EQ(site.parse("feature.box.localhost:8080"), (HostName{Kind::sandbox, "box", 0, "feature"}));
+  EXPECT_EQ(site.parse("3000.feature-x-0a1b2c3d.box.localhost:8080"),
+            (HostName{Kind::sandbox, "box", 3000, "feature-x-0a1b2c3d"}));
+  EXPECT_EQ(site.parse("3000.box.box.localhost:8080"), (HostName{Kind::sandbox, "box", 3000, "box"}));
+  EXPECT_EQ(site.url("box", 3000, "feature"), "http://3000.feature.box.localhost:8080/");
+  EXPECT_EQ(site.url("box", 0, "feature"), "http://feature.box.localhost:8080/");
   EXPECT_EQ(site.url("box", 3000), "http://3000.box.localhost:8080/");
   EXPECT_EQ(site.url("box"), "http://box.localhost:8080/");
   EXPECT_EQ(site.url(), "http://localhost:8080/");
@@ -54,8 +60,21 @@ TEST(Site, KnowsNothingElse) {
                            "99999.box.localhost:8080",
                            "+3000.box.localhost:8080",
                            "-1.box.localhost:8080",
-                           "x.box.localhost:8080",
                            "3000.3000.box.localhost:8080",
+                           "feature.3000.box.localhost:8080",
+                           "feature.feature.box.localhost:8080",
+                           "03000.feature.box.localhost:8080",
+                           "0.feature.box.localhost:8080",
+                           "3000.3000.feature.box.localhost:8080",
+                           "3000.feature..box.localhost:8080",
+                           "3000..box.localhost:8080",
+                           ".feature.box.localhost:8080",
+                           "feature-.box.localhost:8080",
+                           "-feature.box.localhost:8080",
+                           "3000.feature-.box.localhost:8080",
+                           "fea_ture.box.localhost:8080",
+                           "3000.Feature.box.localhost:8080",
+                           "feature.-box.localhost:8080",
                            "-box.localhost:8080",
                            "box-.localhost:8080",
                            "b[ox.localhost:8080",
@@ -67,13 +86,28 @@ TEST(Site, KnowsNothingElse) {
   EXPECT_EQ(site.parse(fmt::format("{}.localhost:8080", std::string(40, 'a'))).kind, Kind::sandbox);
 }
 
+/// A label of digits alone is a port, also where no such port can be.
+TEST(Site, NoWorkTreeTakesAPortsName) {
+  EXPECT_EQ(site.parse("12345.box.localhost:8080"), (HostName{Kind::sandbox, "box", 12345}));
+  EXPECT_EQ(site.parse("2024a.box.localhost:8080"), (HostName{Kind::sandbox, "box", 0, "2024a"}));
+  for (const auto* label : {"", "3000", "0", "2024", "99999999", "-a", "a-", "A", "a.b", "a_b", "a b", "\xc3\xa4"})
+    EXPECT_FALSE(is_worktree_label(label)) << label;
+  for (const auto* label : {"a", "main", "3000a", "0x", "1-0", "feature-x-0a1b2c3d"})
+    EXPECT_TRUE(is_worktree_label(label)) << label;
+  EXPECT_TRUE(is_worktree_label(std::string(63, 'a')));
+  EXPECT_FALSE(is_worktree_label(std::string(64, 'a')));
+}
+
 TEST(Site, AWebsocketComesFromAPageOfTheSameSandbox) {
   EXPECT_TRUE(site.same_sandbox("http://box.localhost:8080", "box"));
   EXPECT_TRUE(site.same_sandbox("http://3000.box.localhost:8080", "box"));
+  EXPECT_TRUE(site.same_sandbox("http://feature.box.localhost:8080", "box"));
+  EXPECT_TRUE(site.same_sandbox("http://3000.feature.box.localhost:8080", "box"));
   for (const char* origin :
        {"", "null", "http://", "https://box.localhost:8080", "http://box.localhost", "http://box.localhost:8081",
-        "http://other.localhost:8080", "http://box.other.localhost:8080", "http://localhost:8080",
-        "http://evil.example", "http://box.localhost:8080.evil.example", "http://box.localhost:8080/",
+        "http://other.localhost:8080", "http://box.other.localhost:8080", "http://3000.box.other.localhost:8080",
+        "http://x.3000.box.localhost:8080", "http://localhost:8080", "http://evil.example",
+        "http://box.localhost:8080.evil.example", "http://box.localhost:8080/",
         "http://evil.example#http://box.localhost:8080", "http://user@box.localhost:8080", "HTTP://box.localhost:8080",
         "file://", "http://box.localhost:8080 http://evil.example"})
     EXPECT_FALSE(site.same_sandbox(origin, "box")) << origin;
