@@ -206,19 +206,33 @@ std::string render_list(const Json& answer, const Style& style, unsigned width) 
   return table.text(style, width);
 }
 
+namespace {
+
+/// Where the port has its own number on the host, or why not; empty where that is not configured.
+std::string same_port_text(const Json& port) {
+  const auto problem = text_at(port, "same_port_problem", "");
+  return problem.empty() ? text_at(port, "same_port_url", "") : "- (" + problem + ")";
+}
+
+}  // namespace
+
 std::string render_ports(const Json& answer, const Style& style, unsigned width) {
   const auto& ports = list_at(answer, "ports");
   if (ports.empty()) return "";
   const bool worktrees =
       std::any_of(ports.begin(), ports.end(), [](const Json& port) { return !text_at(port, "worktree", "").empty(); });
+  const bool same_ports =
+      std::any_of(ports.begin(), ports.end(), [](const Json& port) { return !same_port_text(port).empty(); });
   std::vector<std::string> headings{"PORT", "PROCESS"};
   if (worktrees) headings.emplace_back("WORKTREE");
   headings.emplace_back("URL");
+  if (same_ports) headings.emplace_back("SAME PORT");
   Table table(std::move(headings));
   for (const auto& port : ports) {
     std::vector<Table::Cell> row{{fmt::format("{}", number_at(port, "port"))}, {text_at(port, "process")}};
     if (worktrees) row.push_back({text_at(port, "worktree", "")});
     row.push_back({text_at(port, "url") + (true_at(port, "primary") ? "  (primary)" : "")});
+    if (same_ports) row.push_back({same_port_text(port)});
     table.add(std::move(row));
   }
   return table.text(style, width);

@@ -14,9 +14,10 @@ constexpr int farewell_reads = 64;
 
 }  // namespace
 
-Connection::Connection(Worker& worker, Socket client, http::Forwarding forwarding)
+Connection::Connection(Worker& worker, Socket client, http::Forwarding forwarding, std::uint16_t same_port)
     : worker_(worker),
       forwarding_(std::move(forwarding)),
+      same_port_(same_port),
       client_(std::move(client)),
       upstream_(*worker.io()),
       wake_(*worker.io()),
@@ -111,7 +112,7 @@ awaitable<Connection::Next> Connection::respond() {
   // Held for as long as this request takes: what `decision` points to is in it.
   const RouteSnapshot routes = worker_.shared().options.routes->snapshot();
   const Site& site = worker_.shared().site;
-  const RouteDecision decision = decide(*routes, site, request_.host);
+  const RouteDecision decision = decide(*routes, site, request_.host, same_port_);
   switch (decision.kind) {
     case RouteDecision::Kind::forward:
       break;
@@ -124,7 +125,7 @@ awaitable<Connection::Next> Connection::respond() {
     case RouteDecision::Kind::no_server:
       co_return co_await reply(no_server_page(decision, site));
   }
-  if (request_.websocket && request_.origin && !site.same_sandbox(*request_.origin, decision.sandbox))
+  if (request_.websocket && request_.origin && !may_connect(decision, site, *request_.origin))
     co_return co_await reply(foreign_origin_page(decision.sandbox));
   co_return co_await forward(decision);
 }

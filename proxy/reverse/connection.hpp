@@ -12,7 +12,8 @@ namespace agentvm::proxy {
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(Worker& worker, Socket client, http::Forwarding forwarding);
+  /// `same_port` as `decide` takes it.
+  Connection(Worker& worker, Socket client, http::Forwarding forwarding, std::uint16_t same_port);
   /// Serves until either side has enough.
   static awaitable<void> run(std::shared_ptr<Connection> self);
   /// Ends what is past its deadline or leads into a machine that is gone.
@@ -65,6 +66,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   Worker& worker_;
   const http::Forwarding forwarding_;
+  const std::uint16_t same_port_;
   Socket client_, upstream_;
   std::optional<Upstream> upstream_for_;
   Timer wake_, upload_ended_;

@@ -22,9 +22,13 @@ struct Limits {
   milliseconds tunnel{86'400'000};   ///< without a byte in a websocket
 };
 
+/// Whether the host listens on the numbers of the guests' ports, too.
+enum class SamePort { off, on };
+
 struct Options {
   Site site;             ///< port 0: one that is free
   unsigned workers = 0;  ///< 0: one per core, at most 8
+  SamePort same_port = SamePort::off;
   Limits limits;
   /// What requests are judged by. Its owner may change it while the proxy runs.
   std::shared_ptr<RouteTable> routes = std::make_shared<RouteTable>();
@@ -45,6 +49,9 @@ class ReverseProxy {
 
   /// `Options::routes`. Requests on their way keep what they began with, unless their machine is gone.
   RouteTable& routes();
+  /// With `SamePort::on`: listens on exactly those numbers of `routes` that `SamePorts` allows, and marks its ports. To
+  /// be called by whoever changes the routes, within the change. Throws nothing; without the option it does nothing.
+  void follow_ports(Routes& routes);
   /// With the port that was taken.
   const Site& site() const;
   std::size_t connection_count() const;

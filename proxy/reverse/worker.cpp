@@ -40,11 +40,11 @@ Worker::~Worker() {
   join(Deadline::after(milliseconds(2000)));
 }
 
-void Worker::begin(UniqueFd socket) {
-  asio::post(*io_, [this, fd = std::move(socket)]() mutable { begin_here(std::move(fd)); });
+void Worker::begin(UniqueFd socket, std::uint16_t same_port) {
+  asio::post(*io_, [this, fd = std::move(socket), same_port]() mutable { begin_here(std::move(fd), same_port); });
 }
 
-void Worker::begin_here(UniqueFd fd) {
+void Worker::begin_here(UniqueFd fd, std::uint16_t same_port) {
   if (stopping_) return;
   if (connections_.size() >= connection_limit_) {
     if (waiting_.empty()) return;
@@ -63,7 +63,7 @@ void Worker::begin_here(UniqueFd fd) {
   static_cast<void>(fd.release());
   client.set_option(Tcp::no_delay(true), error);
   http::Forwarding forwarding{.client = family == AF_INET6 ? "::1" : "127.0.0.1"};
-  const auto connection = std::make_shared<Connection>(*this, std::move(client), std::move(forwarding));
+  const auto connection = std::make_shared<Connection>(*this, std::move(client), std::move(forwarding), same_port);
   connections_.emplace(connection.get(), connection);
   ++shared_.connections;
   asio::co_spawn(*io_, Connection::run(connection), asio::detached);

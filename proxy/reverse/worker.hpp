@@ -41,7 +41,8 @@ class Worker {
   ~Worker();
 
   // From any thread.
-  void begin(UniqueFd socket);
+  /// `same_port`: the guest's number that it came in at; 0: the site's port.
+  void begin(UniqueFd socket, std::uint16_t same_port);
   /// Every connection ends; the thread runs out of work.
   void stop();
   /// False when it did not end in time and had to be stopped.
@@ -60,7 +61,7 @@ class Worker {
   void remove(const Connection& connection);
 
  private:
-  void begin_here(UniqueFd fd);
+  void begin_here(UniqueFd fd, std::uint16_t same_port);
   void sweep();
   Shared& shared_;
   const std::size_t connection_limit_, upstream_limit_;

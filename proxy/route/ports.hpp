@@ -12,11 +12,13 @@ inline constexpr std::size_t port_limit = 256;  ///< per sandbox
 
 struct Port {
   std::uint16_t number = 0;
-  std::string address;        ///< to dial inside the guest: "127.0.0.1", "::1", or the one it is bound to
-  std::string process;        ///< its name; guest text
-  bool in_workspace = false;  ///< its process works in one of the sandbox's work trees; `place` says so
-  std::string folder = {};    ///< that its process works in; guest text
-  std::string worktree = {};  ///< the label of that work tree; `place` says so. Empty: it has none
+  std::string address;                 ///< to dial inside the guest: "127.0.0.1", "::1", or the one it is bound to
+  std::string process;                 ///< its name; guest text
+  bool in_workspace = false;           ///< its process works in one of the sandbox's work trees; `place` says so
+  std::string folder = {};             ///< that its process works in; guest text
+  std::string worktree = {};           ///< the label of that work tree; `place` says so. Empty: it has none
+  bool same_port = false;              ///< the host listens on this number, too; `SamePorts::follow` says so
+  std::string same_port_problem = {};  ///< why it does not, where it was to
   bool operator==(const Port&) const = default;
 };
 

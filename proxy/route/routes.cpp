@@ -18,9 +18,9 @@ void RouteTable::change(const std::function<void(Routes&)>& edit) {
   routes_.swap(next);
 }
 
-RouteDecision decide(const Routes& routes, const Site& site, std::string_view host) {
+RouteDecision decide(const Routes& routes, const Site& site, std::string_view host, std::uint16_t same_port) {
   using Kind = RouteDecision::Kind;
-  const auto name = site.parse(host);
+  const auto name = same_port == 0 ? site.parse(host) : site.parse_same_port(host, same_port);
   if (name.kind == HostName::Kind::index) return {.kind = Kind::index};
   const auto found = name.kind == HostName::Kind::sandbox ? routes.find(name.sandbox) : routes.end();
   if (found == routes.end()) return {};
@@ -37,6 +37,16 @@ RouteDecision decide(const Routes& routes, const Site& site, std::string_view ho
   decision.kind = listens == route.ports.end() ? Kind::no_server : Kind::forward;
   if (decision.kind == Kind::forward) decision.address = listens->address;
   return decision;
+}
+
+bool may_connect(const RouteDecision& decision, const Site& site, std::string_view origin) {
+  if (site.same_sandbox(origin, decision.sandbox)) return true;
+  constexpr std::string_view scheme = "http://";
+  if (!decision.route || !origin.starts_with(scheme)) return false;
+  const auto host = origin.substr(scheme.size());
+  return std::any_of(decision.route->ports.begin(), decision.route->ports.end(), [&](const Port& port) {
+    return port.same_port && site.parse_same_port(host, port.number).sandbox == decision.sandbox;
+  });
 }
 
 }  // namespace agentvm::proxy

@@ -54,7 +54,12 @@ struct RouteDecision {
   std::string address;                  ///< forward: inside the guest
   std::string worktree = {};            ///< the label of the one that the name means; empty: none
 };
-/// `host` as `Site::parse` takes it. The decision is valid as long as `routes` is.
-RouteDecision decide(const Routes& routes, const Site& site, std::string_view host);
+/// `host` as `Site::parse` takes it. `same_port`: the request came in at a guest's own number on the host; 0: at the
+/// site's port. The decision is valid as long as `routes` is.
+RouteDecision decide(const Routes& routes, const Site& site, std::string_view host, std::uint16_t same_port = 0);
+
+/// Whether a page of `origin` may open a websocket to the sandbox that was decided on: pages of that sandbox may, by
+/// any name that leads to it. The number of a port that is another program's on this host is none.
+bool may_connect(const RouteDecision& decision, const Site& site, std::string_view origin);
 
 }  // namespace agentvm::proxy

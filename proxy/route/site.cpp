@@ -78,6 +78,17 @@ std::string Site::url(std::string_view sandbox, std::uint16_t guest_port, std::s
   return result + "/";
 }
 
+HostName Site::parse_same_port(std::string_view host, std::uint16_t number) const {
+  auto name = Site{domain, number}.parse(host);
+  if (name.kind != HostName::Kind::sandbox || name.port != 0 || !name.worktree.empty()) return {};
+  name.port = number;
+  return name;
+}
+
+std::string Site::same_port_url(std::string_view sandbox, std::uint16_t number) const {
+  return Site{domain, number}.url(sandbox);
+}
+
 bool Site::same_sandbox(std::string_view origin, std::string_view sandbox) const {
   constexpr std::string_view scheme = "http://";
   if (!origin.starts_with(scheme)) return false;

@@ -26,6 +26,11 @@ struct Site {
   /// "http://3000.feature.box.localhost:8080/"; without a port of the guest: the primary one; without a label of a work
   /// tree: any of the sandbox's; without a sandbox: the index. `worktree` is one that `is_worktree_label` takes.
   std::string url(std::string_view sandbox = {}, std::uint16_t guest_port = 0, std::string_view worktree = {}) const;
+  /// What `host` means where a guest's port has the same `number` on the host: `<sandbox>.<domain>:<number>`, nothing
+  /// else.
+  HostName parse_same_port(std::string_view host, std::uint16_t number) const;
+  /// "http://box.localhost:3000/"
+  std::string same_port_url(std::string_view sandbox, std::uint16_t number) const;
   /// Whether a page of `origin` may open a websocket to `sandbox`: pages of the same sandbox may, on any of its ports
   /// and work trees.
   bool same_sandbox(std::string_view origin, std::string_view sandbox) const;

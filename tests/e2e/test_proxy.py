@@ -206,6 +206,39 @@ def test_a_work_trees_server_has_names_of_its_own(agentvm, box):
     agentvm.exec(box, "pkill", "-f", "http.server 7500")
 
 
+def test_a_port_has_its_own_number_on_the_host_where_that_is_configured(agentvm, box, home):
+    row = port_row(agentvm, 7000)
+    assert row["same_port_url"] is None and row["same_port_problem"] == ""
+    (home.folder / "config" / "agentvm" / "config.yaml").write_text("proxy:\n  port: 0\n  same_port: true\n")
+    agentvm.run("manager", "stop")
+    wait_for(lambda: port_row(agentvm, 7000), "the next manager finds the ports")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number = free.getsockname()[1]
+    row = serve(agentvm, number)
+    host = f"{box}.localhost:{number}"
+    assert row["same_port_url"] == f"http://{host}/" and row["same_port_problem"] == ""
+    assert f"http://{host}/" in agentvm.text("ports", box)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        assert get(host, family=family) == (200, b"<p>hello from the guest\n")
+    for name in (f"localhost:{number}", f"127.0.0.1:{number}", f"{number}.{host}", f"other.localhost:{number}", address(agentvm)):
+        status, body = get(name, port=number)
+        assert status == 421 and b"hello" not in body, name
+    with pytest.raises(ConnectionRefusedError):  # this host, too, and not the loopback address
+        socket.create_connection(("127.0.0.2", number), timeout=SECONDS)
+    agentvm.exec(box, "pkill", "-f", f"http.server {number}")
+    wait_for(lambda: port_row(agentvm, number) is None, f"port {number} is no longer listed")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", number), timeout=SECONDS)
+    # A number of the host's own stays the host's, until it is free.
+    with socket.create_server(("127.0.0.1", 0)) as mine:
+        number = mine.getsockname()[1]
+        row = serve(agentvm, number)
+        assert row["same_port_url"] is None and "another program" in row["same_port_problem"]
+        assert get(f"{number}.{address(agentvm)}")[0] == 200
+    assert port_row(agentvm, number)["same_port_url"] == f"http://{box}.localhost:{number}/"
+    agentvm.exec(box, "pkill", "-f", f"http.server {number}")
+
+
 def test_a_stopped_sandbox_says_so(agentvm, box, home):
     host = address(agentvm)
     agentvm.run("stop", box)

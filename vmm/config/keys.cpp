@@ -96,6 +96,9 @@ constexpr ConfigKey keys[] = {
      "Serve dev servers by name on the host's loopback; the manager reads it from your own file when it starts"},
     {"proxy.port", count, "8080", "", "", host_executing, "0|65535",
      "Port of http://NAME.localhost:PORT/; 0 takes any that is free; read like proxy.enable"},
+    {"proxy.same_port", boolean, "false", "", "", host_executing, "",
+     "Listen on the numbers of the guests' ports on the loopback, too: http://NAME.localhost:3000/; read like "
+     "proxy.enable"},
     {"git_identity", boolean, "true", "", "", harmless, "",
      "Use your git user.name and user.email for commits made in the guest"},
     {"notify", text, "", "", "", host_executing, "",

@@ -60,6 +60,24 @@ Front::~Front() {
 }
 
 void Front::open() {
+  begin();
+  change([](proxy::Routes&) {});
+}
+
+std::shared_ptr<proxy::ReverseProxy> Front::proxy() {
+  const std::lock_guard lock(mutex_);
+  return proxy_;
+}
+
+void Front::change(const std::function<void(proxy::Routes&)>& edit) {
+  const auto proxy = this->proxy();  // before the table's lock: neither is taken while the other is held
+  routes_->change([&](proxy::Routes& all) {
+    edit(all);
+    if (proxy) proxy->follow_ports(all);
+  });
+}
+
+void Front::begin() {
   const std::lock_guard lock(mutex_);
   if (proxy_ || stopped_) return;
   try {
@@ -72,12 +90,13 @@ void Front::open() {
     }
     proxy::Options options;
     options.site.port = static_cast<std::uint16_t>(config.count("proxy.port"));
+    if (config.enabled("proxy.same_port")) options.same_port = proxy::SamePort::on;
     options.routes = routes_;
     options.dial = [this](const std::string& sandbox, const std::string& address, std::uint16_t port, Deadline deadline,
                           proxy::Options::Dialled callback) {
       dial(sandbox, address, port, deadline, std::move(callback));
     };
-    proxy_ = std::make_unique<proxy::ReverseProxy>(std::move(options));
+    proxy_ = std::make_shared<proxy::ReverseProxy>(std::move(options));
     problem_.clear();
     log::info("proxy", "dev servers are at {}", proxy_->site().url());
   } catch (const Error& error) {
@@ -118,7 +137,7 @@ void Front::dial(const std::string& sandbox, const std::string& address, std::ui
 void Front::show(const SandboxRecord& record) {
   const auto state = state_of(record);
   const bool gone = state == State::stopped;
-  routes_->change([&](proxy::Routes& all) {
+  change([&](proxy::Routes& all) {
     auto& route = all[record.name.str()];
     route.state = state;
     route.state_text = to_string(record.state);
@@ -134,23 +153,25 @@ void Front::show(const SandboxRecord& record) {
 }
 
 void Front::show_worktrees(const SandboxRecord& record) {
-  routes_->change([&](proxy::Routes& all) {
+  change([&](proxy::Routes& all) {
     if (const auto found = all.find(record.name.str()); found != all.end()) set_worktrees(found->second, record);
   });
 }
 
 void Front::forget(const SandboxName& name) {
   unwatch(name);
-  routes_->change([&](proxy::Routes& all) { all.erase(name.str()); });
+  change([&](proxy::Routes& all) { all.erase(name.str()); });
 }
 
 void Front::watch(const SandboxName& name, std::shared_ptr<guest::Control> control) {
   unwatch(name);
+  std::uint64_t machine = 0;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_) return;
-    routes_->change([&](proxy::Routes& all) { all[name.str()].machine = ++machines_; });
+    machine = ++machines_;
   }
+  change([&](proxy::Routes& all) { all[name.str()].machine = machine; });
   if (!control) return;
   watches_.begin(
       name, [this, name, control = std::move(control)](const std::stop_token& stop) { follow(stop, name, *control); });
@@ -175,7 +196,7 @@ void Front::set_ports(const SandboxName& name, const std::vector<guest::GuestPor
   for (const auto& port : ports)
     listening.push_back({port.number, reachable(port.address), port.process, false, port.folder});
   listening = proxy::dev_servers(std::move(listening));
-  routes_->change([&](proxy::Routes& all) {
+  change([&](proxy::Routes& all) {
     const auto found = all.find(name.str());
     if (found == all.end()) return;
     auto& route = found->second;
@@ -190,15 +211,20 @@ Json Front::ports(const SandboxName& name) {
   const auto found = routes->find(name.str());
   Json result = Json::array();
   if (found == routes->end()) return result;
+  const auto same_port = proxy();
   for (const auto& port : found->second.ports) {
     const auto address = url(name, port.number, port.worktree);
     const auto* worktree = proxy::worktree_of(found->second.worktrees, port.folder);
     const bool on_branch = worktree && !worktree->branch.empty();
-    result.push_back({{"port", port.number},
-                      {"process", port.process},
-                      {"worktree", on_branch ? Json(clean_guest_text(worktree->branch)) : Json(nullptr)},
-                      {"url", address.empty() ? Json(nullptr) : Json(address)},
-                      {"primary", port.number == found->second.primary}});
+    result.push_back(
+        {{"port", port.number},
+         {"process", port.process},
+         {"worktree", on_branch ? Json(clean_guest_text(worktree->branch)) : Json(nullptr)},
+         {"url", address.empty() ? Json(nullptr) : Json(address)},
+         {"primary", port.number == found->second.primary},
+         {"same_port_url",
+          same_port && port.same_port ? Json(same_port->site().same_port_url(name.str(), port.number)) : Json(nullptr)},
+         {"same_port_problem", port.same_port_problem}});
   }
   return result;
 }
@@ -224,7 +250,7 @@ void Front::connect(const SandboxName& name, std::uint16_t port, Deadline deadli
 }
 
 void Front::stop() {
-  std::unique_ptr<proxy::ReverseProxy> proxy;
+  std::shared_ptr<proxy::ReverseProxy> proxy;
   {
     const std::lock_guard lock(mutex_);
     stopped_ = true;

@@ -28,7 +28,8 @@ class Front {
   Front(const Paths& paths, std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live, Janitor& janitor);
   ~Front();
 
-  /// Listens as the user's configuration says, unless it does already. Never throws: `problem` tells.
+  /// Listens as the user's configuration says, unless it does already; numbers of guests' ports that were another
+  /// program's are tried again. Never throws: `problem` tells.
   void open();
   /// Why there are no URLs; empty when there are.
   std::string problem();
@@ -41,7 +42,8 @@ class Front {
   void watch(const SandboxName& name, std::shared_ptr<guest::Control> control);
   void unwatch(const SandboxName& name);
 
-  /// [{port, process, worktree, url, primary}]; `worktree` is a branch or null; `url` is null while `problem` is not
+  /// [{port, process, worktree, url, primary, same_port_url, same_port_problem}]; `worktree` is a branch or null; `url`
+  /// is null while `problem` is not
   /// empty.
   Json ports(const SandboxName& name);
   /// "" while `problem` is not empty.
@@ -55,6 +57,11 @@ class Front {
   void stop();
 
  private:
+  std::shared_ptr<proxy::ReverseProxy> proxy();
+  /// Makes the proxy if there is none and there may be one.
+  void begin();
+  /// Every change of the routes is made here: the proxy listens where they say.
+  void change(const std::function<void(proxy::Routes&)>& edit);
   void dial(const std::string& sandbox, const std::string& address, std::uint16_t port, Deadline deadline,
             proxy::Options::Dialled callback);
   void follow(const std::stop_token& stop, const SandboxName& name, guest::Control& control);
@@ -65,7 +72,7 @@ class Front {
   Janitor& janitor_;
   const std::shared_ptr<proxy::RouteTable> routes_ = std::make_shared<proxy::RouteTable>();
   std::mutex mutex_;  // guards the members below
-  std::unique_ptr<proxy::ReverseProxy> proxy_;
+  std::shared_ptr<proxy::ReverseProxy> proxy_;
   std::string problem_ = "the proxy is not running";
   std::uint64_t machines_ = 0;
   bool stopped_ = false;

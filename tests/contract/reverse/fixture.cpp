@@ -143,10 +143,11 @@ ReverseTest::ReverseTest() {
   before_ = open_descriptors();
 }
 
-void ReverseTest::start(Limits limits, unsigned workers) {
+void ReverseTest::start(Limits limits, unsigned workers, SamePort same_port) {
   Options options;
   options.workers = workers;
   options.limits = limits;
+  options.same_port = same_port;
   options.dial = [this](const std::string&, const std::string&, std::uint16_t port, Deadline, Options::Dialled done) {
     ++dials_;
     {
@@ -168,7 +169,10 @@ void ReverseTest::route(const std::string& sandbox, std::vector<std::uint16_t> p
   SandboxRoute route{.state = SandboxRoute::State::running, .state_text = "running", .machine = machine};
   for (const auto port : ports) route.ports.push_back({port, "127.0.0.1", "server", true});
   if (!ports.empty()) route.primary = ports.front();
-  proxy_->routes().change([&](Routes& all) { all[sandbox] = route; });
+  proxy_->routes().change([&](Routes& all) {
+    all[sandbox] = route;
+    proxy_->follow_ports(all);
+  });
 }
 
 std::string ReverseTest::host(const std::string& name) const {

@@ -39,6 +39,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       demand(decision.sandbox == "box" && (decision.port == 3000 || decision.port == 4000));
       demand(name.worktree.empty() || (name.worktree == "feature" && decision.port == 4000));
     }
+    const auto same_port = site.parse_same_port(text, 3000);
+    if (same_port.kind != HostName::Kind::unknown)
+      demand("http://" + host + "/" == site.same_port_url(same_port.sandbox, 3000) && same_port.port == 3000);
     if (site.same_sandbox(text, "box"))
       demand(host.ends_with("box." + site.domain + (site.port == 80 ? "" : ":8080")) || host.ends_with(":80"));
   }

@@ -56,6 +56,13 @@ TEST(Render, PortsAndWhereTheyAre) {
   EXPECT_THAT(render_ports(with_worktree, plain, 0),
               testing::MatchesRegex(
                   "PORT +PROCESS +WORKTREE +URL\n3000 +node +http:[^\n]*\n3001 +node +feature/x +http:[^\n]*\n"));
+  EXPECT_THAT(text, Not(HasSubstr("SAME PORT")));
+  const auto same_port = Json::parse(R"({"name":"web","ports":[
+      {"port":80,"url":"u","primary":false,"same_port_url":null,"same_port_problem":"it is below 1024"},
+      {"port":3000,"url":"v","primary":false,"same_port_url":"http://web.localhost:3000/","same_port_problem":""}]})");
+  EXPECT_THAT(render_ports(same_port, plain, 0),
+              testing::AllOf(HasSubstr("SAME PORT\n"), HasSubstr("- (it is below 1024)\n"),
+                             HasSubstr("http://web.localhost:3000/\n")));
   EXPECT_EQ(render_ports(Json::parse(R"({"ports":[]})"), plain, 0), "");
   const auto shown = render_status(answer, plain, false);
   EXPECT_THAT(shown, HasSubstr("http://3000.web.localhost:8080/"));

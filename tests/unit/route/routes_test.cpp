@@ -81,6 +81,38 @@ TEST(Routes, DecideByWorkTree) {
   EXPECT_EQ(decide(routes, site, "feature.gone.localhost:8080").kind, Kind::unknown);
 }
 
+TEST(Routes, DecideByTheGuestsNumberOnTheHost) {
+  auto routes = table();
+  routes["other"] = {.state = State::running, .ports = {{3000, "127.0.0.1", "node", true}}, .primary = 3000};
+  const auto at = [&](const char* host, std::uint16_t number) { return decide(routes, site, host, number); };
+  EXPECT_EQ(at("box.localhost:8000", 8000).kind, Kind::forward);
+  EXPECT_EQ(at("box.localhost:8000", 8000).port, 8000);
+  EXPECT_EQ(at("box.localhost:3000", 3000).sandbox, "box");
+  EXPECT_EQ(at("other.localhost:3000", 3000).sandbox, "other");
+  EXPECT_EQ(at("other.localhost:8000", 8000).kind, Kind::no_server);
+  EXPECT_EQ(at("off.localhost:8000", 8000).kind, Kind::not_running);
+  for (const char* host : {"localhost:3000", "nobody.localhost:3000", "box.localhost:8080", "box.localhost:8000",
+                           "3000.box.localhost:3000", "127.0.0.1:3000"})
+    EXPECT_EQ(at(host, 3000).kind, Kind::unknown) << host;
+  EXPECT_EQ(decide(routes, site, "box.localhost:3000").kind, Kind::unknown);
+}
+
+/// Another program of the host may have the number that a server has in its guest: its pages are from elsewhere.
+TEST(Routes, AWebsocketComesFromANumberThatIsOurs) {
+  auto routes = table();
+  routes["box"].ports[0].same_port = true;
+  const auto decision = decide(routes, site, "box.localhost:8080");
+  for (const auto* origin : {"http://box.localhost:8080", "http://8000.box.localhost:8080",
+                             "http://feature.box.localhost:8080", "http://box.localhost:3000"})
+    EXPECT_TRUE(may_connect(decision, site, origin)) << origin;
+  for (const auto* origin :
+       {"", "null", "http://box.localhost:8000", "http://box.localhost:9000", "http://box.localhost",
+        "http://other.localhost:3000", "http://localhost:3000", "https://box.localhost:3000",
+        "http://3000.box.localhost:3000", "http://box.localhost:3000.evil.example", "http://box.localhost:3000/",
+        "box.localhost:3000", "http://evil.example"})
+    EXPECT_FALSE(may_connect(decision, site, origin)) << origin;
+}
+
 TEST(RouteTable, ASnapshotDoesNotChange) {
   RouteTable routes;
   const auto before = routes.snapshot();

@@ -98,6 +98,16 @@ TEST(Site, NoWorkTreeTakesAPortsName) {
   EXPECT_FALSE(is_worktree_label(std::string(64, 'a')));
 }
 
+TEST(Site, AGuestsNumberOnTheHostIsTheSandboxsAlone) {
+  EXPECT_EQ(site.same_port_url("box", 3000), "http://box.localhost:3000/");
+  EXPECT_EQ(site.parse_same_port("box.localhost:3000", 3000), (HostName{Kind::sandbox, "box", 3000}));
+  for (const char* host :
+       {"", "localhost:3000", "box.localhost", "box.localhost:8080", "box.localhost:3001", "box.localhost:03000",
+        "3000.box.localhost:3000", "feature.box.localhost:3000", "3000.feature.box.localhost:3000", "127.0.0.1:3000",
+        "[::1]:3000", "box.localhost.:3000", "evil.example:3000", "box.localhost.evil.example:3000", "box:3000"})
+    EXPECT_EQ(site.parse_same_port(host, 3000), HostName{}) << host;
+}
+
 TEST(Site, AWebsocketComesFromAPageOfTheSameSandbox) {
   EXPECT_TRUE(site.same_sandbox("http://box.localhost:8080", "box"));
   EXPECT_TRUE(site.same_sandbox("http://3000.box.localhost:8080", "box"));
