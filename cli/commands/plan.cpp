@@ -75,8 +75,8 @@ CommandSpec plan_command() {
       .description =
           "Of another repository (run --repo) only the branch that its HEAD names is asked for: what its "
           "agentvm.yaml says is known once it is cloned.",
-      .arguments = {{.name = "start|run",
-                     .help = "The command that is planned; start may be left out: a folder of the project stands here, "
+      .arguments = {{.name = "COMMAND",
+                     .help = "start or run; start may be left out: a folder of the project stands here, "
                              "too",
                      .complete = Complete::directory},
                     {.name = "PATH",

@@ -192,7 +192,7 @@ def test_a_machine_that_dies_takes_no_work_with_it(agentvm, home, repository):
     for process in harness.processes(home, "qemu-system"):
         os.kill(process, signal.SIGKILL)
     harness.eventually(lambda: agentvm.json("status", NAME)["state"] in ("failed", "stopped"), 60, "it is noticed")
-    agentvm.run("start", repository, "--name", NAME, "--no-attach", timeout=harness.START_SECONDS)
+    agentvm.run("start", repository, "--name", NAME, "--agent", "lively", "--no-attach", timeout=harness.START_SECONDS)
     assert agentvm.exec(NAME, "cat", "/workspace/draft") == "not committed\n"
     becomes(agentvm, "waiting", "its agent was started with it")
     answer(agentvm, "commit draft now it is")

@@ -62,12 +62,16 @@ SandboxRecord record_from_plan(const Plan& plan, std::int64_t now) {
 
 void apply_plan(SandboxRecord& record, const Plan& plan) {
   const auto network = record.network;
+  const auto agent = record.agent;
   take_changeable(record, plan);
   // A flag of an earlier start is not remembered; that the guest may reach more than then is worth a word.
   if (network == NetworkMode::none && record.network != network)
     record.warnings.push_back(
         fmt::format("network is {} now, it was none: '--network none' or network in agentvm.yaml keeps it so",
                     to_string(record.network)));
+  if (agent != no_agent && record.agent == no_agent)
+    record.warnings.push_back(fmt::format(
+        "no agent is started now, it was {0}: '--agent {0}' or agent in your configuration keeps it so", agent));
   const auto kept = [&](std::string_view what, std::string_view old_value, std::string_view new_value) {
     if (old_value != new_value)
       record.warnings.push_back(fmt::format(

@@ -96,7 +96,11 @@ TEST_F(Request, MissingPartsAreNamed) {
 TEST(Embedded, SettingsKeepTheirModes) {
   bool sudo_seen = false, sshd_seen = false;
   for (const auto& file : embedded_rootfs()) {
-    EXPECT_EQ(file.path.substr(0, 5), "/etc/") << file.path;
+    const bool program = file.path.starts_with("/usr/local/lib/agentvm/");
+    EXPECT_TRUE(program || file.path.starts_with("/etc/")) << file.path;
+    if (program) {
+      EXPECT_EQ(file.mode, 0755u) << file.path;
+    }
     EXPECT_FALSE(file.content.empty()) << file.path;
     if (file.path == "/etc/sudoers.d/agent") sudo_seen = file.mode == 0440;
     if (file.path == "/etc/ssh/sshd_config") {

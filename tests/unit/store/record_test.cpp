@@ -167,6 +167,18 @@ TEST(Record, KnowsWhetherVcpusWereAskedFor) {
   EXPECT_FALSE(record_from_json(record_to_json(record)).vcpus_asked);
 }
 
+TEST(Record, AFlagThatIsNotGivenAgainIsSaid) {
+  auto record = record_from_plan(plan_with({{"agent", "claude"}, {"network", "none"}}), 1);
+  apply_plan(record, plan_with({{"agent", "claude"}, {"network", "none"}}));
+  EXPECT_THAT(record.warnings, testing::IsEmpty());
+  apply_plan(record, plan_with({}));
+  ASSERT_EQ(record.warnings.size(), 2U);
+  EXPECT_THAT(record.warnings[0], HasSubstr("network is filtered now, it was none"));
+  EXPECT_THAT(record.warnings[1], HasSubstr("no agent is started now, it was claude: '--agent claude'"));
+  apply_plan(record, plan_with({{"agent", "codex"}}));
+  EXPECT_THAT(record.warnings, testing::IsEmpty()) << "another one was asked for";
+}
+
 TEST(Record, ADiskKeepsItsLayers) {
   auto record = record_from_plan(plan_with({{"layers", "hypervisor,containers,hypervisor"}}), 1);
   EXPECT_THAT(record.image_layers, testing::ElementsAre("containers", "hypervisor"));
