@@ -61,7 +61,7 @@ Json bring_artifacts(Core& core, CallContext& call, const Json& params) {
   request.accept = value_or<bool>(params, "accept", false);
   request.dry_run = value_or<bool>(params, "dry_run", false);
   install_sender(*live, request.guest_program);
-  const auto session = live->session(Session::control, deadline);
+  const auto session = live->session(Session::control, Deadline::after(let_in_limit));
   auto result = to_json(sync::fetch_artifacts(request, *session, call.progress_function(), call.cancelled(), deadline));
   result["name"] = record.name.str();
   return result;

@@ -20,6 +20,9 @@ namespace agentvm::manager {
 /// one never delays a keystroke of the other.
 enum class Session { control, data };
 
+/// For dialling a guest that is up: whom its sshd has not let in by then it will not.
+inline constexpr milliseconds let_in_limit{30'000};
+
 /// Thread-safe. Sessions are dialled when first asked for and again after a loss.
 class LiveSandbox {
  public:

@@ -123,7 +123,7 @@ Json fetch_remote(Core& core, CallContext& call, const Json& params) {
   const auto [record, live] = running_sandbox(core, params);
   const auto git_dir = target_repository(core.paths(), params);
   const auto deadline = Deadline::after(fetch_limit);
-  const auto session = live->session(Session::control, deadline);
+  const auto session = live->session(Session::control, Deadline::after(let_in_limit));
   return answer_fetch({record.name.str(), remote_request(core, record, params, "remote-fetch")}, git_dir, call,
                       *session, deadline);
 }

@@ -13,14 +13,13 @@ namespace {
 
 constexpr milliseconds timed_limit{120'000};
 constexpr milliseconds rescue_limit{5 * 60'000};
-constexpr milliseconds dial_limit{30'000};  // whom an sshd has not let in by then it will not
 
 std::shared_ptr<guest::Streams> control_session(Core& core, const SandboxRecord& record, Deadline deadline) {
   const auto live = core.live(record.name);
   if (!live)
     throw Error(ErrorCode::wrong_state, record.name.str() + " is not running",
                 "agentvm start " + record.project.string());
-  return live->session(Session::control, Deadline::after(dial_limit).sooner(deadline));
+  return live->session(Session::control, Deadline::after(let_in_limit).sooner(deadline));
 }
 
 /// A configuration that cannot be read must not keep work from being saved.

@@ -1,6 +1,7 @@
 #include "cli/manager/ops/running.hpp"
 
 #include <algorithm>
+#include <future>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -21,7 +22,7 @@ namespace {
 
 constexpr milliseconds call_limit{20'000};
 constexpr milliseconds teardown_limit{60'000};
-constexpr milliseconds take_over_limit{30'000};
+constexpr milliseconds take_over_limit{10'000};  // a client waits 30 s for a manager that starts
 constexpr milliseconds redial_pause{2'000};
 constexpr milliseconds longest_agent_pause{60'000};
 constexpr milliseconds hello_limit{10'000};
@@ -396,13 +397,22 @@ void reconcile(Core& core) {
     } catch (const Error& error) {
       log::error("manager", "{}: {}", machine.domain, error.what());
     }
-  for (const auto& record : core.store().list().records) {
+  const auto one = [&core](const SandboxRecord& record) {
     core.front().show(record);
     try {
       reconcile_one(core, record);
     } catch (const std::exception& problem) {
       log::error("manager", "{}: {}", record.name.str(), problem.what());
     }
+  };
+  const auto records = core.store().list().records;
+  // Those that run side by side: guests that hang keep a manager from coming up no longer than one of them would.
+  std::vector<std::future<void>> taken_over;
+  for (const auto& record : records) {
+    if (record.state == SandboxState::running || record.state == SandboxState::paused)
+      taken_over.push_back(std::async(std::launch::async, one, std::cref(record)));
+    else
+      one(record);
   }
 }
 

@@ -82,7 +82,7 @@ Json run(Core& core, const SandboxRecord& record, LiveSandbox& live, Asked asked
   request.dry_run = asked.dry_run;
   request.branch = std::move(asked.branch);
   std::shared_ptr<sync::HostMark> before = sync::HostMark::take(record.project, deadline);
-  const auto session = live.session(Session::control, deadline);
+  const auto session = live.session(Session::control, Deadline::after(let_in_limit));
   const auto refs = guest_refs(live);
   const auto& token = refs.token;
   if (refs.whole) request.guest_state = token;
