@@ -97,7 +97,7 @@ struct SandboxRecord {
   std::string scope;         ///< of the user's systemd, that the machine runs in; empty: none
   std::string scope_reason;  ///< why none
   /// What is left of a teardown, next step first; not empty only in `starting` (a machine that hung
-  /// is replaced), `stopping`, `failed` and `destroying`.
+  /// is replaced), `stopping`, `stopped` (one that is about to be destroyed), `failed` and `destroying`.
   std::vector<std::string> teardown;
   std::optional<SyncRecord> last_sync;
   /// Since it last ran, its uncommitted work was not brought to the host: it crashed, or was stopped by force.

@@ -82,10 +82,10 @@ class Core {
   /// Nothing when it is busy.
   std::unique_ptr<Hold> try_hold(const SandboxName& name);
 
-  /// Moves the record's state and logs it. `ready` throws `host_lacks` with the record's message where there is one:
-  /// its machine was ended meanwhile.
+  /// Moves the record's state and logs it; `also` changes it at the same stroke. `ready` throws `host_lacks` with the
+  /// record's message where there is one: its machine was ended meanwhile.
   SandboxRecord apply(const SandboxName& name, SandboxEvent event, const std::string& reason,
-                      const std::string& message = "");
+                      const std::string& message = "", const std::function<void(SandboxRecord&)>& also = {});
 
   /// The record, and in it what a full disk of the host kept from being recorded: that its vCPUs are stopped.
   SandboxRecord as_seen(SandboxRecord record);

@@ -75,15 +75,14 @@ void mark_unsaved(Core& core, const SandboxName& name, bool unsaved) {
   core.store().update(name, [unsaved](SandboxRecord& r) { r.unsaved = unsaved; });
 }
 
-std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how) {
+Rescued rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how) {
   report(call.progress_function(), "rescue", "bringing work home that is only in the guest");
   try {
     auto rescued = rescue_work(core, record, Deadline::after(rescue_limit));
     if (how == Rescue::required && !rescued.warnings.empty())
       throw Error(ErrorCode::operation_failed, rescued.warnings.front());
-    if (rescued.warnings.empty() && how != Rescue::in_passing) mark_unsaved(core, record.name, false);
     for (const auto& warning : rescued.warnings) call.warning(warning);
-    return std::move(rescued.refs);
+    return rescued;
   } catch (Error& error) {
     if (how == Rescue::required) {
       error.while_doing("rescuing the work of " + record.name.str());
@@ -92,9 +91,10 @@ std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxReco
                       record.name.str()));
       throw;
     }
-    call.warning(
-        fmt::format("work in the guest could not be copied to the host ({}); it stays in the sandbox", error.what()));
-    return {};
+    const auto warning =
+        fmt::format("work in the guest could not be copied to the host ({}); it stays in the sandbox", error.what());
+    call.warning(warning);
+    return {{}, {warning}};
   }
 }
 

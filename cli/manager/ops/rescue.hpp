@@ -20,15 +20,14 @@ struct Rescued {
 Rescued rescue_work(Core& core, const SandboxRecord& record, Deadline deadline);
 
 enum class Rescue {
-  in_passing,   ///< the guest goes on afterwards
-  best_effort,  ///< the guest ends, and its workspace stays
+  best_effort,  ///< the workspace stays
   required      ///< the workspace goes, too
 };
-/// As `rescue_work`, in a call: says what it does. Where the guest ends and all of it arrived, the record says so.
-/// Throws where it is `required` alone; else a failure is a warning. Returns the references.
-std::vector<std::string> rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how);
+/// As `rescue_work`, in a call: says what it does. Throws where it is `required` alone; else a failure is a warning.
+Rescued rescue(Core& core, CallContext& call, const SandboxRecord& record, Rescue how);
 
-/// Whether the sandbox may hold work that the host lacks: so from the first moment that a guest runs.
+/// Whether the sandbox may hold work that the host lacks: so from the first moment that a guest runs. That all of it
+/// arrived is recorded together with the guest's end: a manager killed in between would leave one that works on.
 void mark_unsaved(Core& core, const SandboxName& name, bool unsaved);
 
 /// Uncommitted work alone; `timer` keeps a bounded number. Remembers the work trees that it meets.

@@ -33,7 +33,8 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   const bool short_of_disk = must_stay_paused(core, record);  // its work is read from its files, later
   if (!force && !short_of_disk) record = wake(core, record);  // to be asked for its work, and to power off
   const bool running = record.state == SandboxState::running;
-  std::vector<std::string> rescued;
+  const bool asked = running && !force;
+  Rescued rescued;
   if (short_of_disk)
     call.warning(
         "the host's disk is short, so the guest is not let go on: its work stays in its files until it is "
@@ -46,12 +47,15 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
     if (result != "updated" && result != "up-to-date")
       call.warning("sync: " + result + "; the commits are in refs/agentvm/" + record.name.str());
   }
-  if (running && !force) rescued = rescue(core, call, record, Rescue::best_effort);
-  if (running && !force) {
+  if (asked) {
+    rescued = rescue(core, call, record, Rescue::best_effort);
     keep_agent_logs(core, record);
     keep_recordings(core, record);
   }
-  core.apply(record.name, SandboxEvent::stop, "user");
+  const bool saved = asked && rescued.warnings.empty();
+  core.apply(record.name, SandboxEvent::stop, "user", "", [saved](SandboxRecord& r) {
+    if (saved) r.unsaved = false;
+  });
   report(call.progress_function(), "stop", "stopping " + record.name.str());
   if (running && force) write_back(core, record.name, Deadline::after(force_limit));
   try {
@@ -63,10 +67,10 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   }
   record = core.apply(record.name, SandboxEvent::ended, "user");
   auto status = sandbox_status(core, record, Detail::brief);
-  status["rescued"] = rescued;
+  status["rescued"] = rescued.refs;
   if (record.persist) return status;
-  if (remove_stopped(core, call, record, rescued)) status["state"] = "destroyed";
-  status["rescued"] = rescued;
+  if (remove_stopped(core, call, record, rescued.refs)) status["state"] = "destroyed";
+  status["rescued"] = rescued.refs;
   return status;
 }
 
@@ -89,26 +93,36 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   const SyncWatch::Quiet quiet(core.syncs(), record.name);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
-  std::vector<std::string> rescued;
+  Rescued rescued;
   if (!must_stay_paused(core, record)) record = wake(core, record);
   const bool running = record.state == SandboxState::running;
   if (running) rescued = rescue(core, call, record, Rescue::required);
+  const auto saved = [running](SandboxRecord& r) {
+    if (running) r.unsaved = false;
+  };
   const bool keep = value_or<bool>(params, "keep_disk", false);
   if (running && keep) write_back(core, record.name, Deadline::after(keep_limit));
-  core.apply(record.name, SandboxEvent::destroy, "user");
   report(call.progress_function(), "destroy", "removing " + record.name.str());
-  tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
   std::optional<fs::path> kept_disk;
-  if (!running && record.unsaved) {  // now that nothing writes there any more
-    auto salvaged = salvage(core, call, record);
-    rescued = std::move(salvaged.refs);
-    kept_disk = std::move(salvaged.kept_disk);
+  // Before it is recorded as on its way out: a manager that comes after one that was killed removes what it finds so.
+  if (keep || (!running && record.unsaved)) {
+    const bool has_machine = running || record.state == SandboxState::paused;
+    if (has_machine) core.apply(record.name, SandboxEvent::stop, "user", "", saved);
+    tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
+    if (has_machine) core.apply(record.name, SandboxEvent::ended, "user");
+    if (!running && record.unsaved) {  // now that nothing writes there any more
+      auto salvaged = salvage(core, call, record);
+      rescued.refs = std::move(salvaged.refs);
+      kept_disk = std::move(salvaged.kept_disk);
+    }
+    if (keep && !kept_disk) kept_disk = keep_disk(core, call, record);
   }
-  if (keep && !kept_disk) kept_disk = keep_disk(core, call, record);
+  core.apply(record.name, SandboxEvent::destroy, "user", "", saved);
+  tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
   erase(core, record.name, Deadline::after(teardown_limit));
   return {{"schema", "agentvm.destroy/1"},
           {"name", record.name.str()},
-          {"rescued", rescued},
+          {"rescued", rescued.refs},
           {"kept_disk", kept_disk ? Json(kept_disk->string()) : Json(nullptr)},
           {"kept_wip", count_kept_wip(record)}};
 }

@@ -84,7 +84,7 @@ Json suspend_sandbox(Core& core, CallContext& call, const Json& params) {
   std::vector<std::string> rescued;
   if (core.as_seen(record).state != SandboxState::paused) {
     next(record.state, SandboxEvent::pause, record.name.str());  // said before anything is done
-    rescued = rescue(core, call, record, Rescue::in_passing);
+    rescued = rescue(core, call, record, Rescue::best_effort).refs;
     write_back(core, record.name, Deadline::after(write_limit));
     const auto live = core.live(record.name);
     if (live) live->expect_silence(true);

@@ -130,6 +130,7 @@ void tear_down(Core& core, const SandboxName& name, Shutdown how, milliseconds g
 
 void erase(Core& core, const SandboxName& name, Deadline deadline) {
   core.wip_timer().wait_idle(name, deadline);  // its folder is in use until then
+  if (core.store().get(name).state != SandboxState::destroying) core.apply(name, SandboxEvent::destroy, "user");
   core.egress().forget(name.str());
   core.journal().remove(name.str());
   core.front().forget(name);
