@@ -17,9 +17,10 @@ Json planned_run(Invocation& run) {
   Json planned{
       {"argv", run.args.trailing}, {"task", task}, {"keep", run.args.enabled("keep")}, {"repository", nullptr}};
   if (!run.args.given("repo")) return planned;
-  const auto [url, name] = repository_address(run.args.text("repo"));
-  const auto head = run.args.given("branch") ? "" : remote_head(url);
-  planned["repository"] = {{"url", url}, {"name", name}, {"head", head.empty() ? Json(nullptr) : Json(head)}};
+  const auto address = repository_address(run.args.text("repo"));
+  const auto head = run.args.given("branch") ? "" : remote_head(address);
+  planned["repository"] = {
+      {"url", address.shown}, {"name", address.name}, {"head", head.empty() ? Json(nullptr) : Json(head)}};
   return planned;
 }
 

@@ -5,10 +5,11 @@
 #include <filesystem>
 
 #include <fmt/format.h>
-#include <unistd.h>
+#include <fmt/ranges.h>
 
 #include "vmm/base/error.hpp"
 #include "vmm/base/process.hpp"
+#include "vmm/base/text.hpp"
 
 namespace agentvm::cli {
 namespace {
@@ -37,25 +38,41 @@ std::string repository_name(std::string url) {
   return url.substr(url.find_last_of("/:") + 1);
 }
 
+/// Of a web address all before the '@': a token stands where a name does.
+std::string without_secret(const std::string& url) {
+  for (const std::string scheme : {"https://", "http://"}) {
+    if (!url.starts_with(scheme)) continue;
+    const auto end = url.find('/', scheme.size()), at = url.substr(0, end).rfind('@');
+    if (at != url.npos && at >= scheme.size()) return scheme + url.substr(at + 1);
+  }
+  return url;
+}
+
 }  // namespace
 
 RepositoryAddress repository_address(const std::string& asked) {
   if (asked.empty() || asked.starts_with('-'))
     throw Error(ErrorCode::usage, fmt::format("--repo: '{}' is no address of a repository", asked), "agentvm help run");
-  RepositoryAddress address{repository_url(asked), ""};
+  RepositoryAddress address{repository_url(asked), "", ""};
+  address.shown = without_secret(address.url);
   address.name = repository_name(address.url);
   if (address.name.empty() || address.name == "." || address.name == "..")
     throw Error(ErrorCode::usage, fmt::format("--repo: '{}' names no repository", asked), "agentvm help run");
   return address;
 }
 
-std::string remote_head(const std::string& url) {
+std::string remote_head(const RepositoryAddress& repository) {
   ProcessSpec spec;
-  spec.argv = {"git", "ls-remote", "--symref", "--", url, "HEAD"};
-  spec.fds = {{STDIN_FILENO, STDIN_FILENO}, {STDERR_FILENO, STDERR_FILENO}};
+  // The folder may be one that a guest writes, and its .git/config names programs.
+  spec.argv = {"env", "-u", "GIT_WORK_TREE", "-u", "GIT_COMMON_DIR", "GIT_DIR=/dev/null"};
+  for (const std::string word : {"git", "ls-remote", "--symref", "--"}) spec.argv.push_back(word);
+  spec.argv.insert(spec.argv.end(), {repository.url, "HEAD"});
   const auto result = agentvm::run(spec, Deadline::after(ask_limit));
   if (!result.status.ok())
-    throw Error(ErrorCode::operation_failed, fmt::format("git could not ask {}", url), "git ls-remote " + url);
+    throw Error(
+        ErrorCode::operation_failed,
+        fmt::format("git could not ask {}: {}", repository.shown, clean_guest_text(result.err, Newlines::escape, 300)),
+        "git ls-remote " + shell_word(repository.shown));
   constexpr std::string_view before = "ref: refs/heads/";
   if (!result.out.starts_with(before)) return "";
   return result.out.substr(before.size(), result.out.find_first_of("\t\n") - before.size());

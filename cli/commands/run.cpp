@@ -7,6 +7,7 @@
 #include "cli/render/render.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/process.hpp"
+#include "vmm/base/text.hpp"
 
 namespace agentvm::cli {
 namespace {
@@ -15,7 +16,7 @@ constexpr milliseconds clone_limit{60 * 60'000};
 
 /// By the user's own git, with their credentials and, on a terminal, its questions. What git says is on standard error.
 std::filesystem::path clone_repository(Invocation& run, const std::string& asked) {
-  const auto [url, name] = repository_address(asked);
+  const auto [url, shown, name] = repository_address(asked);
   constexpr std::size_t bytes = 4;
   const auto folder = run.paths.runs() / random_hex(bytes);
   ensure_private_dir(run.paths.data);
@@ -26,7 +27,7 @@ std::filesystem::path clone_repository(Invocation& run, const std::string& asked
   if (run.args.given("branch")) spec.argv.insert(spec.argv.end(), {"--branch", run.args.text("branch")});
   spec.argv.insert(spec.argv.end(), {"--", url, (folder / name).string()});
   spec.fds = {{STDIN_FILENO, STDIN_FILENO}, {STDOUT_FILENO, STDERR_FILENO}, {STDERR_FILENO, STDERR_FILENO}};
-  run.out.say("cloning " + url);
+  run.out.say("cloning " + shown);
   std::optional<ExitStatus> status;
   try {
     status = Process::spawn(spec).wait(Deadline::after(clone_limit));
@@ -36,8 +37,8 @@ std::filesystem::path clone_repository(Invocation& run, const std::string& asked
   }
   if (status && status->ok()) return folder / name;
   remove_tree(folder);
-  throw Error(status ? ErrorCode::operation_failed : ErrorCode::timed_out, fmt::format("git could not clone {}", url),
-              "git ls-remote " + url);
+  throw Error(status ? ErrorCode::operation_failed : ErrorCode::timed_out, fmt::format("git could not clone {}", shown),
+              "git ls-remote " + shell_word(shown));
 }
 
 Json run_params(Invocation& run, SessionOptions::Mode mode) {

@@ -20,8 +20,8 @@ namespace fs = std::filesystem;
 /// The kernel keeps a terminal's times to 8 seconds, so that nobody learns of single keystrokes (tty_update_time in
 /// drivers/tty/tty_io.c); a program that works draws more than once in the rest.
 constexpr std::int64_t quiet_seconds = 8 + 3;
-/// What is drawn together with the bell may follow it.
-constexpr std::int64_t bell_seconds = 2;
+/// A terminal's time is that of the first change in each of these spans.
+constexpr std::int64_t terminal_span_seconds = 8;
 constexpr std::size_t text_limit_bytes = 512;
 
 bool is_session_name(const std::string& name) {
@@ -110,7 +110,8 @@ Json SessionWatch::look(const std::string& name, std::int64_t now) const {
   const bool draws = passed <= quiet_seconds && passed >= -quiet_seconds;
   const auto file = read_small(root_ / session_notes_folder / (name + said_suffix));
   const auto said = parse_said(file.text);
-  const bool waits = said == Said::waits || (said == Said::bell && drawn <= file.changed + bell_seconds);
+  const bool waits = said == Said::waits ||
+                     (said == Said::bell && drawn / terminal_span_seconds <= file.changed / terminal_span_seconds);
   session["state"] = draws && !waits ? "working" : "waiting";
   return session;
 }

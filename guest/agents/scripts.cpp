@@ -133,7 +133,9 @@ std::string system_script(const AgentDefinition& agent) {
 }
 
 std::vector<std::string> bell_words(const std::string& session) {
-  const auto command = fmt::format("run-shell -b 'AGENTVM_SESSION={} {} bell'", session, says_program);
+  // What it printed, or that it failed, tmux would show over the program's screen.
+  const auto command =
+      fmt::format("run-shell -b 'AGENTVM_SESSION={} {} bell >/dev/null 2>&1 || :'", session, says_program);
   return {";", "set-hook", "-t", "=" + session + ":", "alert-bell", command};
 }
 

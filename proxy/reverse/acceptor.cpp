@@ -22,7 +22,7 @@ UniqueFd listen_on(int family, std::uint16_t& port, int& error) {
   error = 0;
   UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) {
-    if (family != AF_INET6) error = errno;
+    if (family != AF_INET6 || errno != EAFNOSUPPORT) error = errno;
     return {};
   }
   const int on = 1;

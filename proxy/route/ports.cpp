@@ -35,6 +35,7 @@ void place(std::vector<Port>& ports, const std::vector<Worktree>& worktrees) {
   for (auto& port : ports) {
     const auto* worktree = worktree_of(worktrees, port.folder);
     port.in_workspace = worktree != nullptr;
+    port.in_main_tree = worktree == worktrees.data();
     port.worktree = worktree ? worktree->label : std::string();
   }
 }
@@ -55,7 +56,7 @@ std::uint16_t primary_port(const std::vector<Port>& servers, std::uint16_t curre
   const auto has = [&](const Port& port) { return port.number == current; };
   if (std::any_of(servers.begin(), servers.end(), has)) return current;
   for (const auto& port : servers)
-    if (port.in_workspace && port.worktree.empty()) return port.number;
+    if (port.in_main_tree) return port.number;
   for (const auto& port : servers)
     if (port.in_workspace) return port.number;
   return servers.empty() ? std::uint16_t{0} : servers.front().number;

@@ -17,6 +17,7 @@ struct Port {
   bool in_workspace = false;           ///< its process works in one of the sandbox's work trees; `place` says so
   std::string folder = {};             ///< that its process works in; guest text
   std::string worktree = {};           ///< the label of that work tree; `place` says so. Empty: it has none
+  bool in_main_tree = false;           ///< that is the first of them, /workspace itself
   bool same_port = false;              ///< the host listens on this number, too; `SamePorts::follow` says so
   std::string same_port_problem = {};  ///< why it does not, where it was to
   bool operator==(const Port&) const = default;

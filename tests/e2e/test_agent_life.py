@@ -96,7 +96,8 @@ def test_it_commits_and_asks_with_a_bell(agentvm, home, repository):
                 timeout=600)
     becomes(agentvm, "waiting", "its question is heard")
     note = f"/run/agentvm/sessions/{SESSION}"
-    assert agentvm.exec(NAME, "cat", f"{note}.said") == "bell\n", "tmux told of it"
+    # It may have been silent for long before, while it was loaded.
+    harness.eventually(lambda: agentvm.run("exec", NAME, "--", "cat", f"{note}.said", code=None).stdout == b"bell\n", 60, "tmux told of its bell")
     assert re.fullmatch(r"running \d+\n", agentvm.exec(NAME, "cat", note))
     assert agentvm.exec(NAME, "git", "log", "-1", "--format=%s") == "build the page\n"
 
@@ -109,6 +110,7 @@ def test_the_status_line_names_sandbox_branch_and_what_the_host_has_not(agentvm,
     agentvm.run("sync", NAME)
     assert harness.git(repository, "show", "HEAD:task") == "build the page"
     harness.eventually(lambda: agentvm.exec(NAME, "cat", "/run/agentvm/pending") == "0\n", 60, "the guest is told")
+    terminal.expect(" main +life")
     terminal.send("commit page.html <p>hello</p>\r")
     terminal.expect_exact("main, 1 commit to pull")
     terminal.send("commit other.html <p>more</p>\r")

@@ -70,10 +70,10 @@ std::shared_ptr<proxy::ReverseProxy> Front::proxy() {
 }
 
 void Front::change(const std::function<void(proxy::Routes&)>& edit) {
-  const auto proxy = this->proxy();  // before the table's lock: neither is taken while the other is held
   routes_->change([&](proxy::Routes& all) {
     edit(all);
-    if (proxy) proxy->follow_ports(all);
+    // Asked here, so that a proxy that was made meanwhile misses nothing: the table's lock is taken before mutex_.
+    if (const auto proxy = this->proxy()) proxy->follow_ports(all);
   });
 }
 

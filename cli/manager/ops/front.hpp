@@ -43,8 +43,7 @@ class Front {
   void unwatch(const SandboxName& name);
 
   /// [{port, process, worktree, url, primary, same_port_url, same_port_problem}]; `worktree` is a branch or null; `url`
-  /// is null while `problem` is not
-  /// empty.
+  /// is null while `problem` is not empty.
   Json ports(const SandboxName& name);
   /// "" while `problem` is not empty.
   std::string url(const SandboxName& name, std::uint16_t port = 0, const std::string& worktree = {});

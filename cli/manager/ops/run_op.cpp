@@ -192,6 +192,7 @@ void run_in_sandbox(Core& core, const std::shared_ptr<Responder>& call, const Js
 PlannedRun plan_run(Core& core, ClientSetting setting, const Json& asked) {
   if (const auto found = asked.find("repository"); found != asked.end() && found->is_object()) {
     setting.path = core.paths().runs() / "next" / require<std::string>(*found, "name");
+    setting.cwd = setting.path;  // as the run will have it
     setting.uncloned = {.head = optional_text(*found, "head")};
   }
   const bool named = setting.flags.contains("name");

@@ -22,6 +22,7 @@ constexpr milliseconds hold_turn{20};
 constexpr milliseconds token_limit{5'000};
 constexpr milliseconds count_limit{15'000};
 constexpr milliseconds mark_limit{5'000};
+constexpr milliseconds tell_limit{2'000};
 constexpr std::size_t named_limit = 5;
 
 struct Asked {
@@ -135,7 +136,7 @@ std::optional<std::uint64_t> count_pending(Core& core, const SandboxName& name, 
 void tell_pending(const SandboxName& name, guest::Control& control, std::uint64_t number) {
   const auto answer = control.exec({.argv = {"sh", "-c", "mkdir -p /run/agentvm && echo \"$1\" >/run/agentvm/pending",
                                              "sh", std::to_string(number)}},
-                                   Deadline::after(count_limit), 256);
+                                   Deadline::after(tell_limit), 256);
   if (!answer.ok()) log::debug("sync", "{}: its status line: {}", name.str(), clean_guest_text(answer.err));
 }
 

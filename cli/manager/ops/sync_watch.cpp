@@ -308,7 +308,7 @@ class SyncWatch::Watched : public std::enable_shared_from_this<Watched> {
     std::optional<std::uint64_t> number;
     {
       const std::lock_guard lock(mutex_);
-      number = pending_commits();
+      if (!quiet_) number = pending_commits();
     }
     if (!hooks_.tell || !number || number == told_) return;
     told_ = number;  // once, whatever comes of it

@@ -1,6 +1,7 @@
 #include "guest/image/rescue/import.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <sstream>
 
@@ -117,16 +118,29 @@ class Import {
     };
     for (std::string line; std::getline(lines, line);)
       if (const auto begin = line.find('/'); begin != line.npos) add(line.substr(begin, line.find(' ', begin) - begin));
-    if (!tmux_files_.empty()) add(tmux);
+    const bool whole =
+        told && !std::strstr(told.get(), "not found") &&
+        std::any_of(tmux_files_.begin(), tmux_files_.end(), [](const auto& file) { return is_loader(file.first); });
+    if (whole)
+      add(tmux);
+    else
+      tmux_files_.clear();
     check(guestfs_umount_all(g_), "unmounting the default image");
+  }
+
+  static bool is_loader(const std::string& file) { return file.starts_with("ld-linux"); }
+
+  /// Whether there can be programs of ours below /usr/local, and nowhere else because of a link.
+  bool has_own_place() {
+    for (const std::string folder : {"/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/local/lib/agentvm"})
+      if (is_link(folder) || is_file(folder)) return false;
+    return true;
   }
 
   /// With the new disk as root. The program is started through its own loader, with its own libraries, whatever C
   /// library the system has.
   void bring_tmux() {
-    if (has_program("tmux") || tmux_files_.empty()) return;
-    for (const auto* folder : {"/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/local/lib/agentvm"})
-      if (is_link(folder)) return;
+    if (has_program("tmux") || tmux_files_.empty() || !has_own_place()) return;
     constexpr const char* place = "/mnt";
     check(guestfs_rm_rf(g_, tmux_folder), "making room for tmux");
     make_folder(tmux_folder);
@@ -134,7 +148,7 @@ class Import {
     std::string loader;
     for (const auto& [name, file] : tmux_files_) {
       check(guestfs_cp(g_, (place + file).c_str(), fmt::format("{}/{}", tmux_folder, name).c_str()), "bringing tmux");
-      if (name.starts_with("ld-linux")) loader = name;
+      if (is_loader(name)) loader = name;
     }
     check(guestfs_umount(g_, place), "unmounting the default image");
     write("/usr/local/bin/tmux", 0755,
@@ -232,7 +246,9 @@ class Import {
       refuse("it does not start with systemd (/sbin/init, /usr/lib/systemd/systemd)");
     if (!is_file("/usr/sbin/sshd")) refuse("it has no OpenSSH server (/usr/sbin/sshd): without one nobody gets in");
     forget_identity();
-    for (const auto& file : embedded_rootfs()) write(std::string(file.path), file.mode, std::string(file.content));
+    for (const auto& file : embedded_rootfs())
+      if (!file.path.starts_with("/usr/local/") || has_own_place())
+        write(std::string(file.path), file.mode, std::string(file.content));
     add_agent();
     set_units();
     for (const auto* program : {"tmux", "git", "sudo"})

@@ -218,6 +218,36 @@ TEST_F(Commands, ResultThatCannotBeWrittenIsAFailure) {
   }
 }
 
+/// The folder may be one that a guest writes: what its .git/config names is not run, nor does it name the repository.
+TEST_F(Commands, APlannedRunAsksOutsideTheFolderItStandsIn) {
+  const auto git = [this](std::vector<std::string> words) {
+    auto process = spec({});
+    process.argv = {"git"};
+    process.argv.insert(process.argv.end(), words.begin(), words.end());
+    run_checked(process, Deadline::after(step_limit));
+  };
+  const auto canary = (home_ / "canary").string();
+  git({"init", "-q", "-b", "trunk", "."});
+  git({"init", "-q", "-b", "other", "there"});
+  git({"-C", "there", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"});
+  git({"config", "core.sshCommand", "touch " + canary + " #"});
+  git({"config", "credential.helper", "!touch " + canary});
+  git({"config", "remote.ssh://127.0.0.1:1/x.url", "there"});
+  git({"config", "remote.ssh://127.0.0.1:1/x.uploadpack", "touch " + canary + " #"});
+  for (const std::string address : {"ssh://127.0.0.1:1/x", "ssh://127.0.0.1:1/y"}) {
+    const auto asked = run({"plan", "run", "--repo", address, "--", "true"});
+    EXPECT_EQ(asked.status.code, 3) << asked.err;
+    EXPECT_NE(asked.err.find("git could not ask " + address + ": "), std::string::npos) << asked.err;
+    EXPECT_NE(asked.err.find("Connection refused"), std::string::npos) << "git's own reason: " << asked.err;
+  }
+  const auto secret = run({"plan", "run", "--repo", "http://me:token@127.0.0.1:1/x", "--", "true"});
+  EXPECT_EQ(secret.status.code, 3);
+  EXPECT_EQ(secret.err.find("token"), std::string::npos) << secret.err;
+  EXPECT_FALSE(fs::exists(canary));
+  EXPECT_EQ(json({"plan", "run", "--repo", "there", "--json", "--", "true"})["params"]["run"]["repository"]["head"],
+            "other");
+}
+
 TEST_F(Commands, NothingButManagerCommandsStartsAManagerForHelp) {
   for (const auto& words : std::vector<std::vector<std::string>>{{"--version"},
                                                                  {"help"},

@@ -245,6 +245,9 @@ void add_operations(manager::Service& service, const fs::path& home) {
              {{{"branch", "a"}, {"tip", std::string(40, 'a')}}, {{"branch", "main"}, {"tip", std::string(40, 'b')}}}},
             {"rejected", {{{"name", "refs/heads/x\x1b[2J"}, {"reason", "is called so"}}}}};
   });
+  service.add("plan", Lane::quick, [](CallContext&, const Json& params) -> Json {
+    return {{"schema", "agentvm.plan/1"}, {"params", params}};
+  });
   service.add("logs", Lane::sandbox, [home](CallContext&, const Json&) -> Json {
     return {{"path", (home / "serial.log").string()}};
   });

@@ -111,14 +111,16 @@ TEST(SessionWatch, ABellCountsUntilTheProgramDrawsOn) {
   guest.put("run/agentvm/sessions/web-main", "running 9\n");
   guest.draw_at(1000);
   guest.say_at(999, "bell");
-  EXPECT_EQ(guest.state(1001), "waiting") << "its question came with the bell";
-  guest.draw_at(1007);
-  EXPECT_EQ(guest.state(1008), "working");
-  guest.say_at(1007, "bells");
-  EXPECT_EQ(guest.state(1008), "working") << "no word of ours";
+  EXPECT_EQ(guest.state(1001), "working") << "the kernel's time is of a later span of 8 seconds: it drew on";
+  guest.say_at(1006, "bell");
+  EXPECT_EQ(guest.state(1007), "waiting") << "its question came with the bell, in the same span";
+  guest.draw_at(1008);
+  EXPECT_EQ(guest.state(1009), "working");
+  guest.say_at(1009, "bells");
+  EXPECT_EQ(guest.state(1009), "working") << "no word of ours";
   fs::remove(guest.root / "run/agentvm/sessions/web-main.said");
   fs::create_symlink("/etc/hostname", guest.root / "run/agentvm/sessions/web-main.said");
-  EXPECT_EQ(guest.state(1008), "working");
+  EXPECT_EQ(guest.state(1009), "working");
 }
 
 TEST(SessionWatch, WhatIsNoNoteIsNoSession) {

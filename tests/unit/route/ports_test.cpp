@@ -39,7 +39,10 @@ TEST(Ports, ThePrimaryIsTheLowestOfTheWorkspaceAndStays) {
   // What a work tree has a name for is not what the sandbox's name means, unless there is nothing else.
   auto feature = port(2000, "node", true);
   feature.worktree = "feature";
-  EXPECT_EQ(primary_port({feature, port(3000, "node", true)}, 0), 3000);
+  auto detached = port(2500, "node", true), main = port(3000, "node", true);
+  main.in_main_tree = true;
+  EXPECT_EQ(primary_port({feature, detached, main}, 0), 3000);
+  EXPECT_EQ(primary_port({detached, port(2600)}, 0), 2500);
   EXPECT_EQ(primary_port({feature, port(3000)}, 0), 2000);
   EXPECT_EQ(worktree_port({port(1000), feature}, "feature"), 2000);
   EXPECT_EQ(worktree_port({port(1000), feature}, "featur"), 0);
