@@ -47,7 +47,7 @@ while True:
             time.sleep(0.5)
     elif word == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
-    elif word == "end":
+    elif word == "finish":
         sys.exit(0)
 '''
 DEFINITION = f"""name: lively
@@ -201,6 +201,6 @@ def test_a_machine_that_dies_takes_no_work_with_it(agentvm, home, repository):
     harness.eventually(lambda: agentvm.json("status", NAME)["sync"]["pending_commits"] == 1, 60, "it works as before")
     agentvm.run("sync", NAME)
     assert harness.git(repository, "show", "HEAD:draft") == "now it is"
-    answer(agentvm, "end")
+    answer(agentvm, "finish")  # "end" is a key to tmux
     becomes(agentvm, "ended", "it ends when it is told to")
     assert agentvm.json("status", NAME)["agent"]["exit_code"] == 0
