@@ -181,6 +181,8 @@ def test_a_crash_is_told_and_another_one_can_be_started(agentvm):
     # A shell took its place, and what the program had started goes on.
     assert [row["port"] for row in agentvm.json("ports", NAME)["ports"]] == [3000]
     answer(agentvm, "exit")
+    # tmux ends with its last session; whoever comes while it does so is told "server exited unexpectedly".
+    harness.eventually(lambda: b"no server running" in agentvm.run("exec", NAME, "--", "tmux", "ls", code=None).stderr, 60, "tmux has ended")
     terminal = agentvm.spawn("attach", NAME, size=(40, 120))
     terminal.expect_exact("your answer: ")
     terminal.send("edit draft\r")
