@@ -67,7 +67,8 @@ std::string remote_head(const RepositoryAddress& repository) {
   spec.argv = {"env", "-u", "GIT_WORK_TREE", "-u", "GIT_COMMON_DIR", "GIT_DIR=/dev/null"};
   for (const std::string word : {"git", "ls-remote", "--symref", "--"}) spec.argv.push_back(word);
   spec.argv.insert(spec.argv.end(), {repository.url, "HEAD"});
-  const auto result = agentvm::run(spec, Deadline::after(ask_limit));
+  auto result = agentvm::run(spec, Deadline::after(ask_limit));
+  while (result.err.ends_with('\n')) result.err.pop_back();
   if (!result.status.ok())
     throw Error(
         ErrorCode::operation_failed,

@@ -239,6 +239,7 @@ TEST_F(Commands, APlannedRunAsksOutsideTheFolderItStandsIn) {
     EXPECT_EQ(asked.status.code, 3) << asked.err;
     EXPECT_NE(asked.err.find("git could not ask " + address + ": "), std::string::npos) << asked.err;
     EXPECT_NE(asked.err.find("Connection refused"), std::string::npos) << "git's own reason: " << asked.err;
+    EXPECT_EQ(asked.err.find("exists.\\n"), std::string::npos) << "nor its last line's end: " << asked.err;
   }
   const auto secret = run({"plan", "run", "--repo", "http://me:token@127.0.0.1:1/x", "--", "true"});
   EXPECT_EQ(secret.status.code, 3);
