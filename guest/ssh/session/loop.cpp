@@ -66,6 +66,7 @@ void Loop::run(std::shared_ptr<Answer<bool>> connected, Deadline deadline) {
     event_.reset(ssh_event_new());
     if (!event_ || ssh_event_add_session(event_.get(), link_.session.get()) != SSH_OK)
       throw Error(ErrorCode::operation_failed, "libssh is out of memory");
+    ssh_set_counters(link_.session.get(), &socket_counter_, nullptr);
     last_heard_ = last_probe_ = now();
     {
       const std::lock_guard lock(mutex_);
@@ -153,7 +154,6 @@ int Loop::poll_timeout() const {
 }
 
 void Loop::process_session() {
-  if (fds_[fd_session].revents & (POLLIN | POLLHUP | POLLERR)) last_heard_ = now();
   // libssh reads 4 KiB at a time: several turns per wake-up, but not so many that the channels' own ends starve.
   for (int turn = 0; turn < 64; ++turn)
     if (ssh_event_dopoll(event_.get(), 0) != SSH_OK) break;
@@ -273,6 +273,9 @@ void Loop::announce_incoming() {
 void Loop::keep_alive() {
   const SteadyTime time = now();
   const auto third = options_.keepalive_timeout / 3;
+  // Counted where libssh reads: it reads within a step of ours, too, and the answer to a probe may come there.
+  if (socket_counter_.in_bytes != bytes_heard_) last_heard_ = time;
+  bytes_heard_ = socket_counter_.in_bytes;
   if (silent_) last_heard_ = last_probe_ = time;  // the span begins anew when it may speak again
   if (time - std::max(last_heard_, last_probe_) < third) return;
   // A probe must have had its time: a long stop of this very process (debugger, SIGSTOP) is no proof of the guest's

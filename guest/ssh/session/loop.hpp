@@ -126,6 +126,8 @@ class Loop : public std::enable_shared_from_this<Loop> {
   std::map<std::uint16_t, std::function<void(UniqueFd)>> listeners_;
   std::vector<pollfd> fds_;
   SteadyTime last_heard_{}, last_probe_{};
+  ssh_counter_struct socket_counter_{};  ///< libssh counts here
+  std::uint64_t bytes_heard_ = 0;
   bool end_now_ = false;
 };
 

@@ -416,6 +416,15 @@ TEST(SshStreams, AGuestThatNoLongerAnswersIsNoticed) {
   EXPECT_FALSE(streams->alive());
 }
 
+/// Each of them probes several times; some answers are there at once, while libssh still sends the question.
+TEST(SshStreams, GuestsThatAnswerAreNotTakenForLost) {
+  const Sshd sshd;
+  std::vector<std::unique_ptr<Streams>> idle;
+  for (int i = 0; i < 16; ++i) idle.push_back(connect(sshd, {.keepalive_timeout = short_keepalive / 2}));
+  ::usleep(4'000'000);
+  EXPECT_TRUE(std::all_of(idle.begin(), idle.end(), [](const auto& one) { return one->alive(); }));
+}
+
 TEST(SshStreams, SilenceThatIsExpectedIsNoLoss) {
   Sshd sshd;
   const auto streams = connect(sshd, {.keepalive_timeout = short_keepalive});
