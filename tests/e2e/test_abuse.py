@@ -121,9 +121,9 @@ def test_all_of_its_memory(agentvm, home, boxes):
 
 def test_a_flood_of_its_console(agentvm, home, boxes):
     with abusing(agentvm, "sudo timeout 20 sh -c 'yes flood >/dev/ttyS0 & yes flood >/dev/kmsg & wait'"):
+        folder = home.state / "sandboxes/abuser"
+        harness.eventually(lambda: b"flood" in (folder / "serial.log").read_bytes(), 60, "the flood reached the log")
         check_victim(agentvm)
-    folder = home.state / "sandboxes/abuser"
-    harness.eventually(lambda: b"flood" in (folder / "serial.log").read_bytes(), 60, "the flood reached the log")
     assert sum(path.stat().st_size for path in folder.glob("serial.log*")) <= 2 << 20
     assert (home.state / "manager.log").stat().st_size < 2 << 20
 
@@ -187,12 +187,15 @@ def test_the_inodes_of_the_host(agentvm, home, boxes):
     assert state_of(agentvm, "abuser") == "running"
 
 
+# Without the default dependencies: with them it would come after sysinit.target, which comes after sshd, and systemd would leave one of the three out.
 HOG = """[Unit]
-Before=ssh.service
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=ssh.service shutdown.target
 [Service]
 Type=oneshot
 TimeoutStartSec=600
-ExecStart=/bin/sh -c 'rm /home/agent/hog || exit 0; sync; until mountpoint -q /workspace; do sleep 0.1; done; while head -c 64M /dev/zero >>/workspace/fill; do sleep 0.3; done; sleep 500'
+ExecStart=/bin/sh -c 'rm /home/agent/hog || exit 0; sync; until mountpoint -q /workspace; do sleep 0.1; done; while dd if=/dev/zero bs=1M count=64 oflag=append conv=notrunc of=/workspace/fill; do sleep 0.3; done; sleep 500'
 [Install]
 WantedBy=multi-user.target ssh.service
 """
