@@ -7,7 +7,7 @@
 namespace agentvm::sync {
 namespace {
 
-constexpr unsigned mode_link = 0120000, mode_submodule = 0160000, mode_executable = 0100755;
+constexpr unsigned mode_executable = 0100755;
 
 std::string lower(std::string_view text) {
   std::string result(text);

@@ -8,6 +8,9 @@
 
 namespace agentvm::sync {
 
+/// Modes of a tree's entries, as git writes them.
+inline constexpr unsigned mode_link = 0120000, mode_submodule = 0160000;
+
 /// One path that incoming commits add or change.
 struct IncomingFile {
   std::string path;                          ///< from the root of the tree; the guest's bytes

@@ -18,12 +18,10 @@
 namespace agentvm::sync {
 namespace {
 
-constexpr const char* empty_tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 constexpr std::size_t content_limit_bytes = 64u << 10;  ///< of a file that an excerpt is taken from
 constexpr std::size_t excerpt_lines = 3, excerpt_line_bytes = 160;
 constexpr std::size_t link_limit_bytes = 4096;  ///< PATH_MAX
 constexpr std::size_t shown_limit_bytes = 256u << 20;
-constexpr unsigned mode_link = 0120000, mode_submodule = 0160000;
 
 /// ":100644 100755 <old> <new> M" NUL "path" NUL ...
 std::vector<IncomingFile> changed_files(const HostGit& git, const std::string& base, const std::string& tip,

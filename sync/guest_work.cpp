@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t out_limit_bytes = 256u << 10, err_limit_bytes = 16u << 10;
 constexpr std::size_t path_limit_bytes = 4096;
-constexpr std::uint64_t count_limit = 1'000'000'000;
+constexpr std::uint64_t reported_limit = 1'000'000'000;
 
 /// Both scripts: $1 is the repository. Work trees with control characters in their path are passed over.
 /// $2: "count" for the changed files, too; the rest: commits that the host has. Few programs: under emulation each
@@ -139,7 +139,7 @@ std::string oid_or_none(const std::string& text) {
 std::uint64_t number_of(const std::string& text) {
   std::uint64_t value = 0;
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (problem != std::errc() || end != text.data() + text.size() || value > count_limit) other_form();
+  if (problem != std::errc() || end != text.data() + text.size() || value > reported_limit) other_form();
   return value;
 }
 

@@ -14,6 +14,9 @@ namespace agentvm::sync {
 
 namespace fs = std::filesystem;
 
+/// The id of a tree without entries, which every git knows without having it (git's hash-object, SHA-1).
+inline constexpr const char* empty_tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+
 /// Runs git with nothing of our own environment's GIT_* variables, in the C locale, without prompts, pagers, editors,
 /// hooks, background maintenance or submodule recursion. Cheap to copy. Thread rule: value type; two calls on one
 /// repository are git's own business.

@@ -12,7 +12,6 @@ namespace agentvm::sync {
 namespace {
 
 constexpr std::size_t listed_paths_limit = 100;
-constexpr const char* empty_tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
 bool on_disk(const fs::path& path) {
   struct stat status {};

@@ -10,8 +10,8 @@
 namespace agentvm::sync {
 namespace {
 
-constexpr std::size_t tip_limit = 2'000;        // 84 KB on the guest's standard input
-constexpr std::uint64_t count_limit = 100'000;  // nobody reads more exactly than that
+constexpr std::size_t tip_limit = 2'000;          // 84 KB on the guest's standard input
+constexpr std::uint64_t pending_limit = 100'000;  // nobody reads more exactly than that
 
 }  // namespace
 
@@ -20,7 +20,7 @@ PendingQuestion pending_question(const fs::path& repository, const SandboxName& 
   PendingQuestion question;
   question.argv = {"git",        "-C",
                    guest_path,   "rev-list",
-                   "--count",    fmt::format("--max-count={}", count_limit),
+                   "--count",    fmt::format("--max-count={}", pending_limit),
                    "--branches", "--ignore-missing",
                    "--stdin"};
   const HostGit git(repository);
@@ -35,7 +35,7 @@ std::optional<std::uint64_t> pending_answer(std::string_view output) {
   if (output.ends_with('\n')) output.remove_suffix(1);
   std::uint64_t number = 0;
   const auto [end, problem] = std::from_chars(output.data(), output.data() + output.size(), number);
-  if (problem != std::errc() || end != output.data() + output.size() || number > count_limit) return std::nullopt;
+  if (problem != std::errc() || end != output.data() + output.size() || number > pending_limit) return std::nullopt;
   return number;
 }
 

@@ -12,7 +12,6 @@
 namespace agentvm::sync {
 namespace {
 
-constexpr const char* empty_tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 constexpr std::string_view subject_prefix = "Uncommitted work on ";
 constexpr std::size_t stat_limit_bytes = 64u << 10;
 

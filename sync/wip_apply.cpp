@@ -21,7 +21,6 @@
 namespace agentvm::sync {
 namespace {
 
-constexpr const char* empty_tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 constexpr std::size_t listed_limit = 100;
 
 /// Goes away with the work.

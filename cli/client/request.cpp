@@ -14,8 +14,6 @@
 namespace agentvm::cli {
 namespace {
 
-constexpr int signal_exit_base = 128;
-
 /// Cancels at the first signal; ends the process at the second.
 class Canceller {
  public:

@@ -14,7 +14,6 @@
 namespace agentvm::cli {
 namespace {
 
-constexpr int signal_exit_base = 128;
 constexpr int own_failure = 125;
 constexpr int patience_signals = 3;  // that many Ctrl-C within `patience` end the client
 constexpr milliseconds patience{3'000};

@@ -44,7 +44,6 @@ std::optional<int> SignalWatch::take() {
 }
 
 void end_by_sigpipe() {
-  constexpr int signal_exit_base = 128;
   ::signal(SIGPIPE, SIG_DFL);
   sigset_t pipe_signal;
   ::sigemptyset(&pipe_signal);

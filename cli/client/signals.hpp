@@ -6,6 +6,9 @@
 
 namespace agentvm::cli {
 
+/// A shell adds the number of the signal that ended a process (POSIX, "Exit Status for Commands": above 128).
+inline constexpr int signal_exit_base = 128;
+
 /// While it lives, INT, TERM, HUP, QUIT and (with `watch`) WINCH and CONT arrive on a descriptor instead of ending us.
 /// Make it before threads start.
 class SignalWatch {

@@ -12,7 +12,6 @@
 namespace agentvm::cli {
 namespace {
 
-constexpr int signal_exit_base = 128;
 constexpr char ctrl_c = 0x03;
 constexpr std::string_view other_screen = "\x1b[?1049h\x1b[H\x1b[2J", first_screen = "\x1b[?1049l";
 

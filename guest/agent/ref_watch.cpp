@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "guest/agent/repository_folder.hpp"
+
 namespace agentvm::guest::agent {
 namespace {
 
@@ -21,13 +23,8 @@ constexpr milliseconds quiet{30}, longest_burst{300};
 /// Without the kernel's help: no inotify, no more watches, or no repository yet.
 constexpr milliseconds blind_pause{2'000};
 constexpr std::size_t entry_limit = 8'192;
-constexpr unsigned depth_limit = 16;
 constexpr std::uint32_t wanted = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE | IN_DELETE_SELF |
                                  IN_MOVE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW;
-
-UniqueFd open_folder(int parent, const std::string& name) {
-  return UniqueFd(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
-}
 
 bool is_lock(std::string_view name) {
   return name.ends_with(".lock");
@@ -99,7 +96,7 @@ void RefWatch::walk(int parent, const std::string& name, const std::string& path
   }
   if (kind == Folder::git || kind == Folder::worktree) return;
   for (const auto& entry : list(folder.get())) {
-    if (entries_ >= entry_limit || depth >= depth_limit) {
+    if (entries_ >= entry_limit || depth >= reference_depth_limit) {
       blind_ = true;
       whole_ = false;
       return;

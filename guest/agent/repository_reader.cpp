@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "guest/agent/repository_folder.hpp"
 #include "guest/protocol/objects.hpp"
 #include "vmm/base/base64.hpp"
 #include "vmm/base/error.hpp"
@@ -17,15 +18,10 @@ namespace agentvm::guest::agent {
 namespace {
 
 constexpr std::size_t reference_file_limit_bytes = 4u << 10, packed_limit_bytes = 1u << 20;
-constexpr unsigned depth_limit = 16;
 constexpr std::string_view symbolic = "ref: ", branches = "refs/heads/", tags = "refs/tags/";
 
 /// Something is not as it must be for files to tell all.
 struct Decline {};
-
-UniqueFd open_folder(int parent, const std::string& name) {
-  return UniqueFd(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
-}
 
 /// Nothing where there is no such regular file, or a larger one.
 std::optional<std::string> read_regular(int folder, const std::string& name, std::size_t limit_bytes) {
@@ -72,7 +68,7 @@ class References {
       if (errno == ENOENT) return;
       throw Decline();
     }
-    if (depth > depth_limit) throw Decline();
+    if (depth > reference_depth_limit) throw Decline();
     const std::unique_ptr<DIR, decltype([](DIR* open) { ::closedir(open); })> list(
         ::fdopendir(::fcntl(folder.get(), F_DUPFD_CLOEXEC, 0)));
     if (!list) throw Decline();

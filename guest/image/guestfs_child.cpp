@@ -18,7 +18,7 @@
 namespace agentvm {
 namespace {
 
-constexpr std::size_t text_limit_bytes = 600;
+constexpr std::size_t report_limit_bytes = 600;
 constexpr const char* program = "agentvm-guestfs";
 constexpr const char* lock_name = ".lock";
 constexpr const char* appliance_name = "appliance";  // as rescue/main.cpp makes it
@@ -92,7 +92,7 @@ FileLock take_turn(const fs::path& cache, const Progress& progress, Deadline dea
 }
 
 std::string cleaned(const Json& line, const char* key) {
-  return clean_guest_text(value_or<std::string>(line, key, ""), Newlines::escape, text_limit_bytes);
+  return clean_guest_text(value_or<std::string>(line, key, ""), Newlines::escape, report_limit_bytes);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 namespace agentvm {
 namespace {
 
-constexpr std::array<std::string_view, 6> known_keys = {"summary", "packages", "suites", "groups", "idle", "wanted"};
+constexpr std::array<std::string_view, 6> layer_keys = {"summary", "packages", "suites", "groups", "idle", "wanted"};
 
 bool group_name(std::string_view text) {
   return !text.empty() && text.size() <= 32 && text[0] >= 'a' && text[0] <= 'z' && only(text, "-_");
@@ -20,7 +20,7 @@ bool any_text(std::string_view text) {
 ImageLayer parse_layer(const EmbeddedLayer& embedded) {
   const auto file = std::string(embedded.name) + "/layer.yaml";
   const auto root = parse_yaml(embedded.definition, file);
-  const RecipeReader reader(root, file, known_keys, "a layer is a mapping with the keys summary, packages, ...");
+  const RecipeReader reader(root, file, layer_keys, "a layer is a mapping with the keys summary, packages, ...");
   ImageLayer layer{.name = std::string(embedded.name), .files = embedded.files};
   layer.summary = reader.text(reader.needed("summary"), "a line of text", any_text);
   layer.packages = reader.list(reader.needed("packages"), "a package name", package_name);

@@ -8,8 +8,8 @@
 namespace agentvm {
 namespace {
 
-constexpr std::array<std::string_view, 7> known_keys = {"name",     "suite", "kernel", "disk",
-                                                        "packages", "mask",  "layers"};
+constexpr std::array<std::string_view, 7> recipe_keys = {"name",     "suite", "kernel", "disk",
+                                                         "packages", "mask",  "layers"};
 
 bool is_layer(std::string_view text) {
   return find_image_layer(text) != nullptr;
@@ -25,7 +25,7 @@ void add_packages_of_layers(Recipe& recipe) {
 
 Recipe parse_recipe(std::string_view text, const std::string& file) {
   const auto root = parse_yaml(text, file);
-  const RecipeReader reader(root, file, known_keys, "a recipe is a mapping with the keys name, suite, ...");
+  const RecipeReader reader(root, file, recipe_keys, "a recipe is a mapping with the keys name, suite, ...");
   Recipe recipe;
   recipe.name = reader.text(reader.needed("name"), "a name (lower-case letters, digits, + - .)", package_name);
   recipe.suite = reader.text(reader.needed("suite"), "a Debian suite", suite_name);

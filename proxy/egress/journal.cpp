@@ -11,7 +11,7 @@
 namespace agentvm::egress {
 namespace {
 
-constexpr std::size_t line_limit_bytes = 8 * 1024;
+constexpr std::size_t entry_limit_bytes = 8 * 1024;
 
 using Event = JournalEntry::Event;
 constexpr Event events[] = {Event::open, Event::end, Event::whole};
@@ -65,7 +65,7 @@ Json to_json(const JournalEntry& entry) {
 }
 
 std::optional<JournalEntry> journal_entry(std::string_view line) {
-  if (line.empty() || line.size() > line_limit_bytes) return std::nullopt;
+  if (line.empty() || line.size() > entry_limit_bytes) return std::nullopt;
   try {
     const auto json = parse_json(line, "journal");
     JournalEntry entry{.event = value_named(events, require<std::string>(json, "event"))};

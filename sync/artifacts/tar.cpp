@@ -15,7 +15,7 @@ constexpr std::size_t block_bytes = 512;
 constexpr std::size_t name_limit_bytes = 4096;  // PATH_MAX: a file system has no longer ones
 constexpr std::size_t buffer_bytes = 64u << 10;
 
-[[noreturn]] void refuse(const std::string& why) {
+[[noreturn]] void refuse_archive(const std::string& why) {
   throw Error(ErrorCode::operation_failed, "the archive from the disk is damaged: " + why);
 }
 
@@ -30,8 +30,8 @@ class Header {
   void check() const {
     std::uint64_t sum = 0;
     for (std::size_t i = 0; i < block_.size(); ++i) sum += i >= 148 && i < 156 ? ' ' : block_[i];
-    if (number(148, 8) != sum) refuse("a header has another sum than it says");
-    if (text(257, 5) != "ustar") refuse("a header is of another format");
+    if (number(148, 8) != sum) refuse_archive("a header has another sum than it says");
+    if (text(257, 5) != "ustar") refuse_archive("a header is of another format");
   }
   char kind() const { return block_[156] == 0 ? '0' : static_cast<char>(block_[156]); }
   std::string name() const { return text(0, 100); }
@@ -50,7 +50,7 @@ class Header {
     if (block_[at] & 0x80) {
       for (std::size_t i = 0; i < size; ++i) {
         const unsigned byte = i == 0 ? block_[at] & 0x7f : block_[at + i];
-        if (value >> 55) refuse("a number is out of range");
+        if (value >> 55) refuse_archive("a number is out of range");
         value = value << 8 | byte;
       }
       return value;
@@ -58,7 +58,7 @@ class Header {
     std::size_t i = 0;
     while (i < size && block_[at + i] == ' ') ++i;
     for (; i < size && block_[at + i] >= '0' && block_[at + i] <= '7'; ++i) value = value << 3 | (block_[at + i] - '0');
-    if (i < size && block_[at + i] != 0 && block_[at + i] != ' ') refuse("a number is none");
+    if (i < size && block_[at + i] != 0 && block_[at + i] != ' ') refuse_archive("a number is none");
     return value;
   }
 
@@ -73,22 +73,22 @@ std::string checked_path(std::string path) {
   for (std::size_t start = 0; start <= path.size();) {
     const auto end = std::min(path.find('/', start), path.size());
     const auto part = std::string_view(path).substr(start, end - start);
-    if (part.empty() || part == "." || part == "..") refuse("a name leads out of its folder");
+    if (part.empty() || part == "." || part == "..") refuse_archive("a name leads out of its folder");
     start = end + 1;
   }
   return path;
 }
 
-class Reader {
+class TarReader {
  public:
-  Reader(ByteSource& source, const ArtifactLimits& limits, TarSink& sink)
+  TarReader(ByteSource& source, const ArtifactLimits& limits, TarSink& sink)
       : source_(source), limits_(limits), sink_(sink), buffer_(buffer_bytes) {}
 
   void run() {
     for (;;) {
       const Header header(source_);
       if (header.is_end()) {
-        if (!long_name_.empty() || !long_target_.empty()) refuse("it ends within an entry");
+        if (!long_name_.empty() || !long_target_.empty()) refuse_archive("it ends within an entry");
         return;
       }
       header.check();
@@ -104,14 +104,14 @@ class Reader {
   void take_long(const Header& header) {
     auto& into = header.kind() == 'L' ? long_name_ : long_target_;
     const auto size = header.size();
-    if (!into.empty() || size < 2 || size > name_limit_bytes + 1) refuse("a name is too long");
+    if (!into.empty() || size < 2 || size > name_limit_bytes + 1) refuse_archive("a name is too long");
     count();
     std::string text(size, '\0');
     source_.read(text.data(), text.size());
     skip_padding(size);
-    if (text.back() != '\0') refuse("a name has no end");
+    if (text.back() != '\0') refuse_archive("a name has no end");
     text.pop_back();
-    if (text.find('\0') != text.npos) refuse("a name has two ends");
+    if (text.find('\0') != text.npos) refuse_archive("a name has two ends");
     into = std::move(text);
   }
 
@@ -121,20 +121,20 @@ class Reader {
     entry.kind = kind_of(header.kind());
     const auto name = long_name_.empty() ? header.name() : std::exchange(long_name_, {});
     entry.target = long_target_.empty() ? header.target() : std::exchange(long_target_, {});
-    if (name.empty() || name.size() > name_limit_bytes) refuse("an entry has no name");
+    if (name.empty() || name.size() > name_limit_bytes) refuse_archive("an entry has no name");
     entry.path = checked_path(name);
     entry.executable = header.executable();
     entry.size = header.size();
-    if (entry.kind != TarEntry::Kind::file && entry.size != 0) refuse("something that is no file has content");
+    if (entry.kind != TarEntry::Kind::file && entry.size != 0) refuse_archive("something that is no file has content");
     if (entry.path.empty()) {
-      if (entry.kind != TarEntry::Kind::folder) refuse("the folder is none");
+      if (entry.kind != TarEntry::Kind::folder) refuse_archive("the folder is none");
       return;
     }
     if (entry.kind == TarEntry::Kind::same) {
       entry.target = checked_path(std::move(entry.target));
-      if (entry.target.empty()) refuse("a second name has no first");
+      if (entry.target.empty()) refuse_archive("a second name has no first");
     }
-    if (entry.kind == TarEntry::Kind::link && entry.target.empty()) refuse("a link leads nowhere");
+    if (entry.kind == TarEntry::Kind::link && entry.target.empty()) refuse_archive("a link leads nowhere");
     if (entry.size > limits_.bytes - bytes_)
       throw Error(ErrorCode::operation_failed,
                   fmt::format("the workspace on the disk holds more than {} MiB", limits_.bytes >> 20));
@@ -169,7 +169,7 @@ class Reader {
       case '6':
         return TarEntry::Kind::special;
       default:
-        refuse("an entry is of an unknown kind");
+        refuse_archive("an entry is of an unknown kind");
     }
   }
 
@@ -195,7 +195,7 @@ class Reader {
 }  // namespace
 
 void read_tar(ByteSource& source, const ArtifactLimits& limits, TarSink& sink) {
-  Reader(source, limits, sink).run();
+  TarReader(source, limits, sink).run();
 }
 
 }  // namespace agentvm::sync

@@ -12,8 +12,6 @@
 namespace agentvm::sync {
 namespace {
 
-constexpr const char* empty_tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
-
 /// A folder name for GIT_ALTERNATE_OBJECT_DIRECTORIES, where ':' separates: quoted as git reads it.
 std::string alternate_word(const std::string& path) {
   std::string word = "\"";

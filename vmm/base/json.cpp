@@ -6,7 +6,7 @@
 
 namespace agentvm {
 namespace {
-constexpr int max_depth = 64;
+constexpr int json_depth_limit = 64;
 }
 
 Json parse_json(std::string_view text, std::string_view subject) {
@@ -24,8 +24,9 @@ Json parse_json(std::string_view text, std::string_view subject) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '{' || c == '[') {
-      if (++depth > max_depth)
-        throw Error(ErrorCode::operation_failed, fmt::format("{}: JSON nested deeper than {}", subject, max_depth));
+      if (++depth > json_depth_limit)
+        throw Error(ErrorCode::operation_failed,
+                    fmt::format("{}: JSON nested deeper than {}", subject, json_depth_limit));
     } else if (c == '}' || c == ']') {
       --depth;
     }

@@ -13,7 +13,7 @@ namespace agentvm {
 namespace {
 
 constexpr std::size_t max_text_bytes = 1u << 20;
-constexpr std::size_t max_depth = 32;
+constexpr std::size_t yaml_depth_limit = 32;
 
 YamlMark mark_of(const YAML::Mark& mark) {
   return {mark.line + 1, mark.column + 1};
@@ -58,7 +58,7 @@ class Builder final : public YAML::EventHandler {
   }
 
   void open(YamlNode::Kind kind, YamlMark mark) {
-    if (stack_.size() >= max_depth) fail(mark, fmt::format("nested deeper than {}", max_depth));
+    if (stack_.size() >= yaml_depth_limit) fail(mark, fmt::format("nested deeper than {}", yaml_depth_limit));
     stack_.push_back({});
     stack_.back().node.kind = kind;
     stack_.back().node.mark = mark;
