@@ -21,11 +21,19 @@ BATCH = 8
 PRODUCT = ("vmm/", "guest/", "sync/", "proxy/", "cli/")
 
 
+def apart(entry):
+    """A command that compiles several files as one (AGENTVM_UNITY), as one for each of them."""
+    if "/Unity/" not in entry["file"]:
+        return [entry]
+    names = re.findall(r'^#include "(.*)"$', pathlib.Path(entry["file"]).read_text(), re.MULTILINE)
+    return [{**entry, "file": name, "command": entry["command"].replace(entry["file"], name)} for name in names]
+
+
 def commands_for_clang(root, build, folder):
     """Compile commands without GCC's precompiled header (Clang cannot read it; the header itself is included instead)."""
     commands = json.loads((pathlib.Path(build) / "compile_commands.json").read_text())
     kept = []
-    for entry in commands:
+    for entry in [each for group in commands for each in apart(group)]:
         text = re.sub(r"-include \S*/cmake_pch\.hxx", f"-include {root}/cmake/pch.hpp", entry["command"])
         entry["command"] = re.sub(r"\s-(fpch-preprocess|Winvalid-pch|Wno-psabi|Werror|Wpedantic)\b", "", text)
         name = os.path.relpath(entry["file"], root)
