@@ -24,6 +24,13 @@ PASSED = ("PATH", "TERM", "NODE_EXTRA_CA_CERTS", "AGENTVM_ACCEL", "http_proxy", 
           "HTTPS_PROXY", "NO_PROXY", "npm_config_registry", "NPM_CONFIG_REGISTRY")
 
 
+def full_tier(reason):
+    """Marks what `./bootstrap test --full` alone has the time for."""
+    import pytest  # what measures and builds images needs no pytest
+
+    return pytest.mark.skipif(not FULL, reason=f"{reason}; AGENTVM_TEST_TIER=full has it")
+
+
 @dataclasses.dataclass
 class Home:
     """Private folders of one test file; the images are shared by all of them."""

@@ -75,44 +75,62 @@ def test_a_workspace_that_leads_elsewhere_keeps_the_disk(agentvm, home, reposito
     assert len(kept) == 1 and str(kept[0]).encode() in result.stderr
 
 
-def test_files_of_a_stopped_sandbox_are_read(agentvm, home, repository):
-    name = "still"
-    agentvm.start(repository, name, "--workspace", "disk")
-    agentvm.exec(name, "sh", "-c", """mkdir -p ~/notes && printf 'kept\\033]0;x\\007\\n' >~/notes/a && cp /bin/true ~/notes/run && ln -s /etc/passwd ~/notes/link &&
+STILL = "still"
+
+
+@pytest.fixture(scope="module")
+def still(agentvm, repository):
+    """A stopped sandbox with files worth reading."""
+    agentvm.start(repository, STILL, "--workspace", "disk")
+    agentvm.exec(STILL, "sh", "-c", """mkdir -p ~/notes && printf 'kept\\033]0;x\\007\\n' >~/notes/a && cp /bin/true ~/notes/run && ln -s /etc/passwd ~/notes/link &&
         touch "$(printf '/home/agent/notes/odd\\033]0;x\\007')" && mkfifo ~/notes/pipe && sync""")
-    running = agentvm.run("rescue", name, "ls", "/", code=2)
+    running = agentvm.run("rescue", STILL, "ls", "/", code=2)
     assert b"agentvm exec" in running.stderr
-    agentvm.run("stop", name)
-    listing = {entry["name"]: entry for entry in agentvm.json("rescue", name, "ls", "/home/agent/notes", timeout=RESCUE_SECONDS)["entries"]}
+    agentvm.run("stop", STILL)
+    return STILL
+
+
+def rescue(agentvm, name, *words, code=0, **options):
+    return agentvm.run("rescue", name, *words, code=code, timeout=RESCUE_SECONDS, **options)
+
+
+def test_files_of_a_stopped_sandbox_are_read(agentvm, home, still):
+    listing = {entry["name"]: entry for entry in agentvm.json("rescue", still, "ls", "/home/agent/notes", timeout=RESCUE_SECONDS)["entries"]}
     assert listing["a"]["kind"] == "file" and listing["link"]["target"] == "/etc/passwd" and listing["pipe"]["kind"] == "other"
     assert not any("\033" in each for each in listing)
-    assert b"\033" not in agentvm.run("rescue", name, "ls", "/home/agent/notes", timeout=RESCUE_SECONDS).stdout
-    assert agentvm.run("rescue", name, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS, stdin="left alone").stdout == b"kept\033]0;x\007\n"
-    terminal = agentvm.spawn("rescue", name, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS)
+    assert rescue(agentvm, still, "cat", "/home/agent/notes/a", stdin="left alone").stdout == b"kept\033]0;x\007\n"
+    terminal = agentvm.spawn("rescue", still, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS)
     shown = terminal.read()
     assert b"kept" in shown and b"\033]0;" not in shown, "raw text reached a terminal"
     assert harness.exit_status(terminal) == 0
+    work = rescue(agentvm, still, "cp", "/workspace", home.folder / "work")
+    assert b".git/HEAD" in work.stderr and (home.folder / "work/.git/HEAD.rescued").exists() and (home.folder / "work/a.txt").exists()
+    for target in (home.folder / ".git", home.folder / ".GIT"):
+        refused = agentvm.run("rescue", still, "cp", "/home/agent/notes/a", target, code=64)
+        assert b"take it for a repository" in refused.stderr and not target.exists()
+    assert b"none of ls, cat and cp" in agentvm.run("rescue", still, "mv", "/a", code=64).stderr
+
+
+@harness.full_tier("nine more machines to read with")
+def test_what_is_copied_and_what_is_in_its_way(agentvm, home, still):
+    assert b"\033" not in rescue(agentvm, still, "ls", "/home/agent/notes").stdout
     target = home.folder / "copied"
-    copied = agentvm.run("rescue", name, "cp", "/home/agent/notes", target, timeout=RESCUE_SECONDS)
+    copied = rescue(agentvm, still, "cp", "/home/agent/notes", target)
     assert (target / "a").read_bytes() == b"kept\033]0;x\007\n" and os.readlink(target / "link") == "/etc/passwd"
     assert os.access(target / "run", os.X_OK) and not (target / "pipe").exists() and b"1 devices" in copied.stderr
-    again = agentvm.run("rescue", name, "cp", "/home/agent/notes", target, timeout=RESCUE_SECONDS)
+    again = rescue(agentvm, still, "cp", "/home/agent/notes", target)
     assert (target / "notes" / "a").exists() and b"copied to" in again.stderr
-    assert b"exists already" in agentvm.run("rescue", name, "cp", "/home/agent/notes", target, code=2, timeout=RESCUE_SECONDS).stderr
-    one = agentvm.json("rescue", name, "cp", "/home/agent/notes/run", home.folder / "one", timeout=RESCUE_SECONDS)
+    assert b"exists already" in rescue(agentvm, still, "cp", "/home/agent/notes", target, code=2).stderr
+    one = agentvm.json("rescue", still, "cp", "/home/agent/notes/run", home.folder / "one", timeout=RESCUE_SECONDS)
     assert one["kind"] == "file" and os.access(home.folder / "one", os.X_OK)
-    work = agentvm.run("rescue", name, "cp", "/workspace", home.folder / "work", timeout=RESCUE_SECONDS)
-    assert b".git/HEAD" in work.stderr and (home.folder / "work/.git/HEAD.rescued").exists() and (home.folder / "work/a.txt").exists()
-    assert b"there is no /nothing" in agentvm.run("rescue", name, "cat", "/nothing", code=1, timeout=RESCUE_SECONDS).stderr
-    folder = agentvm.run("rescue", name, "cat", "/etc", code=2, timeout=RESCUE_SECONDS)
+    assert b"there is no /nothing" in rescue(agentvm, still, "cat", "/nothing", code=1).stderr
+    folder = rescue(agentvm, still, "cat", "/etc", code=2)
     assert b"is a folder" in folder.stderr and b"agentvm rescue still ls /etc" in folder.stderr
     assert not [each for each in home.folder.iterdir() if each.name.startswith(".agentvm-rescue")]
-    for target in (home.folder / ".git", home.folder / ".GIT"):
-        refused = agentvm.run("rescue", name, "cp", "/home/agent/notes/a", target, code=64)
-        assert b"take it for a repository" in refused.stderr and not target.exists()
-    agentvm.run("destroy", name, "--force", "--keep-disk")
-    with agentvm.popen("rescue", name, "cat", "/home/agent/notes/a", stdout=subprocess.PIPE) as beside:
-        kept = agentvm.run("rescue", name, "cat", "/home/agent/notes/a", timeout=RESCUE_SECONDS)
-        assert kept.stdout.startswith(b"kept"), "a kept disk is read by its sandbox's name"
+
+
+def test_a_kept_disk_is_read_by_its_sandboxs_name(agentvm, still):
+    agentvm.run("destroy", still, "--force", "--keep-disk")
+    with agentvm.popen("rescue", still, "cat", "/home/agent/notes/a", stdout=subprocess.PIPE) as beside:
+        assert rescue(agentvm, still, "cat", "/home/agent/notes/a").stdout.startswith(b"kept")
         assert beside.communicate(timeout=RESCUE_SECONDS)[0].startswith(b"kept"), "by two at once, one after the other"
-    assert b"none of ls, cat and cp" in agentvm.run("rescue", name, "mv", "/a", code=64).stderr

@@ -72,6 +72,7 @@ def cloud_image(home):
     return image
 
 
+@harness.full_tier("a cloud image to make and to take apart")
 def test_a_cloud_image_becomes_a_sandbox(agentvm, home, cloud_image):
     before = cloud_image.read_bytes()
     result = agentvm.run("image", "import", cloud_image, "--name", "cloud", "--json", timeout=900)

@@ -76,8 +76,8 @@ def expect_truth(ended, state, done):
 class Places:
     """Where one operation's manager is killed, round by round: at these changes; else at the first change, the second and so on, to the last."""
 
-    def __init__(self, *named, every=harness.FULL):
-        self.named, self.every = named, every
+    def __init__(self, *named):
+        self.named, self.every = named, harness.FULL
         self.count, self.over = 0, False
 
     def take(self):
@@ -190,7 +190,7 @@ def on_disk_alone(agentvm, home, box, repository):
 
 
 def test_work_on_the_disk_alone_outlives_every_end_of_a_destroy(agentvm, home, on_disk_alone, repository):
-    destroys = Places("state=destroying", "gone", every=True)
+    destroys = Places("state=destroying", "virtiofsd, teardown")
     while not destroys.over:
         tip = on_disk_alone()
         destroy_through(agentvm, home, destroys)
@@ -201,7 +201,7 @@ def test_work_on_the_disk_alone_outlives_every_end_of_a_destroy(agentvm, home, o
     assert len(list((home.state / "kept-disks").glob("*.qcow2"))) == 1, "asked for before it was killed"
 
 
-@pytest.mark.skipif(not harness.FULL, reason="one more boot; AGENTVM_TEST_TIER=full has it")
+@harness.full_tier("one more boot")
 def test_what_a_fresh_start_was_removing_is_not_started(agentvm, home, on_disk_alone, repository):
     tip = on_disk_alone()
     ended = run_and_kill(agentvm, NAME, "state=destroying", "start", repository, *SMALL, "--fresh")

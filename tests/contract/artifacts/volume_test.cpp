@@ -1,7 +1,5 @@
 // What much costs: a hundred thousand small files, and one of 4 GiB, through the real sender and the real child.
 #include <chrono>
-#include <cstdlib>
-#include <cstring>
 #include <fstream>
 
 #include <fcntl.h>
@@ -15,6 +13,7 @@
 #include "tests/support/child_watch.hpp"
 #include "tests/support/fake_streams.hpp"
 #include "tests/support/temporary_folder.hpp"
+#include "tests/support/tier.hpp"
 
 namespace agentvm::sync {
 namespace {
@@ -54,8 +53,7 @@ class ArtifactVolume : public testing::Test {
 
 /// Outside the full tier a tenth of them: making and removing them is most of what it costs.
 TEST_F(ArtifactVolume, AHundredThousandFilesAndThenOnlyWhatIsNew) {
-  const char* tier = std::getenv("AGENTVM_TEST_TIER");
-  const int folders = tier && std::strcmp(tier, "full") == 0 ? 100 : 10;
+  const int folders = test::full_tier() ? 100 : 10;
   constexpr int files_each = 1'000;
   const auto count = static_cast<std::uint64_t>(folders) * files_each;
   constexpr auto name = [](int folder, int file) { return fmt::format("dist/{:02}/f{:03}.js", folder, file); };

@@ -1,6 +1,4 @@
 // Files that are larger than what the child of a sync may hold in memory. Real repositories, the real child.
-#include <cstdlib>
-#include <cstring>
 #include <fstream>
 
 #include <fmt/format.h>
@@ -10,6 +8,7 @@
 #include "sync/sync.hpp"
 #include "tests/contract/sync/sync_fixture.hpp"
 #include "tests/support/fake_streams.hpp"
+#include "tests/support/tier.hpp"
 
 namespace agentvm::sync {
 namespace {
@@ -24,8 +23,7 @@ class LargeFiles : public test::HostAndGuest {
 
 /// Hashed as it streams by, never held. In the full tier it is 1 GiB.
 TEST_F(LargeFiles, AFileLargerThanTheMemoryOfTheChildComesThrough) {
-  const char* tier = std::getenv("AGENTVM_TEST_TIER");
-  const auto size_bytes = (tier && std::strcmp(tier, "full") == 0 ? 1024ULL : 192ULL) << 20;
+  const auto size_bytes = (test::full_tier() ? 1024ULL : 192ULL) << 20;
   guest.write("large", "");
   fs::resize_file(guest.path() / "large", size_bytes);
   guest.git({"add", "large"});
@@ -40,8 +38,7 @@ TEST_F(LargeFiles, AFileLargerThanTheMemoryOfTheChildComesThrough) {
 /// git makes deltas of files up to core.bigFileThreshold, half a gigabyte if nobody says otherwise; in the full tier it
 /// is one of 320 MiB. Base and result are held at once, on disk, within four times the limit.
 TEST_F(LargeFiles, ADeltaOfAFileLargerThanTheMemoryOfTheChildComesThrough) {
-  const char* tier = std::getenv("AGENTVM_TEST_TIER");
-  const auto size_bytes = (tier && std::strcmp(tier, "full") == 0 ? 320ULL : 96ULL) << 20;
+  const auto size_bytes = (test::full_tier() ? 320ULL : 96ULL) << 20;
   const auto too_little = size_bytes * 2 / 5, enough = size_bytes * 2 / 3;
   guest.write("large", "");
   fs::resize_file(guest.path() / "large", size_bytes);

@@ -1,7 +1,5 @@
 // What much work costs: a long history, and a file that neither compresses nor fits into the memory of the child. Made
 // by `git fast-import` from a fixed seed, brought by the real child.
-#include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <random>
 
@@ -12,6 +10,7 @@
 #include "tests/contract/sync/sync_fixture.hpp"
 #include "tests/support/child_watch.hpp"
 #include "tests/support/fake_streams.hpp"
+#include "tests/support/tier.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::sync {
@@ -21,11 +20,6 @@ using test::Repo;
 
 constexpr std::uint64_t seed = 20260101;
 constexpr int commit_count = 10'000;
-
-bool is_full_tier() {
-  const char* tier = std::getenv("AGENTVM_TEST_TIER");
-  return tier && std::strcmp(tier, "full") == 0;
-}
 
 class Volume : public test::HostAndGuest {
  protected:
@@ -113,7 +107,7 @@ TEST_F(Volume, TenThousandCommitsComeHome) {
 
 /// In the full tier it is 1 GiB. Its bytes are looked at, unpacked and hashed as they stream by.
 TEST_F(Volume, AFileOfRandomBytesComesHome) {
-  const auto size_bytes = (is_full_tier() ? 1024ULL : 160ULL) << 20;
+  const auto size_bytes = (test::full_tier() ? 1024ULL : 160ULL) << 20;
   std::mt19937_64 random(seed);
   std::ofstream stream(dir / "stream", std::ios::binary);
   stream << begin_commit(1, guest.tip()) << fmt::format("M 100644 inline large\ndata {}\n", size_bytes);

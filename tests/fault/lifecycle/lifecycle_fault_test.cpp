@@ -12,6 +12,7 @@
 #include "tests/contract/sync/git_fixture.hpp"
 #include "tests/fault/lifecycle/fake_machines.hpp"
 #include "tests/support/failing_calls.hpp"
+#include "tests/support/tier.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::manager {
@@ -167,8 +168,7 @@ class LifecycleFault : public testing::Test {
   /// Lets changes of files fail in `operation`: at so many places, and from there on or once.
   void sweep_files(const char* what, int problem, bool and_after, const std::function<void()>& prepare,
                    const std::function<void()>& operation, const std::function<void()>& heal) {
-    const auto* tier = std::getenv("AGENTVM_TEST_TIER");
-    const int samples = tier && std::string_view(tier) == "full" ? 1'000 : 12;
+    const int samples = test::full_tier() ? 1'000 : 5;
     prepare();
     test::fail_call(0, 0);
     operation();

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "tests/fault/sync/shim.hpp"
+#include "tests/support/tier.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/fd.hpp"
 #include "vmm/base/file_lock.hpp"
@@ -85,8 +86,7 @@ void FaultFixture::sweep(const std::string& name, Fault fault, Among among, int 
   const auto whole = step(name, 0, fault, among);
   ASSERT_EQ(whole.code, 0) << whole.said;
   ASSERT_GT(whole.calls, 3);
-  const char* tier = std::getenv("AGENTVM_TEST_TIER");
-  const int stride = tier && std::strcmp(tier, "full") == 0 ? 1 : std::max(1, whole.calls / points);
+  const int stride = full_tier() ? 1 : std::max(1, whole.calls / points);
   int hits = 0;
   for (int at = 1; at <= whole.calls; at += stride) {
     restore();

@@ -13,7 +13,7 @@ namespace {
 
 using namespace test;
 
-constexpr int points = 8;
+constexpr int points = 4;
 
 class WorkTreeFault : public FaultFixture {
  protected:

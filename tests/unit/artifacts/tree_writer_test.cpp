@@ -2,7 +2,6 @@
 #include "sync/artifacts/tree_writer.hpp"
 
 #include <atomic>
-#include <cstdlib>
 #include <fstream>
 #include <thread>
 
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "tests/support/temporary_folder.hpp"
+#include "tests/support/tier.hpp"
 #include "vmm/base/files.hpp"
 
 namespace agentvm::sync {
@@ -96,8 +96,7 @@ TEST_F(TreeWriterTest, ADraftOfAKilledRunIsNoLink) {
 TEST_F(TreeWriterTest, ARaceOfRenamesTouchesNothingOutside) {
   fs::create_directory_symlink(root / "canary", root / "tree/trap");
   fs::create_symlink(root / "canary/file", root / "tree/trap-file");
-  const char* tier = std::getenv("AGENTVM_TEST_TIER");
-  const std::chrono::seconds span(tier && std::string_view(tier) == "full" ? 60 : 3);
+  const std::chrono::seconds span(test::full_tier() ? 60 : 3);
   std::atomic<bool> over = false;
   const auto exchange = [](const fs::path& a, const fs::path& b) {
     return ::syscall(SYS_renameat2, AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), 2 /* RENAME_EXCHANGE */) == 0;
