@@ -134,7 +134,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
   add("Disk", size(number_at(status, "disk_bytes", -1)));
   if (status.is_object() && status.contains("nested")) add("Nested", nested_text(status));
   if (const auto& agent = object_at(status, "guest_agent"); !agent.empty() && !true_at(agent, "answers"))
-    add("Guest agent", "lost, and asked for again: " + text_at(agent, "reason"));
+    add("Guest agent", "no answer: " + text_at(agent, "reason"));
   add("Limits", limits_text(object_at(status, "limits")));
   add("Network", network_text(status));
   add("Agent", agent_text(status));

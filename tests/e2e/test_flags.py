@@ -417,7 +417,7 @@ def test_a_killed_client_closes_the_streams(agentvm, box):
     ended(agentvm, "cat -u")
     ended(agentvm, "vmstat 1")
     assert runs(agentvm, "sleep 7001")
-    assert agentvm.json("status", NAME)["guest_agent"]["answers"] is True
+    harness.eventually(lambda: agentvm.json("status", NAME)["guest_agent"]["answers"] is True, 60, "its agent answers")
     agentvm.exec(NAME, "pkill", "-fx", "sleep 7001")
 
 

@@ -238,7 +238,9 @@ def test_a_guest_that_hangs_is_told_of_and_stopped(agentvm, home, box, repositor
         machine = request.getfixturevalue("hung")
         with ask(agentvm, "status", NAME, "--json") as status, ask(agentvm, "exec", NAME, "--", "true") as after, ask(agentvm, "sync", NAME) as sync:
             code, shown, _ = answer(status)
-            assert code == 0 and json.loads(shown)["state"] == "running", "its machine is there"
+            told = json.loads(shown)
+            assert code == 0 and told["state"] == "running", "its machine is there"
+            assert told["guest_agent"] == {"answers": False, "reason": "it was asked, and said nothing for 1 s"}
             code, _, said = answer(before)
             assert code == 125 and "the state of the guest process is unknown" in said
             code, _, said = answer(after)

@@ -51,14 +51,24 @@ void add_details(Core& core, const SandboxRecord& record, Json& status) {
   status["warnings"] = record.warnings;
 }
 
+/// Empty when the guest's agent answers. It is asked: one whose guest hangs as a whole has closed nothing.
+std::string why_silent(const std::shared_ptr<guest::Control>& control, Deadline deadline) {
+  if (!control) return "it never answered";
+  try {
+    if (control->alive() && !deadline.expired()) control->time(deadline);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::timed_out)
+      return fmt::format("it was asked, and said nothing for {} s", guest_answer_limit.count() / 1000);
+  }
+  return control->alive() ? "" : control->lost_reason();
+}
+
 /// Null unless a machine runs whose vCPUs do.
-Json guest_agent_status(Core& core, const SandboxRecord& record) {
+Json guest_agent_status(Core& core, const SandboxRecord& record, Deadline deadline) {
   const auto live = record.state == SandboxState::running ? core.live(record.name) : nullptr;
   if (!live) return nullptr;
-  const auto control = live->control();
-  const bool answers = control && control->alive();
-  const auto why = answers ? "" : control ? control->lost_reason() : "it never answered";
-  return {{"answers", answers}, {"reason", clean_guest_text(why, Newlines::escape, 300)}};
+  const auto why = why_silent(live->control(), deadline);
+  return {{"answers", why.empty()}, {"reason", clean_guest_text(why, Newlines::escape, 300)}};
 }
 
 /// Null where the guest has told nothing of it.
@@ -74,7 +84,7 @@ Json nested_machines(Core& core, const SandboxRecord& record) {
 
 }  // namespace
 
-Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
+Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail, Deadline asking) {
   const auto record = core.as_seen(stored);
   Json status{{"schema", "agentvm.status/1"},
               {"name", record.name.str()},
@@ -98,7 +108,7 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
               {"egress", egress_status(core, record)},
               {"workspace_mode", to_string(record.workspace)},
               {"ssh", nullptr},
-              {"guest_agent", guest_agent_status(core, record)},
+              {"guest_agent", guest_agent_status(core, record, asking)},
               {"agent", agent_status(core, record)},
               {"throw_away", record.throw_away},
               {"autostart", record.autostart},
@@ -114,7 +124,9 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail) {
 Json all_status(Core& core, Detail detail) {
   Json result{{"schema", "agentvm.status/1"}, {"sandboxes", Json::array()}, {"broken", Json::array()}};
   const auto listing = core.store().list();
-  for (const auto& record : listing.records) result["sandboxes"].push_back(sandbox_status(core, record, detail));
+  const auto asking = Deadline::after(guest_answer_limit);
+  for (const auto& record : listing.records)
+    result["sandboxes"].push_back(sandbox_status(core, record, detail, asking));
   for (const auto& broken : listing.broken)
     result["broken"].push_back({{"name", broken.name}, {"error", broken.error.what()}});
   return result;
