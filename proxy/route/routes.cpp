@@ -41,9 +41,8 @@ RouteDecision decide(const Routes& routes, const Site& site, std::string_view ho
 
 bool may_connect(const RouteDecision& decision, const Site& site, std::string_view origin) {
   if (site.same_sandbox(origin, decision.sandbox)) return true;
-  constexpr std::string_view scheme = "http://";
-  if (!decision.route || !origin.starts_with(scheme)) return false;
-  const auto host = origin.substr(scheme.size());
+  if (!decision.route || !origin.starts_with(site.prefix())) return false;
+  const auto host = origin.substr(site.prefix().size());
   return std::any_of(decision.route->ports.begin(), decision.route->ports.end(), [&](const Port& port) {
     return port.same_port && site.parse_same_port(host, port.number).sandbox == decision.sandbox;
   });

@@ -11,7 +11,10 @@
 namespace agentvm::proxy {
 namespace {
 
-constexpr std::uint16_t http_port = 80;
+/// That of a name without one.
+std::uint16_t default_port(Scheme scheme) {
+  return scheme == Scheme::https ? 443 : 80;
+}
 
 bool is_sandbox_name(std::string_view text) {
   try {
@@ -43,7 +46,7 @@ HostName Site::parse(std::string_view host) const {
   const HostName unknown;
   const auto colon = host.find(':');
   const auto name = host.substr(0, colon);
-  const auto port_given = colon == host.npos ? http_port : canonical_port(host.substr(colon + 1));
+  const auto port_given = colon == host.npos ? default_port(scheme) : canonical_port(host.substr(colon + 1));
   if (port_given != port) return unknown;
   if (name == domain) return {HostName::Kind::index, {}, 0};
   if (name.size() <= domain.size() + 1 || !name.ends_with(domain) || name[name.size() - domain.size() - 1] != '.')
@@ -69,30 +72,29 @@ HostName Site::parse(std::string_view host) const {
 }
 
 std::string Site::url(std::string_view sandbox, std::uint16_t guest_port, std::string_view worktree) const {
-  std::string result = "http://";
+  std::string result(prefix());
   if (guest_port != 0) result += fmt::format("{}.", guest_port);
   if (!worktree.empty()) result += fmt::format("{}.", worktree);
   if (!sandbox.empty()) result += fmt::format("{}.", sandbox);
   result += domain;
-  if (port != http_port) result += fmt::format(":{}", port);
+  if (port != default_port(scheme)) result += fmt::format(":{}", port);
   return result + "/";
 }
 
 HostName Site::parse_same_port(std::string_view host, std::uint16_t number) const {
-  auto name = Site{domain, number}.parse(host);
+  auto name = Site{domain, number, scheme}.parse(host);
   if (name.kind != HostName::Kind::sandbox || name.port != 0 || !name.worktree.empty()) return {};
   name.port = number;
   return name;
 }
 
 std::string Site::same_port_url(std::string_view sandbox, std::uint16_t number) const {
-  return Site{domain, number}.url(sandbox);
+  return Site{domain, number, scheme}.url(sandbox);
 }
 
 bool Site::same_sandbox(std::string_view origin, std::string_view sandbox) const {
-  constexpr std::string_view scheme = "http://";
-  if (!origin.starts_with(scheme)) return false;
-  const auto from = parse(origin.substr(scheme.size()));
+  if (!origin.starts_with(prefix())) return false;
+  const auto from = parse(origin.substr(prefix().size()));
   return from.kind == HostName::Kind::sandbox && from.sandbox == sandbox;
 }
 

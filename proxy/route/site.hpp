@@ -16,10 +16,16 @@ struct HostName {
   bool operator==(const HostName&) const = default;
 };
 
+enum class Scheme { http, https };
+
 /// Where the proxy is reached.
 struct Site {
   std::string domain = "localhost";
   std::uint16_t port = 0;
+  Scheme scheme = Scheme::http;
+
+  /// "http://" or "https://"
+  std::string_view prefix() const { return scheme == Scheme::https ? "https://" : "http://"; }
 
   /// `host` in lower case, as `http::Request` has it. Only what `url` would write is known.
   HostName parse(std::string_view host) const;
@@ -32,7 +38,7 @@ struct Site {
   /// "http://box.localhost:3000/"
   std::string same_port_url(std::string_view sandbox, std::uint16_t number) const;
   /// Whether a page of `origin` may open a websocket to `sandbox`: pages of the same sandbox may, on any of its ports
-  /// and work trees.
+  /// and work trees, by our scheme.
   bool same_sandbox(std::string_view origin, std::string_view sandbox) const;
 };
 

@@ -24,14 +24,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                   .primary = 3000};
     return all;
   }();
-  for (const Site& site : {Site{"localhost", 8080}, Site{"sandbox.local", 80}}) {
+  for (const Site& site : {Site{"localhost", 8080}, Site{"sandbox.local", 80}, Site{"localhost", 443, Scheme::https}}) {
     const auto name = site.parse(text);
+    const auto port = std::to_string(site.port);
+    const bool unsaid = site.port != 8080;  // that of the scheme
     const std::string host(text);
     if (name.kind == HostName::Kind::sandbox) {
       demand(name.worktree.empty() || is_worktree_label(name.worktree));
       const auto url = site.url(name.sandbox, name.port, name.worktree);
-      demand(url == "http://" + host + "/" ||
-             (site.port == 80 && "http://" + host == url.substr(0, url.size() - 1) + ":80"));
+      const auto written = std::string(site.prefix()) + host;
+      demand(url == written + "/" || (unsaid && written == url.substr(0, url.size() - 1) + ":" + port));
     }
     if (name.kind == HostName::Kind::index) demand(name.sandbox.empty() && name.port == 0 && name.worktree.empty());
     const auto decision = decide(routes, site, text);
@@ -41,9 +43,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     const auto same_port = site.parse_same_port(text, 3000);
     if (same_port.kind != HostName::Kind::unknown)
-      demand("http://" + host + "/" == site.same_port_url(same_port.sandbox, 3000) && same_port.port == 3000);
+      demand(std::string(site.prefix()) + host + "/" == site.same_port_url(same_port.sandbox, 3000) &&
+             same_port.port == 3000);
     if (site.same_sandbox(text, "box"))
-      demand(host.ends_with("box." + site.domain + (site.port == 80 ? "" : ":8080")) || host.ends_with(":80"));
+      demand(host.ends_with("box." + site.domain + (unsaid ? "" : ":8080")) || (unsaid && host.ends_with(":" + port)));
   }
   return 0;
 }

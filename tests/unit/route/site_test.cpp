@@ -108,6 +108,21 @@ TEST(Site, AGuestsNumberOnTheHostIsTheSandboxsAlone) {
     EXPECT_EQ(site.parse_same_port(host, 3000), HostName{}) << host;
 }
 
+TEST(Site, HttpsIsASchemeOfItsOwn) {
+  const Site secure{"localhost", 8443, Scheme::https}, usual{"localhost", 443, Scheme::https};
+  EXPECT_EQ(secure.url("box", 3000, "feature"), "https://3000.feature.box.localhost:8443/");
+  EXPECT_EQ(secure.same_port_url("box", 3000), "https://box.localhost:3000/");
+  EXPECT_EQ(usual.url("box"), "https://box.localhost/");
+  EXPECT_EQ(usual.parse("box.localhost").sandbox, "box");
+  EXPECT_EQ(usual.parse("box.localhost:443").sandbox, "box");
+  EXPECT_EQ((Site{"localhost", 80, Scheme::https}.parse("box.localhost")), HostName{});
+  EXPECT_EQ((Site{"localhost", 443}.parse("box.localhost")), HostName{});
+  EXPECT_TRUE(secure.same_sandbox("https://3000.box.localhost:8443", "box"));
+  for (const char* origin : {"http://box.localhost:8443", "https://box.localhost", "https://other.localhost:8443",
+                             "wss://box.localhost:8443", "box.localhost:8443"})
+    EXPECT_FALSE(secure.same_sandbox(origin, "box")) << origin;
+}
+
 TEST(Site, AWebsocketComesFromAPageOfTheSameSandbox) {
   EXPECT_TRUE(site.same_sandbox("http://box.localhost:8080", "box"));
   EXPECT_TRUE(site.same_sandbox("http://3000.box.localhost:8080", "box"));
