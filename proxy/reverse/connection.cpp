@@ -18,8 +18,8 @@ Connection::Connection(Worker& worker, Socket client, http::Forwarding forwardin
     : worker_(worker),
       forwarding_(std::move(forwarding)),
       same_port_(same_port),
-      client_(std::move(client)),
-      upstream_(*worker.io()),
+      client_{std::move(client)},
+      upstream_{Socket(*worker.io())},
       wake_(*worker.io()),
       upload_ended_(*worker.io()),
       due_(std::chrono::steady_clock::now() + worker.limits().head) {}
@@ -43,13 +43,20 @@ void Connection::look(SteadyTime now, const Routes& routes) {
   const bool there = route != routes.end() && route->second.state == SandboxRoute::State::running &&
                      route->second.machine == upstream_for_->machine;
   // Between two requests the upstream alone goes: the next request gets the page that tells.
-  if (!there) upstream_.close();
+  if (!there) upstream_.socket.close();
 }
 
 /// A browser that gave up and a program that closed its half look the same: the second is given some time.
 void Connection::look_at_client() {
+  if (client_.tls) {
+    const auto peer = client_.tls->look(client_.socket);
+    if (peer == TlsSession::Peer::there) return;
+    if (peer == TlsSession::Peer::gone) return close();
+    half_closed_ = true;
+    return due_in_quiet();
+  }
   char byte = 0;
-  const ssize_t size = ::recv(client_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  const ssize_t size = ::recv(client_.socket.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   if (size > 0 || (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) return;
   if (size < 0) return close();
   half_closed_ = true;
@@ -59,12 +66,16 @@ void Connection::look_at_client() {
 void Connection::close() {
   ended_ = true;
   error_code ignored;
-  client_.close(ignored);
+  client_.socket.close(ignored);
   drop_upstream();
   wake_.cancel();
 }
 
 awaitable<void> Connection::serve() {
+  if (worker_.shared().tls) {
+    const bool goes_on = co_await begin_tls();
+    if (!goes_on || ended_) co_return;
+  }
   for (bool first = true; !ended_; first = false) {
     due_in(first ? worker_.limits().head : worker_.limits().keep_alive);
     const auto place = worker_.wait(*this);
@@ -76,6 +87,27 @@ awaitable<void> Connection::serve() {
       co_return;
     }
   }
+}
+
+/// False when there is nobody to serve. Counts as a wait for a request: whoever is slow here gives way like others.
+awaitable<bool> Connection::begin_tls() {
+  const auto place = worker_.wait(*this);
+  const auto opening = co_await look_at_opening(client_.socket);
+  insecure_ = opening == Opening::plain;
+  bool goes_on = insecure_;
+  if (opening == Opening::tls) {
+    // The routes of this moment: the name is looked up again with each request.
+    client_.tls = std::make_unique<TlsSession>(*worker_.shared().tls, [this](const std::string& name) {
+      const Site& site = worker_.shared().site;
+      const auto host = fmt::format("{}:{}", name, same_port_ == 0 ? site.port : same_port_);
+      const RouteSnapshot routes = worker_.shared().options.routes->snapshot();
+      return decide(*routes, site, host, same_port_).kind != RouteDecision::Kind::unknown;
+    });
+    const auto error = co_await client_.tls->shake_hands(client_.socket);
+    goes_on = !error;
+  }
+  worker_.served(place);
+  co_return goes_on;
 }
 
 /// True when `request_` or `fault_` is there.
@@ -113,6 +145,13 @@ awaitable<Connection::Next> Connection::respond() {
   const RouteSnapshot routes = worker_.shared().options.routes->snapshot();
   const Site& site = worker_.shared().site;
   const RouteDecision decision = decide(*routes, site, request_.host, same_port_);
+  if (insecure_) {
+    request_.keep_alive = false;
+    co_return co_await reply(insecure_page(site, request_, decision, same_port_));
+  }
+  // A certificate was shown for one name: what is asked of another is answered by a connection of that one's.
+  if (client_.tls && request_.host.substr(0, request_.host.find(':')) != client_.tls->name())
+    co_return co_await reply(other_name_page(request_.host, client_.tls->name()));
   switch (decision.kind) {
     case RouteDecision::Kind::forward:
       break;
@@ -168,28 +207,38 @@ awaitable<Connection::Next> Connection::reply(Page page) {
 
 /// Ends the connection so that the client can still read what was sent: closing over unread bytes would reset it.
 awaitable<void> Connection::farewell() {
-  error_code error;
-  client_.shutdown(asio::socket_base::shutdown_send, error);
+  end_sending(client_);
   due_in(farewell_limit);
   in_.clear();
   for (int i = 0; i < farewell_reads && !ended_ && !co_await receive(client_, in_); ++i) in_.clear();
 }
 
-awaitable<bool> Connection::send(Socket& to, std::string_view data) {
-  const auto [error, size] = co_await asio::async_write(to, asio::buffer(data), as_result);
+awaitable<bool> Connection::send(Stream& to, std::string_view data) {
+  if (to.tls) {
+    const auto failure = co_await to.tls->send(to.socket, data);
+    co_return !failure;
+  }
+  const auto [error, size] = co_await asio::async_write(to.socket, asio::buffer(data), as_result);
   co_return !error;
 }
 
-awaitable<error_code> Connection::receive(Socket& from, Buffer& buffer) {
+void Connection::end_sending(Stream& to) {
+  if (to.tls) to.tls->end(to.socket);
+  error_code ignored;
+  to.socket.shutdown(asio::socket_base::shutdown_send, ignored);
+}
+
+awaitable<error_code> Connection::receive(Stream& from, Buffer& buffer) {
+  if (from.tls) co_return co_await from.tls->receive(from.socket, buffer);
   const auto room = buffer.prepare();
-  const auto [error, size] = co_await from.async_read_some(asio::buffer(room.data(), room.size()), as_result);
+  const auto [error, size] = co_await from.socket.async_read_some(asio::buffer(room.data(), room.size()), as_result);
   buffer.commit(size);
   co_return error;
 }
 
 void Connection::break_off() {
   error_code ignored;
-  client_.set_option(asio::socket_base::linger(true, 0), ignored);
+  client_.socket.set_option(asio::socket_base::linger(true, 0), ignored);
   close();
 }
 

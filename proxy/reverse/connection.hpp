@@ -6,9 +6,15 @@
 #include "proxy/http/rewrite.hpp"
 #include "proxy/reverse/buffer.hpp"
 #include "proxy/reverse/pages.hpp"
-#include "proxy/reverse/worker.hpp"
+#include "proxy/reverse/tls.hpp"
 
 namespace agentvm::proxy {
+
+/// A connection with or without TLS; without it, it is the bare socket.
+struct Stream {
+  Socket socket;
+  std::unique_ptr<TlsSession> tls = {};
+};
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
@@ -32,6 +38,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // connection.cpp: the client's side
   awaitable<void> serve();
+  awaitable<bool> begin_tls();
   awaitable<bool> read_head();
   awaitable<Next> respond();
   awaitable<Next> forward(const RouteDecision& decision);
@@ -50,14 +57,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<bool> send_body_down(const http::Response& response, const http::Framing& framing);
   awaitable<void> send_answer();
   awaitable<void> tunnel();
-  awaitable<void> relay(Socket& from, Socket& to);
+  awaitable<void> relay(Stream& from, Stream& to);
   static awaitable<void> upload(std::shared_ptr<Connection> self);
   awaitable<void> send_body_up();
   awaitable<void> end_upload();
 
-  awaitable<bool> send(Socket& to, std::string_view data);
+  awaitable<bool> send(Stream& to, std::string_view data);
   /// More of `from` at the end of `buffer`; `asio::error::eof` at its orderly end.
-  awaitable<error_code> receive(Socket& from, Buffer& buffer);
+  awaitable<error_code> receive(Stream& from, Buffer& buffer);
+  /// Nothing more will be sent.
+  static void end_sending(Stream& to);
   /// A reset: nobody takes what was sent for whole.
   void break_off();
   /// While a request is on its way.
@@ -67,13 +76,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Worker& worker_;
   const http::Forwarding forwarding_;
   const std::uint16_t same_port_;
-  Socket client_, upstream_;
+  Stream client_, upstream_;  // the second never has TLS
   std::optional<Upstream> upstream_for_;
   Timer wake_, upload_ended_;
   SteadyTime due_;
   Buffer in_, back_;  // read from the client, from the upstream, and not used yet
   http::Request request_;
   http::Response response_;
+  bool insecure_ = false;             // plain HTTP at a port that speaks TLS
   std::optional<http::Fault> fault_;  // of what the client sends
   std::string problem_;               // of what the server sends
   bool ended_ = false;
@@ -84,7 +94,5 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool awaiting_ = false;     // the request has been sent, the answer is on its way: nobody reads from the client
   bool half_closed_ = false;  // the client will send nothing more
 };
-
-inline constexpr auto as_result = asio::as_tuple(asio::use_awaitable_t<Executor>());
 
 }  // namespace agentvm::proxy

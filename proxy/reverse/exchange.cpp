@@ -145,7 +145,7 @@ awaitable<void> Connection::send_body_up() {
     take_all(reader, in_, chunked, out);
     if (reader.broken()) {
       fault_ = http::Fault{400, "the request's body is not framed as it should be"};
-      upstream_.close(ignored);
+      upstream_.socket.close(ignored);
       co_return;
     }
     // A server that takes no more may have answered: that is read elsewhere.
@@ -158,7 +158,7 @@ awaitable<void> Connection::send_body_up() {
     if (upload_stop_) co_return;  // set while this was sent: nothing would end another read
     if (!co_await receive(client_, in_) || upload_stop_) continue;
     fault_ = http::Fault{400, "the request's body ended early"};
-    upstream_.close(ignored);
+    upstream_.socket.close(ignored);
   }
 }
 
@@ -167,8 +167,8 @@ awaitable<void> Connection::end_upload() {
   if (!uploading_) co_return;
   upload_stop_ = true;
   error_code ignored;
-  upstream_.close(ignored);
-  client_.cancel(ignored);
+  upstream_.socket.close(ignored);
+  client_.socket.cancel(ignored);
   while (uploading_) {
     upload_ended_.expires_after(worker_.limits().head);
     co_await upload_ended_.async_wait(as_result);
@@ -191,13 +191,12 @@ awaitable<void> Connection::tunnel() {
 }
 
 /// The end of one direction is passed on and leaves the other one open; a reset ends both.
-awaitable<void> Connection::relay(Socket& from, Socket& to) {
+awaitable<void> Connection::relay(Stream& from, Stream& to) {
   Buffer buffer;
   while (!ended_) {
     const error_code error = co_await receive(from, buffer);
     if (error == asio::error::eof) {
-      error_code ignored;
-      to.shutdown(asio::socket_base::shutdown_send, ignored);
+      end_sending(to);
       co_return;
     }
     due_in(worker_.limits().tunnel);

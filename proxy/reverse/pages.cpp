@@ -98,13 +98,15 @@ std::string list_row(const std::string& name, const SandboxRoute& route, const S
 
 std::string Page::head(bool as_json, bool keep_alive) const {
   const auto refresh = refresh_seconds > 0 && status == 503 ? fmt::format("Retry-After: {}\r\n", refresh_seconds) : "";
+  const auto moved = location.empty() ? "" : fmt::format("Location: {}\r\n", location);
+  // Nothing is to be stored: a browser would go on to https long after it was switched off.
   return fmt::format(
       "HTTP/1.1 {} {}\r\nContent-Type: {}; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n"
       "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-      "frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n{}Connection: {}"
-      "\r\n\r\n",
+      "frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n{}{}Connection: "
+      "{}\r\n\r\n",
       status, http::reason_phrase(status), as_json ? "application/json" : "text/html",
-      as_json ? json.size() : html.size(), refresh, keep_alive ? "keep-alive" : "close");
+      as_json ? json.size() : html.size(), refresh, moved, keep_alive ? "keep-alive" : "close");
 }
 
 bool wants_json(const http::Request& request) {
@@ -130,6 +132,25 @@ Page unknown_page(const Site& site, const std::string& host) {
                       fmt::format("{} is none of ours. A sandbox is at {} and its other ports at {}", host,
                                   site.url("NAME"), site.url("PORT.NAME")),
                       "agentvm ports"});
+}
+
+Page insecure_page(const Site& site, const http::Request& request, const RouteDecision& decision,
+                   std::uint16_t same_port) {
+  const bool reads = request.method == "GET" || request.method == "HEAD";
+  if (!reads || decision.kind == RouteDecision::Kind::unknown)
+    return notice_page({400, "usage", "This port speaks https", "The request came in plain http.", "agentvm ports"});
+  // Our own writing of the name, and the path as it was parsed.
+  const auto name = same_port == 0 ? site.parse(request.host) : site.parse_same_port(request.host, same_port);
+  auto url =
+      same_port == 0 ? site.url(name.sandbox, name.port, name.worktree) : site.same_port_url(name.sandbox, same_port);
+  auto page = notice_page({308, "usage", "This is at https", "It is here:", "", 0, url});
+  page.location = url + request.target.substr(1);
+  return page;
+}
+
+Page other_name_page(const std::string& host, const std::string& name) {
+  return notice_page({421, "usage", "This connection is another name's",
+                      fmt::format("It was made for {}, and {} was asked of it.", name, host), ""});
 }
 
 Page not_running_page(const RouteDecision& decision) {

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "proxy/reverse/acceptor.hpp"
+#include "proxy/reverse/tls.hpp"
 #include "proxy/reverse/worker.hpp"
 #include "proxy/route/same_port.hpp"
 #include "vmm/base/error.hpp"
@@ -45,6 +46,8 @@ class ReverseProxy::Core {
   explicit Core(Options options) {
     shared_.options = std::move(options);
     shared_.site = shared_.options.site;
+    shared_.site.scheme = shared_.options.authority ? Scheme::https : Scheme::http;
+    if (shared_.options.authority) shared_.tls = std::make_shared<TlsContext>(shared_.options.authority);
     auto listener = listen_on_loopback(shared_.site.port);
     unsigned count = shared_.options.workers;
     if (count == 0) count = std::clamp(std::thread::hardware_concurrency(), 1u, worker_limit);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "proxy/route/routes.hpp"
+#include "proxy/tls/authority.hpp"
 #include "vmm/base/clock.hpp"
 #include "vmm/base/fd.hpp"
 
@@ -14,7 +15,7 @@ namespace agentvm::proxy {
 struct Limits {
   std::size_t connections = 4096;  ///< of clients; less where the process may open few descriptors
   std::size_t upstreams_per_sandbox = 512;
-  milliseconds head{15'000};        ///< from its first byte (or the accepted connection) to its end
+  milliseconds head{15'000};        ///< from its first byte (or the accepted connection) to its end; also a handshake
   milliseconds keep_alive{75'000};  ///< between two requests
   milliseconds dial{15'000};
   milliseconds quiet{600'000};       ///< without a byte while a request is on its way
@@ -26,9 +27,11 @@ struct Limits {
 enum class SamePort { off, on };
 
 struct Options {
-  Site site;             ///< port 0: one that is free
+  Site site;             ///< port 0: one that is free; its scheme is set by `authority`
   unsigned workers = 0;  ///< 0: one per core, at most 8
   SamePort same_port = SamePort::off;
+  /// Signs for the site's domain: every listener then speaks https. Null: plain http.
+  std::shared_ptr<Authority> authority = {};
   Limits limits;
   /// What requests are judged by. Its owner may change it while the proxy runs.
   std::shared_ptr<RouteTable> routes = std::make_shared<RouteTable>();
@@ -43,7 +46,8 @@ struct Options {
 /// Thread-safe.
 class ReverseProxy {
  public:
-  /// Listens on 127.0.0.1 and, where there is one, ::1. Throws `host_lacks` when the port is taken or not allowed.
+  /// Listens on 127.0.0.1 and, where there is one, ::1. Throws `host_lacks` when the port is taken or not allowed,
+  /// `operation_failed` when OpenSSL refuses our settings.
   explicit ReverseProxy(Options options);
   ~ReverseProxy();  ///< `stop` with two seconds
 
@@ -52,7 +56,7 @@ class ReverseProxy {
   /// With `SamePort::on`: listens on exactly those numbers of `routes` that `SamePorts` allows, and marks its ports. To
   /// be called by whoever changes the routes, within the change. Throws nothing; without the option it does nothing.
   void follow_ports(Routes& routes);
-  /// With the port that was taken.
+  /// With the port that was taken and the scheme that is spoken.
   const Site& site() const;
   std::size_t connection_count() const;
   /// Ends every connection and thread.

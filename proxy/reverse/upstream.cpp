@@ -7,16 +7,16 @@ namespace agentvm::proxy {
 
 /// The server may have closed it, or said something that nobody asked for: neither may meet the next request.
 bool Connection::reusable() const {
-  if (!upstream_.is_open() || !back_.empty()) return false;
+  if (!upstream_.socket.is_open() || !back_.empty()) return false;
   char byte = 0;
   // Asio's handle is const-correct by name only.
-  const int fd = const_cast<Socket&>(upstream_).native_handle();
+  const int fd = const_cast<Socket&>(upstream_.socket).native_handle();
   return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
 void Connection::drop_upstream() {
   error_code ignored;
-  upstream_.close(ignored);
+  upstream_.socket.close(ignored);
   back_.clear();
   if (upstream_for_) worker_.give_upstream(upstream_for_->sandbox);
   upstream_for_.reset();
@@ -62,8 +62,8 @@ awaitable<std::optional<Page>> Connection::connect(const RouteDecision& decision
     socklen_t size = sizeof family;
     error_code error;
     if (::getsockopt(result->connection.get(), SOL_SOCKET, SO_DOMAIN, &family, &size) == 0)
-      upstream_.assign(asio::generic::stream_protocol(family, 0), result->connection.get(), error);
-    if (!error && upstream_.is_open()) {
+      upstream_.socket.assign(asio::generic::stream_protocol(family, 0), result->connection.get(), error);
+    if (!error && upstream_.socket.is_open()) {
       static_cast<void>(result->connection.release());
       co_return std::nullopt;
     }

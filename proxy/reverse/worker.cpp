@@ -62,7 +62,8 @@ void Worker::begin_here(UniqueFd fd, std::uint16_t same_port) {
   if (error) return;
   static_cast<void>(fd.release());
   client.set_option(Tcp::no_delay(true), error);
-  http::Forwarding forwarding{.client = family == AF_INET6 ? "::1" : "127.0.0.1"};
+  http::Forwarding forwarding{.client = family == AF_INET6 ? "::1" : "127.0.0.1",
+                              .scheme = shared_.tls ? "https" : "http"};
   const auto connection = std::make_shared<Connection>(*this, std::move(client), std::move(forwarding), same_port);
   connections_.emplace(connection.get(), connection);
   ++shared_.connections;

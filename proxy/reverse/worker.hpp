@@ -24,11 +24,13 @@ using Timer =
     asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor>;
 
 class Connection;
+class TlsContext;
 
 /// What the workers share.
 struct Shared {
   Options options;
   Site site;
+  std::shared_ptr<const TlsContext> tls;  // null: plain
   std::atomic<std::size_t> connections = 0;
 };
 

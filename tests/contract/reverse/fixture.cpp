@@ -143,11 +143,12 @@ ReverseTest::ReverseTest() {
   before_ = open_descriptors();
 }
 
-void ReverseTest::start(Limits limits, unsigned workers, SamePort same_port) {
+void ReverseTest::start(Limits limits, unsigned workers, SamePort same_port, std::shared_ptr<Authority> authority) {
   Options options;
   options.workers = workers;
   options.limits = limits;
   options.same_port = same_port;
+  options.authority = std::move(authority);
   options.dial = [this](const std::string&, const std::string&, std::uint16_t port, Deadline, Options::Dialled done) {
     ++dials_;
     {

@@ -74,7 +74,8 @@ class SharedText {
 class ReverseTest : public testing::Test {
  protected:
   ReverseTest();
-  void start(Limits limits = {}, unsigned workers = 1, SamePort same_port = SamePort::off);
+  void start(Limits limits = {}, unsigned workers = 1, SamePort same_port = SamePort::off,
+             std::shared_ptr<Authority> authority = {});
   /// `box` runs, and its ports are these servers: the number in names is that of the real port.
   void route(const std::string& sandbox, std::vector<std::uint16_t> ports, std::uint64_t machine = 1);
   std::string host(const std::string& name) const;  ///< "box" -> "box.localhost:PORT"
