@@ -48,10 +48,11 @@ void Worker::begin_here(UniqueFd fd, std::uint16_t same_port) {
   if (stopping_) return;
   if (connections_.size() >= connection_limit_) {
     if (waiting_.empty()) return;
-    // The evicted one is told by its closed socket and leaves the tables on its own.
-    Connection& longest = *waiting_.front();
-    waiting_.splice(waiting_.end(), waiting_, waiting_.begin());
-    longest.close();
+    // The evicted are told by their closed sockets and leave the tables on their own; those that have not yet are
+    // counted. Of a burst more may come in at once than there are waiting ones: the next arrival makes up for it.
+    std::size_t excess = connections_.size() + 1 - connection_limit_;
+    for (auto longest = waiting_.begin(); excess > 0 && longest != waiting_.end(); ++longest, --excess)
+      (*longest)->close();
   }
   Socket client(*io_);
   error_code error;
