@@ -8,6 +8,8 @@ import os
 import pathlib
 import signal
 import socket
+import ssl
+import stat
 import subprocess
 import time
 
@@ -237,6 +239,48 @@ def test_a_port_has_its_own_number_on_the_host_where_that_is_configured(agentvm,
         assert get(f"{number}.{address(agentvm)}")[0] == 200
     assert port_row(agentvm, number)["same_port_url"] == f"http://{box}.localhost:{number}/"
     agentvm.exec(box, "pkill", "-f", f"http.server {number}")
+
+
+def test_servers_speak_https_where_that_is_configured(agentvm, box, home):
+    config = home.folder / "config" / "agentvm" / "config.yaml"
+    assert not (home.state / "proxy-ca").exists()
+    config.write_text("proxy:\n  port: 0\n  tls: true\n")
+    agentvm.run("manager", "stop")
+    row = wait_for(lambda: port_row(agentvm, 7000), "the next manager finds the ports")
+    url = agentvm.text("open", box).strip()
+    host = url.removeprefix("https://").rstrip("/")
+    name, _, port = host.rpartition(":")
+    assert url == f"https://{name}:{port}/" and row["url"] == f"https://7000.{host}/"
+    assert agentvm.json("status", box)["ports"][0]["url"].startswith("https://")
+    check = next(check for check in agentvm.json("doctor", code=(0, 4))["checks"] if check["id"] == "dev-server-certificate")
+    certificate = pathlib.Path(check["data"]["file"])
+    assert check["status"] == "warn" and str(certificate) in check["remedy"] and "update-ca-certificates" in check["remedy"]
+    assert "PRIVATE" not in certificate.read_text()
+    key = certificate.parent / "authority.pem"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600 and stat.S_IMODE(certificate.parent.stat().st_mode) == 0o700
+
+    trusting = ssl.create_default_context(cafile=certificate)
+
+    def get_https(server_name):
+        with trusting.wrap_socket(socket.create_connection(("127.0.0.1", int(port)), timeout=SECONDS), server_hostname=server_name) as client:
+            client.sendall(f"GET / HTTP/1.1\r\nHost: {server_name}:{port}\r\nConnection: close\r\n\r\n".encode())
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    for server_name in (name, f"7000.{name}"):
+        assert b" 200 " in get_https(server_name) and b"hello from the guest" in get_https(server_name), server_name
+    assert f'href="https://7000.{host}/"'.encode() in get_https("localhost")
+    for server_name in ("nobody.localhost", "evil.example"):
+        with pytest.raises(ssl.SSLError, match="(?i)unrecognized.name"):
+            get_https(server_name)
+    assert get(host)[0] == 308, "plain http is told where it is"
+    before = certificate.read_text()
+    agentvm.run("manager", "stop")
+    wait_for(lambda: port_row(agentvm, 7000), "the next manager finds the ports")
+    assert certificate.read_text() == before, "it is made once"
+    config.write_text("proxy:\n  port: 0\n")
+    agentvm.run("manager", "stop")
+    wait_for(lambda: port_row(agentvm, 7000), "the next manager finds the ports")
+    assert address(agentvm).startswith(name)
 
 
 def test_a_stopped_sandbox_says_so(agentvm, box, home):

@@ -24,6 +24,7 @@ struct Paths {
   /// Where the manager wrote down its socket: a client whose runtime folder is another one looks there.
   std::filesystem::path manager_address() const;
   std::filesystem::path manager_log() const { return state / "manager.log"; }
+  std::filesystem::path proxy_authority() const { return state / "proxy-ca"; }
   std::filesystem::path host_facts() const { return state / "host"; }
   // Data folder
   std::filesystem::path images() const { return data / "images"; }

@@ -99,6 +99,9 @@ constexpr ConfigKey keys[] = {
     {"proxy.same_port", boolean, "false", "", "", host_executing, "",
      "Listen on the numbers of the guests' ports on the loopback, too: http://NAME.localhost:3000/; read like "
      "proxy.enable"},
+    {"proxy.tls", boolean, "false", "", "", host_executing, "",
+     "Serve dev servers by https, with certificates of an authority of this host's own; 'agentvm doctor' says how to "
+     "trust it; read like proxy.enable"},
     {"git_identity", boolean, "true", "", "", harmless, "",
      "Use your git user.name and user.email for commits made in the guest"},
     {"notify", text, "", "", "", host_executing, "",

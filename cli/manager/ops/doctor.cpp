@@ -136,6 +136,14 @@ Check dev_server_check(Core& core) {
   return {"dev-servers", CheckStatus::warn, problem, "agentvm config show", Json::object()};
 }
 
+Check certificate_check(const fs::path& file) {
+  constexpr std::size_t limit_bytes = 64u << 10;
+  return guarded("dev-server-certificate", CheckStatus::warn, [&] {
+    return check_certificate(file, read_file_if_exists(file, limit_bytes),
+                             read_file_if_exists(trusted_certificate_path, limit_bytes));
+  });
+}
+
 }  // namespace
 
 Json run_doctor(Core& core, CallContext& call, const Json& params) {
@@ -164,6 +172,7 @@ Json run_doctor(Core& core, CallContext& call, const Json& params) {
   add({records_check(core), guarded("leftovers", CheckStatus::warn, [&] { return check_leftovers(core, fix); }),
        network_check(core), dev_server_check(core),
        check_names(read_file_if_exists("/etc/nsswitch.conf", 64u << 10).value_or(""))});
+  if (const auto file = core.front().certificate(); !file.empty()) add({certificate_check(file)});
   const bool sound =
       std::none_of(checks.begin(), checks.end(), [](const Check& check) { return check.status == CheckStatus::fail; });
   if (value_or<bool>(params, "nested", false) && sound)

@@ -271,4 +271,15 @@ Check check_names(const std::string& nsswitch) {
           "sudo apt-get install libnss-myhostname"};
 }
 
+Check check_certificate(const fs::path& file, const std::optional<std::string>& certificate,
+                        const std::optional<std::string>& trusted) {
+  constexpr const char* id = "dev-server-certificate";
+  const Json data{{"file", file.string()}};
+  const auto browsers = fmt::format("browsers have their own lists of authorities: import {} there", file.string());
+  if (certificate && trusted == certificate)
+    return {id, CheckStatus::pass, "programs trust the authority for https to dev servers; " + browsers, "", data};
+  return {id, CheckStatus::warn, "programs do not trust the authority for https to dev servers; " + browsers,
+          fmt::format("sudo cp '{}' {} && sudo update-ca-certificates", file.string(), trusted_certificate_path), data};
+}
+
 }  // namespace agentvm::manager

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/base/files.hpp"
 #include "vmm/base/json.hpp"
 #include "vmm/base/paths.hpp"
 
@@ -72,5 +73,12 @@ bool clock_is_synchronised();
 /// Whether programs resolve the names of dev servers, from the text of /etc/nsswitch.conf. Browsers and curl do it by
 /// themselves.
 Check check_names(const std::string& nsswitch);
+
+/// Where Debian looks for certificates that this host's user trusts (update-ca-certificates(8)).
+inline constexpr const char* trusted_certificate_path = "/usr/local/share/ca-certificates/agentvm.crt";
+/// Whether programs of this host trust the certificates of dev servers: the text of `file` and of the one above.
+/// Browsers have lists of their own, which are not looked into.
+Check check_certificate(const fs::path& file, const std::optional<std::string>& certificate,
+                        const std::optional<std::string>& trusted);
 
 }  // namespace agentvm::manager

@@ -90,12 +90,15 @@ void Front::begin() {
     }
     proxy::Options options;
     options.site.port = static_cast<std::uint16_t>(config.count("proxy.port"));
+    if (config.enabled("proxy.tls"))
+      options.authority = proxy::Authority::open(paths_.proxy_authority(), options.site.domain, system_clock());
     if (config.enabled("proxy.same_port")) options.same_port = proxy::SamePort::on;
     options.routes = routes_;
     options.dial = [this](const std::string& sandbox, const std::string& address, std::uint16_t port, Deadline deadline,
                           proxy::Options::Dialled callback) {
       dial(sandbox, address, port, deadline, std::move(callback));
     };
+    certificate_ = options.authority ? options.authority->certificate_file() : fs::path();
     proxy_ = std::make_shared<proxy::ReverseProxy>(std::move(options));
     problem_.clear();
     log::info("proxy", "dev servers are at {}", proxy_->site().url());
@@ -237,6 +240,11 @@ std::string Front::url(const SandboxName& name, std::uint16_t port, const std::s
 std::string Front::index_url() {
   const std::lock_guard lock(mutex_);
   return proxy_ ? proxy_->site().url() : std::string();
+}
+
+fs::path Front::certificate() {
+  const std::lock_guard lock(mutex_);
+  return proxy_ ? certificate_ : fs::path();
 }
 
 void Front::connect(const SandboxName& name, std::uint16_t port, Deadline deadline, proxy::Options::Dialled callback) {

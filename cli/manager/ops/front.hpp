@@ -12,6 +12,7 @@
 #include "cli/manager/ops/janitor.hpp"
 #include "cli/manager/ops/live.hpp"
 #include "proxy/reverse/reverse.hpp"
+#include "vmm/base/files.hpp"
 #include "vmm/base/json.hpp"
 #include "vmm/base/paths.hpp"
 #include "vmm/sandbox.hpp"
@@ -48,6 +49,8 @@ class Front {
   /// "" while `problem` is not empty.
   std::string url(const SandboxName& name, std::uint16_t port = 0, const std::string& worktree = {});
   std::string index_url();
+  /// Of the authority that is to be trusted for https; empty: the URLs are plain http, or there are none.
+  fs::path certificate();
 
   /// A raw TCP connection to `port` inside, where it is listened on. `callback` as with `proxy::Options::dial`.
   void connect(const SandboxName& name, std::uint16_t port, Deadline deadline, proxy::Options::Dialled callback);
@@ -72,6 +75,7 @@ class Front {
   const std::shared_ptr<proxy::RouteTable> routes_ = std::make_shared<proxy::RouteTable>();
   std::mutex mutex_;  // guards the members below
   std::shared_ptr<proxy::ReverseProxy> proxy_;
+  fs::path certificate_;
   std::string problem_ = "the proxy is not running";
   std::uint64_t machines_ = 0;
   bool stopped_ = false;

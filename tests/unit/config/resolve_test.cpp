@@ -268,6 +268,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"proxy.enable", "false"},
                                                        {"proxy.port", "80"},
                                                        {"proxy.same_port", "true"},
+                                                       {"proxy.tls", "true"},
                                                        {"git_identity", "false"},
                                                        {"notify", "touch /tmp/x"},
                                                        {"log.levels", "debug"}};
@@ -305,10 +306,10 @@ TEST(ConfigResolve, WhatAProjectMaySetUnaskedIsWrittenDown) {
       (std::set<std::string_view>{"accelerator", "autostart", "branch", "egress.deny", "env.deny", "env.set",
                                   "git_identity", "layers", "limits.nested_memory", "limits.nested_vcpus", "log.levels",
                                   "memory", "name", "nested", "persist", "vcpus", "workspace.mode"}));
-  EXPECT_EQ(
-      classes[KeyClass::host_executing],
-      (std::set<std::string_view>{"egress.grants", "egress.upstream", "env.commands", "libvirt.uri",
-                                  "limits.disk_reserve", "notify", "proxy.enable", "proxy.port", "proxy.same_port"}));
+  EXPECT_EQ(classes[KeyClass::host_executing],
+            (std::set<std::string_view>{"egress.grants", "egress.upstream", "env.commands", "libvirt.uri",
+                                        "limits.disk_reserve", "notify", "proxy.enable", "proxy.port",
+                                        "proxy.same_port", "proxy.tls"}));
   EXPECT_EQ(classes[KeyClass::harmless].size() + classes[KeyClass::widening].size() +
                 classes[KeyClass::host_executing].size(),
             config_keys().size());

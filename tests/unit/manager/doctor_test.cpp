@@ -17,6 +17,20 @@ TEST(DoctorChecks, WhoResolvesTheNamesOfDevServers) {
   EXPECT_EQ(check_names("").status, CheckStatus::warn);
 }
 
+TEST(DoctorChecks, WhoTrustsTheAuthorityOfDevServers) {
+  const auto check = check_certificate("/state/proxy-ca/agentvm.crt", "ours", {});
+  EXPECT_EQ(check.status, CheckStatus::warn);
+  EXPECT_THAT(check.finding, HasSubstr("import /state/proxy-ca/agentvm.crt"));
+  EXPECT_EQ(check.remedy,
+            "sudo cp '/state/proxy-ca/agentvm.crt' /usr/local/share/ca-certificates/agentvm.crt && sudo "
+            "update-ca-certificates");
+  EXPECT_EQ(check_certificate("/f", "ours", "an older one").status, CheckStatus::warn);
+  EXPECT_EQ(check_certificate("/f", {}, {}).status, CheckStatus::warn);
+  const auto trusted = check_certificate("/f", "ours", "ours");
+  EXPECT_EQ(trusted.status, CheckStatus::pass);
+  EXPECT_EQ(trusted.remedy, "");
+}
+
 TEST(DoctorChecks, HowManyFilesAWorkspaceMayHave) {
   EXPECT_EQ(check_open_files(1048576).status, CheckStatus::pass);
   EXPECT_EQ(check_open_files(65536).status, CheckStatus::pass);
