@@ -102,8 +102,13 @@ void Connection::close() {
 }
 
 void Connection::judge_again() {
-  if (deciding_ || ended_) return;
+  if (ended_ || (deciding_ && !held_)) return;
   const Verdict verdict = core_.decide(sandbox_, head_.target);
+  if (held_) {
+    held_ = verdict.ask;
+    if (!held_) wake_.cancel();
+    return;
+  }
   // A grant that was taken away may be what let this connection reach its address.
   if (!verdict.allowed || (decision_.kind == Kind::allowed && verdict.rule != decision_.rule && !verdict.grant))
     end("no longer allowed");
@@ -219,7 +224,9 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   const Limits& limits = core_.options().limits;
   decision_.host = clean_guest_text(head_.target.host, Newlines::escape, 300);
   decision_.port = head_.target.port;
-  const Verdict verdict = core_.decide(sandbox_, head_.target);
+  Verdict verdict = core_.decide(sandbox_, head_.target);
+  if (verdict.ask) verdict = co_await ask(std::move(verdict));
+  if (ended_) co_return std::nullopt;
   if (!verdict.allowed) co_return denied(verdict);
   decision_.rule = verdict.rule;
   decision_.cause = Cause::allowed;

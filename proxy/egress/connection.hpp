@@ -17,7 +17,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Ends the connection when it waits past its current deadline.
   static asio::awaitable<void> watch(std::shared_ptr<Connection> self);
   void refuse_crowded();
-  /// The policy has changed: end if this would no longer be allowed.
+  /// The policy has changed: end if this would no longer be allowed, go on if its user has answered.
   void judge_again();
   void end(std::string reason);
 
@@ -34,6 +34,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<bool> read_request();
   asio::awaitable<bool> read_head();
   asio::awaitable<bool> read_socks();
+  asio::awaitable<Verdict> ask(Verdict verdict);
+  asio::awaitable<Verdict> wait_for_answer(Verdict verdict, SteadyTime due);
+  static asio::awaitable<void> hear_the_end(std::shared_ptr<Connection> self);
   Refusal denied(const Verdict& verdict);
   Refusal unreachable(std::string why);
   asio::awaitable<std::optional<Refusal>> reach(const std::string& host, const Verdict& verdict);
@@ -77,6 +80,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<SocksReply> socks_fault_;
   bool socks_ = false, socks_greeted_ = false;
   bool deciding_ = true, ended_ = false;
+  bool held_ = false;            // waits for the user's answer
+  bool hearing_ = false;         // `hear_the_end` reads from the client
   bool plain_inside_ = false;    // the tunnel carries one plain request
   bool refused_inside_ = false;  // the tunnel was refused for what came through it; the client is being told
   milliseconds idle_;

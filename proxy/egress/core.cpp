@@ -76,6 +76,8 @@ void Egress::Core::forget(const std::string& sandbox) {
     const auto all = connections_;
     for (const auto& [key, connection] : all)
       if (connection->sandbox() == sandbox) connection->end("the sandbox is gone");
+    const std::lock_guard lock(questions_mutex_);
+    questions_.erase(sandbox);
   });
 }
 
@@ -117,6 +119,33 @@ void Egress::Core::remove(const Connection& connection) {
   --count_;
 }
 
+std::vector<Question> Egress::Core::questions(const std::string& sandbox) const {
+  const std::lock_guard lock(questions_mutex_);
+  const auto found = questions_.find(sandbox);
+  return found == questions_.end() ? std::vector<Question>() : found->second.open();
+}
+
+Questions::Place Egress::Core::hold(const std::string& sandbox, const std::string& rule) {
+  const std::lock_guard lock(questions_mutex_);
+  // Kept until the sandbox is forgotten: it knows what its user was told of.
+  auto& questions = questions_.try_emplace(sandbox, options_.limits.questions).first->second;
+  return questions.hold(rule, std::chrono::steady_clock::now(), system_clock().unix_seconds());
+}
+
+void Egress::Core::leave(const std::string& sandbox, const std::string& rule) {
+  const std::lock_guard lock(questions_mutex_);
+  if (const auto found = questions_.find(sandbox); found != questions_.end()) found->second.leave(rule);
+}
+
+void Egress::Core::announce_question(const Decision& decision, Notice notice) const {
+  if (!options_.on_ask) return;
+  try {
+    options_.on_ask(decision, notice);
+  } catch (const std::exception& error) {
+    log::error("egress", "recording a question: {}", error.what());
+  }
+}
+
 void Egress::Core::announce(const Decision& decision) const {
   if (!options_.on_open) return;
   try {
@@ -148,6 +177,8 @@ std::string_view to_string(Decision::Kind kind) {
       return "failed";
     case Decision::Kind::malformed:
       return "malformed";
+    case Decision::Kind::asked:
+      return "asked";
   }
   return "malformed";
 }
@@ -171,6 +202,9 @@ void Egress::set_policy(const std::string& sandbox, EgressPolicy policy) {
 }
 void Egress::set_upstream(std::optional<UpstreamProxy> proxy) {
   core_->set_upstream(std::move(proxy));
+}
+std::vector<Question> Egress::questions(const std::string& sandbox) const {
+  return core_->questions(sandbox);
 }
 void Egress::forget(const std::string& sandbox) {
   core_->forget(sandbox);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 #include <boost/asio.hpp>
@@ -30,6 +31,7 @@ class Egress::Core {
   void forget(const std::string& sandbox);
   void stop(Deadline deadline);
   std::size_t connection_count() const { return count_; }
+  std::vector<Question> questions(const std::string& sandbox) const;
 
   // From the proxy's thread.
   asio::io_context& io() { return io_; }
@@ -41,7 +43,11 @@ class Egress::Core {
   bool crowded(const std::string& sandbox) const;
   void add(const std::shared_ptr<Connection>& connection);
   void remove(const Connection& connection);
+  /// A place among those who wait for an answer about `rule`; `leave` gives it back.
+  Questions::Place hold(const std::string& sandbox, const std::string& rule);
+  void leave(const std::string& sandbox, const std::string& rule);
   void announce(const Decision& decision) const;
+  void announce_question(const Decision& decision, Notice notice) const;
   void report(Decision decision) const;
 
  private:
@@ -53,6 +59,8 @@ class Egress::Core {
   std::shared_ptr<const UpstreamProxy> upstream_;
   std::map<const Connection*, std::shared_ptr<Connection>> connections_;
   std::map<std::string, std::size_t> per_sandbox_;
+  mutable std::mutex questions_mutex_;  // status asks from other threads; guards questions_
+  std::map<std::string, Questions> questions_;
   std::atomic<std::size_t> count_ = 0;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;

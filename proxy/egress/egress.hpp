@@ -8,6 +8,7 @@
 #include <string>
 
 #include "proxy/egress/policy.hpp"
+#include "proxy/egress/questions.hpp"
 #include "proxy/egress/resolver.hpp"
 #include "proxy/egress/upstream_proxy.hpp"
 #include "vmm/base/clock.hpp"
@@ -17,7 +18,13 @@ namespace agentvm::egress {
 
 /// What became of one request of a guest.
 struct Decision {
-  enum class Kind { allowed, denied, failed, malformed };
+  enum class Kind {
+    allowed,
+    denied,
+    failed,
+    malformed,
+    asked,  ///< its user is asked; what comes of that is a decision of its own
+  };
   enum class Protocol { http, connect, socks5 };
   std::int64_t time = 0;  ///< seconds since 1970 when it was decided
   std::string sandbox, host;
@@ -40,6 +47,7 @@ struct Limits {
   milliseconds resolve{10'000};  ///< for the name
   milliseconds connect{15'000};  ///< for all addresses together
   milliseconds idle{300'000};    ///< without a byte in either direction
+  Questions::Limits questions;   ///< of each sandbox whose policy asks
 };
 
 struct Options {
@@ -47,6 +55,8 @@ struct Options {
   std::function<std::vector<IpAddress>()> own = own_addresses;
   /// When the first byte of an allowed connection may pass, for those who watch. On the proxy's thread; must not block.
   std::function<void(const Decision&)> on_open;
+  /// When a question is asked that was not open. On the proxy's thread; must not block.
+  std::function<void(const Decision&, Notice)> on_ask;
   /// Once per connection: at once when it is refused, at its end when it was allowed. On the proxy's thread; must not
   /// block.
   std::function<void(const Decision&)> on_decision;
@@ -59,10 +69,13 @@ class Egress {
   explicit Egress(Options options = {});
   ~Egress();  ///< `stop` with two seconds
 
-  /// Replaces the policy of `sandbox`, for what comes and for what runs: connections that it no longer allows end.
+  /// Replaces the policy of `sandbox`, for what comes and for what runs: connections that it no longer allows end, and
+  /// those that wait for their user go on as it says.
   void set_policy(const std::string& sandbox, EgressPolicy policy);
   /// The proxy that the host stands behind, for what comes from now on; nothing: connections are made directly.
   void set_upstream(std::optional<UpstreamProxy> proxy);
+  /// What connections of `sandbox` wait for its user to decide now, the oldest first; `Limits::questions` bounds it.
+  std::vector<Question> questions(const std::string& sandbox) const;
   /// No policy any more; its connections end.
   void forget(const std::string& sandbox);
   /// Answers on `connection` (a connected stream socket). A sandbox without a policy may reach nothing.

@@ -14,9 +14,9 @@ namespace {
 constexpr std::size_t entry_limit_bytes = 8 * 1024;
 
 using Event = JournalEntry::Event;
-constexpr Event events[] = {Event::open, Event::end, Event::whole};
+constexpr Event events[] = {Event::open, Event::end, Event::held, Event::whole};
 constexpr Decision::Kind kinds[] = {Decision::Kind::allowed, Decision::Kind::denied, Decision::Kind::failed,
-                                    Decision::Kind::malformed};
+                                    Decision::Kind::malformed, Decision::Kind::asked};
 constexpr Decision::Protocol protocols[] = {Decision::Protocol::http, Decision::Protocol::connect,
                                             Decision::Protocol::socks5};
 constexpr Cause causes[] = {Cause::not_listed, Cause::other_port,      Cause::denied_by_rule,
@@ -41,6 +41,8 @@ std::string_view to_string(JournalEntry::Event event) {
       return "open";
     case Event::end:
       return "end";
+    case Event::held:
+      return "held";
     case Event::whole:
       return "whole";
   }
@@ -104,6 +106,7 @@ std::vector<JournalEntry> read_journal(const std::filesystem::path& file) {
 }
 
 void JournalCounts::add(const JournalEntry& entry) {
+  if (entry.event == Event::held) return;  // what becomes of it comes later
   if (entry.event == Event::end && entry.decision.kind == Decision::Kind::allowed) return;  // counted when it opened
   if (entry.decision.kind == Decision::Kind::allowed)
     ++allowed;

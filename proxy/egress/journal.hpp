@@ -20,6 +20,7 @@ struct JournalEntry {
   enum class Event {
     open,   ///< an allowed connection begins to pass
     end,    ///< it ended; its `open` came before
+    held,   ///< a question was asked about it: it waits, and its end comes later
     whole,  ///< both in one: a connection that was refused, or over before anything passed
   };
   Event event = Event::whole;

@@ -28,6 +28,11 @@ bool is_name(std::string_view text) {
   return label > 0;
 }
 
+/// Rules are about names; and the command that allows one would take a word that begins with '-' for an option.
+bool may_be_asked(const std::string& host) {
+  return !looks_numeric(host) && !host.starts_with('-');
+}
+
 std::optional<std::uint16_t> parse_port(std::string_view text) {
   unsigned value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -137,10 +142,12 @@ Verdict EgressPolicy::decide(std::string_view host, std::uint16_t port) const {
       found = &rule;
   }
   if (found) return {true, found->grant, shown(*found), {}, Cause::allowed};
+  const bool ask = unlisted_ == Unlisted::asked && may_be_asked(*normal);
   if (other_port)
     return {.reason = fmt::format("{} is not allowed: the host is, on another port", wanted),
-            .cause = Cause::other_port};
-  return {.reason = fmt::format("{} is not allowed", wanted), .cause = Cause::not_listed};
+            .cause = Cause::other_port,
+            .ask = ask};
+  return {.reason = fmt::format("{} is not allowed", wanted), .cause = Cause::not_listed, .ask = ask};
 }
 
 std::vector<IpAddress> EgressPolicy::reachable(const std::vector<IpAddress>& addresses, bool grant,

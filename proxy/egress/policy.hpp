@@ -58,16 +58,21 @@ struct Verdict {
   std::string rule;    ///< the rule that decided, "host:port (origin)"; empty when none did
   std::string reason;  ///< why not, for people
   Cause cause = Cause::not_listed;
+  bool ask = false;  ///< with `allowed` false: its user is to be asked first
 };
+
+/// What becomes of a name that no rule is about.
+enum class Unlisted { refused, asked };
 
 class EgressPolicy {
  public:
   EgressPolicy() = default;  ///< denies everything
-  explicit EgressPolicy(std::vector<HostRule> allow, std::vector<HostRule> deny = {})
-      : allow_(std::move(allow)), deny_(std::move(deny)) {}
+  explicit EgressPolicy(std::vector<HostRule> allow, std::vector<HostRule> deny = {},
+                        Unlisted unlisted = Unlisted::refused)
+      : allow_(std::move(allow)), deny_(std::move(deny)), unlisted_(unlisted) {}
 
   /// By name, before anything is resolved. `host` is as the guest wrote it. A denying rule wins over every other; of
-  /// those that allow, a grant does.
+  /// those that allow, a grant does. Asked for are names alone, and none that a rule denies.
   Verdict decide(std::string_view host, std::uint16_t port) const;
   /// By address, after resolving: those of `addresses` that may be connected to. `own` are this host's own addresses.
   static std::vector<IpAddress> reachable(const std::vector<IpAddress>& addresses, bool grant,
@@ -77,6 +82,7 @@ class EgressPolicy {
 
  private:
   std::vector<HostRule> allow_, deny_;
+  Unlisted unlisted_ = Unlisted::refused;
 };
 
 }  // namespace agentvm::egress

@@ -10,6 +10,10 @@ std::string rule_text(const HostPort& target) {
   return target.host.find(':') == std::string::npos ? target.host : "[" + target.host + "]";
 }
 
+std::string question_text(const std::string& sandbox, const HostPort& target) {
+  return fmt::format("waits for you: agentvm egress allow {} {}", sandbox, rule_text(target));
+}
+
 std::string refusal_text(const std::string& sandbox, const HostPort& target, const Verdict& verdict) {
   std::string text =
       fmt::format("agentvm: sandbox {} may not connect to {}: {}.\n", sandbox, target.str(), verdict.reason);

@@ -12,6 +12,7 @@ std::vector<SummaryRow> summarise(const std::vector<JournalEntry>& entries) {
   using Key = std::tuple<std::string, std::uint16_t, Decision::Kind, Cause, std::string>;
   std::map<Key, SummaryRow> rows;
   for (const auto& [event, decision] : entries) {
+    if (event == JournalEntry::Event::held) continue;  // its end comes later
     auto& row = rows[{decision.host, decision.port, decision.kind, decision.cause, decision.rule}];
     const auto up = row.last.bytes_up + decision.bytes_up, down = row.last.bytes_down + decision.bytes_down;
     if (decision.time >= row.last.time) row.last = decision;

@@ -13,7 +13,8 @@ struct SummaryRow {
   Decision last;            ///< the newest of them; its bytes are those of all
   std::uint64_t count = 0;  ///< connections
 };
-/// One row per host, port, verdict, cause and rule; the newest last.
+/// Those that ended or opened: what waited has come to one of that. One row per host, port, verdict, cause and rule;
+/// the newest last.
 std::vector<SummaryRow> summarise(const std::vector<JournalEntry>& entries);
 
 struct Suggestion {

@@ -125,6 +125,11 @@ class EgressTest : public testing::Test {
       const std::lock_guard lock(mutex_);
       decisions_.push_back(decision);
     };
+    options.on_ask = [this](const Decision& question, Notice notice) {
+      const std::lock_guard lock(mutex_);
+      questions_.push_back(question);
+      if (notice == Notice::due) ++notices_;
+    };
     options.on_open = [this](const Decision&) { ++opened_; };
     egress_ = std::make_unique<Egress>(std::move(options));
     egress_->set_policy("box", EgressPolicy(std::move(entries)));
@@ -176,7 +181,8 @@ class EgressTest : public testing::Test {
   };
   std::shared_ptr<Names> names_ = std::make_shared<Names>();
   std::mutex mutex_;
-  std::vector<Decision> decisions_;
+  std::vector<Decision> decisions_, questions_;
+  int notices_ = 0;
   std::atomic<int> opened_ = 0;
   std::unique_ptr<Egress> egress_;
   std::size_t before_ = 0;

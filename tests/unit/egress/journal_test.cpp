@@ -51,6 +51,20 @@ TEST(JournalLines, AreReadAsTheyAreWritten) {
                 to_json(entry("a.test", kind, event)));
 }
 
+TEST(JournalLines, AQuestionIsAnEntryAndItsEndTheOneThatCounts) {
+  const auto asked = entry("a.test", Kind::asked, Event::held), end = entry("a.test", Kind::denied);
+  EXPECT_EQ(to_json(asked)["verdict"], "asked");
+  EXPECT_EQ(to_json(asked)["event"], "held");
+  EXPECT_EQ(to_json(*journal_entry(to_json(asked).dump())), to_json(asked));
+  JournalCounts counts;
+  counts.add(asked);
+  EXPECT_EQ(counts, JournalCounts());
+  const auto rows = summarise({asked, end});
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].last.kind, Kind::denied);
+  EXPECT_EQ(rows[0].count, 1U);
+}
+
 TEST(JournalLines, WhatIsNoEntryIsPassedOver) {
   const auto line = to_json(entry("a.test", Kind::allowed)).dump();
   for (const std::string& bad : {std::string(), std::string("{"), line.substr(0, line.size() - 1), std::string("{}"),

@@ -27,6 +27,29 @@ TEST(Policy, NamesAreExactButForCaseAndTheFinalDot) {
   EXPECT_FALSE(policy.decide(std::string_view("example.com\0.evil.test", 22), 443).allowed);
 }
 
+TEST(Policy, WhatNoRuleIsAboutIsAskedForWhereThatIsWanted) {
+  const std::vector<HostRule> allow{HostRule::parse("a.test", "egress.allow"),
+                                    HostRule::parse("*.b.test", "egress.allow")};
+  const std::vector<HostRule> deny{HostRule::parse("bad.b.test", "egress.deny"),
+                                   HostRule::parse("*.evil.test", "egress.deny"),
+                                   HostRule::parse("a.test:22", "egress.deny")};
+  const EgressPolicy policy(allow, deny, Unlisted::asked);
+  EXPECT_TRUE(policy.decide("a.test", 443).allowed);
+  EXPECT_FALSE(policy.decide("a.test", 443).ask);
+  for (const auto* host : {"other.test", "Other.TEST.", "b.test", "evil.test"}) {
+    EXPECT_FALSE(policy.decide(host, 443).allowed) << host;
+    EXPECT_TRUE(policy.decide(host, 443).ask) << host;
+  }
+  EXPECT_TRUE(policy.decide("a.test", 8443).ask);
+  // What denies is no question, nor is what is no name, or would be an option of the command that allows it.
+  for (const auto* host : {"bad.b.test", "x.evil.test", "127.0.0.1", "[::1]", "8.8.8.8", "2130706433", "a b.test", "",
+                           "x;y.test", "--remove", "-h.test", "*.test", "\x1b[2J.test"})
+    EXPECT_FALSE(policy.decide(host, 443).ask) << host;
+  EXPECT_FALSE(policy.decide("a.test", 22).ask);
+  EXPECT_FALSE(EgressPolicy(allow, deny).decide("other.test", 443).ask);
+  EXPECT_FALSE(EgressPolicy().decide("other.test", 443).ask);
+}
+
 TEST(Policy, WithoutAPortTheUsualTwo) {
   const EgressPolicy policy = policy_of({"a.test", "b.test:8443"});
   EXPECT_TRUE(policy.decide("a.test", 80).allowed);

@@ -28,6 +28,11 @@ TEST(Refusal, NamesNoCommandWhereNoneHelps) {
   EXPECT_THAT(text({"127.0.0.1", 80}, Cause::not_listed), Not(HasSubstr("egress allow")));
 }
 
+TEST(Refusal, AQuestionNamesTheCommandThatAnswersIt) {
+  EXPECT_EQ(question_text("box", {"a.test", 443}), "waits for you: agentvm egress allow box a.test");
+  EXPECT_EQ(question_text("box", {"a.test", 22}), "waits for you: agentvm egress allow box a.test:22");
+}
+
 TEST(Refusal, RulesAreWrittenTheShortWay) {
   EXPECT_EQ(rule_text({"a.test", 80}), "a.test");
   EXPECT_EQ(rule_text({"a.test", 22}), "a.test:22");
