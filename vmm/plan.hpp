@@ -107,6 +107,7 @@ struct Plan {
     Planned<unsigned> seconds;
   } sync_limits;
   Planned<std::vector<std::string>> egress_presets, egress_allow, egress_deny, egress_grants;
+  Planned<bool> egress_ask;
   Planned<std::string> egress_upstream;
   Planned<bool> git_identity;
   std::vector<std::string> warnings;  ///< for standard error, before the start

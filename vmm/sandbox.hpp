@@ -86,6 +86,7 @@ struct SandboxRecord {
   bool throw_away = false;
   std::string sync_mode;
   std::vector<std::string> egress_presets, egress_allow, egress_deny, egress_grants;
+  bool egress_ask = false;
   /// Rules given to this sandbox alone, by `agentvm egress allow` and `deny`; no start changes them.
   std::vector<std::string> egress_own_allow, egress_own_deny;
   bool git_identity = true;

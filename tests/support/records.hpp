@@ -33,6 +33,7 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
   record.egress_allow = {"example.org:443"};
   record.egress_deny = {"*.example.net"};
   record.egress_grants = {"registry.internal:5000"};
+  record.egress_ask = true;
   record.egress_own_allow = {"asked.example"};
   record.egress_own_deny = {"tracker.example"};
   record.git_identity = false;

@@ -82,6 +82,8 @@ constexpr ConfigKey keys[] = {
      "Hosts the guest may not reach, whatever else allows them; without a port all of them", true},
     {"egress.grants", grants, "", "", "", host_executing, "",
      "Hosts the guest may reach even at private addresses and this host's own, each with its port", true},
+    {"egress.ask", boolean, "false", "", "", widening, "",
+     "Let connections to names that no rule is about wait until you decide, 25 seconds at most, instead of refusing"},
     {"egress.upstream", proxy, "direct", "", "", host_executing, "",
      "The proxy this host stands behind: direct, environment (https_proxy, no_proxy; also with a password) or its URL"},
     {"limits.disk_reserve", size, "2G", "", "", host_executing, "64M|16T",
@@ -105,7 +107,8 @@ constexpr ConfigKey keys[] = {
     {"git_identity", boolean, "true", "", "", harmless, "",
      "Use your git user.name and user.email for commits made in the guest"},
     {"notify", text, "", "", "", host_executing, "",
-     "Your own command, run by sh on this host when an agent waits for you or has ended; AGENTVM_MESSAGE says so"},
+     "Your own command, run by sh on this host when an agent or a connection waits for you, or an agent has ended; "
+     "AGENTVM_MESSAGE says so"},
     {"log.levels", levels, "", "", "AGENTVM_LOG", harmless, "",
      "Log levels per area, as in sync:debug,*:info; unset: warnings, and info in the manager's log"},
 };

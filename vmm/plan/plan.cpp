@@ -201,6 +201,7 @@ Plan resolve_plan(const PlanRequest& request) {
             .egress_allow = planned(config, "egress.allow", config.list("egress.allow")),
             .egress_deny = planned(config, "egress.deny", config.list("egress.deny")),
             .egress_grants = planned(config, "egress.grants", config.list("egress.grants")),
+            .egress_ask = planned(config, "egress.ask", config.enabled("egress.ask")),
             .egress_upstream = planned(config, "egress.upstream", config.text("egress.upstream")),
             .git_identity = planned(config, "git_identity", config.enabled("git_identity")),
             .warnings = config.warnings()};

@@ -261,6 +261,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
                                                        {"egress.allow", "[evil.example]"},
                                                        {"egress.deny", "[good.example]"},
                                                        {"egress.grants", "['localhost:22']"},
+                                                       {"egress.ask", "true"},
                                                        {"egress.upstream", "http://proxy.example.org:3128"},
                                                        {"limits.disk_reserve", "64M"},
                                                        {"limits.nested_memory", "16T"},

@@ -142,15 +142,24 @@ TEST_F(PlanTest, RecipesAreRelativeToWhoeverWroteThem) {
 }
 
 TEST_F(PlanTest, TheProjectFileCannotWidenOrRedirect) {
-  files["/src/demo/agentvm.yaml"] = "memory: 2G\nnetwork: nat\nimage: ./evil.yaml\negress: {allow: [evil.example]}\n";
+  files["/src/demo/agentvm.yaml"] =
+      "memory: 2G\nnetwork: nat\nimage: ./evil.yaml\negress: {allow: [evil.example], ask: true}\n";
   const auto plan = resolve_plan(request);
   EXPECT_EQ(plan.memory.value, ByteSize::gibibytes(2));
   EXPECT_EQ(plan.network.value, NetworkMode::filtered);
   EXPECT_EQ(plan.image.value.str(), "default");
   EXPECT_THAT(plan.egress_allow.value, IsEmpty());
-  EXPECT_EQ(plan.warnings.size(), 3U);
+  EXPECT_FALSE(plan.egress_ask.value);
+  EXPECT_EQ(plan.warnings.size(), 4U);
   files["/src/demo/agentvm.yaml"] = "libvirt: {uri: 'qemu:///system'}";
   EXPECT_EQ(error_of([&] { resolve_plan(request); })->code(), ErrorCode::decision_needed);
+}
+
+TEST_F(PlanTest, WhetherToAskIsTheUsersToSay) {
+  files["/home/u/config.yaml"] = "egress: {ask: true}\n";
+  const auto plan = resolve_plan(request);
+  EXPECT_TRUE(plan.egress_ask.value);
+  EXPECT_EQ(plan.to_json()["egress_ask"]["value"], true);
 }
 
 TEST_F(PlanTest, SaysWhatANetworkExposes) {
