@@ -52,6 +52,9 @@ int watch(Invocation& run) {
   const auto answer = run.call("egress.log", run.params());
   const auto path = require<std::string>(answer, "path");
   say_network(run, answer);
+  for (const auto& question : list_at(answer, "waiting"))
+    run.out.say(fmt::format("{} waits for you: agentvm egress allow {} {}", text_at(question, "rule"),
+                            text_at(answer, "name"), text_at(question, "rule")));
   run.out.say(fmt::format("watching '{}'; Ctrl-C ends it", text_at(answer, "name")));
   struct stat status {};
   const bool exists = ::stat(path.c_str(), &status) == 0;

@@ -278,6 +278,7 @@ std::string render_plan(const Json& plan, const Style& style, unsigned width) {
   if (const auto upstream = text_at(egress, "upstream", "direct"); upstream != "direct")
     text += fmt::format("  through the proxy {}, which resolves names itself\n",
                         upstream == "environment" ? "of the environment" : upstream);
+  if (true_at(egress, "ask")) text += "  names that no rule is about wait for your answer (egress.ask)\n";
   return text + render_egress_rules(egress, style);
 }
 

@@ -2,6 +2,7 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/render/render.hpp"
 
@@ -28,6 +29,16 @@ std::string sync_text(const Json& sync) {
   return text;
 }
 
+/// The names that a guest's connections wait for, the oldest first: "a.test, b.test:22 and 3 more"; empty without any.
+std::string waiting_text(const Json& waiting) {
+  constexpr std::size_t shown = 2;
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < std::min(shown, waiting.size()); ++i) names.push_back(text_at(waiting[i], "rule"));
+  auto text = fmt::format("{}", fmt::join(names, ", "));
+  if (waiting.size() > shown) text += fmt::format(" and {} more", waiting.size() - shown);
+  return text;
+}
+
 /// The mode, and what there is to know about it: what nat exposes, how much was denied.
 std::string network_text(const Json& status) {
   auto text = text_at(status, "network");
@@ -35,6 +46,8 @@ std::string network_text(const Json& status) {
   if (text == "nat") text += ": the guest reaches " + text_at(egress, "exposes");
   if (const auto denied = number_at(egress, "denied"); denied > 0)
     text += fmt::format(", {} denied (agentvm egress log --denied)", counted(denied, "connection"));
+  if (const auto names = waiting_text(list_at(egress, "waiting")); !names.empty())
+    text += fmt::format(", waits for you: {} (agentvm egress allow {} HOST)", names, text_at(status, "name"));
   return text;
 }
 
@@ -180,14 +193,17 @@ std::string render_list(const Json& answer, const Style& style, unsigned width) 
   const auto any = [&](auto has) { return std::any_of(sandboxes.begin(), sandboxes.end(), has); };
   const bool agents = any([](const Json& sandbox) { return !object_at(sandbox, "agent").empty(); });
   const bool commits = any([](const Json& sandbox) { return number_at(sandbox, "pending_commits") > 0; });
+  const bool asks = any([](const Json& sandbox) { return !list_at(sandbox, "egress_waiting").empty(); });
   std::vector<std::string> headings{"SANDBOX", "STATE"};
   if (agents) headings.emplace_back("AGENT");
   if (commits) headings.emplace_back("COMMITS");
+  if (asks) headings.emplace_back("ASKS FOR");
   headings.insert(headings.end(), {"BACKEND", "UPTIME", "PROJECT"});
   const auto add = [&](std::vector<Table::Cell> row, const Table::Cell& agent, const std::string& pending,
-                       const std::vector<Table::Cell>& rest, Table& table) {
+                       const std::string& waiting, const std::vector<Table::Cell>& rest, Table& table) {
     if (agents) row.push_back(agent);
     if (commits) row.push_back({pending});
+    if (asks) row.push_back({waiting.empty() ? "-" : waiting, waiting.empty() ? Tone::plain : Tone::warning});
     row.insert(row.end(), rest.begin(), rest.end());
     table.add(std::move(row));
   };
@@ -197,12 +213,12 @@ std::string render_list(const Json& answer, const Style& style, unsigned width) 
     const auto uptime = number_at(sandbox, "uptime_seconds");
     const auto pending = number_at(sandbox, "pending_commits");
     add({{text_at(sandbox, "name")}, {state, state_tone(state)}}, agent_cell(object_at(sandbox, "agent")),
-        pending > 0 ? std::to_string(pending) : "-",
+        pending > 0 ? std::to_string(pending) : "-", waiting_text(list_at(sandbox, "egress_waiting")),
         {{text_at(sandbox, "backend")}, {uptime > 0 ? duration(uptime) : "-"}, {text_at(sandbox, "project")}}, table);
   }
   for (const auto& record : broken)
-    add({{text_at(record, "name")}, {"unreadable", Tone::bad}}, {"-"}, "-", {{"-"}, {"-"}, {text_at(record, "error")}},
-        table);
+    add({{text_at(record, "name")}, {"unreadable", Tone::bad}}, {"-"}, "-", "",
+        {{"-"}, {"-"}, {text_at(record, "error")}}, table);
   return table.text(style, width);
 }
 

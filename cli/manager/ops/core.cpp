@@ -17,10 +17,19 @@ namespace agentvm::manager {
 
 namespace {
 
-egress::Options egress_options(egress::Journal& journal) {
+constexpr milliseconds egress_stop_limit{2'000};
+
+using OnNotice = std::function<void(const egress::Decision&)>;
+
+egress::Options egress_options(egress::Journal& journal, OnNotice on_notice) {
   using Event = egress::JournalEntry::Event;
   egress::Options options;
   options.on_open = [&journal](const egress::Decision& decision) { journal.write({Event::open, decision}); };
+  options.on_ask = [&journal, on_notice = std::move(on_notice)](const egress::Decision& decision,
+                                                                egress::Notice notice) {
+    journal.write({Event::held, decision});
+    if (notice == egress::Notice::due) on_notice(decision);
+  };
   options.on_decision = [&journal](const egress::Decision& decision) {
     journal.write({decision.announced ? Event::end : Event::whole, decision});
   };
@@ -44,7 +53,8 @@ Core::Core(Paths paths, OpenHypervisor open)
       open_(open ? std::move(open) : libvirt_below(paths_)),
       store_(paths_.state),
       trust_(paths_.state),
-      egress_(std::make_unique<egress::Egress>(egress_options(journal_))) {
+      egress_(std::make_unique<egress::Egress>(
+          egress_options(journal_, [this](const egress::Decision& decision) { notify_question(*this, decision); }))) {
   front_ = std::make_unique<Front>(
       paths_, [this](const SandboxName& name) { return live(name); }, janitor_);
   agents_ = std::make_unique<AgentWatch>(
@@ -247,6 +257,8 @@ void Core::shut_down() {
     serial_.remove(name);
     live->close();
   }
+  // What it asks goes to the janitor; those who wait for an answer are let go now.
+  egress_->stop(Deadline::after(egress_stop_limit));
   if (wip_timer_) wip_timer_->stop();  // its connection is closed: it does not wait for a guest any more
 }
 

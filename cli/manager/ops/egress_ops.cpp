@@ -41,11 +41,9 @@ Json egress_log(Core& core, const Json& params) {
     return verdict.empty() || verdict == egress::to_string(decision.kind);
   };
   const auto entries = journal_of(core, record);
-  Json result{{"schema", "agentvm.egress-log/1"},
-              {"name", record.name.str()},
-              {"network", to_string(record.network)},
-              {"path", journal_file(core, record).string()},
-              {"rows", Json::array()}};
+  Json result{{"schema", "agentvm.egress-log/1"},       {"name", record.name.str()},
+              {"network", to_string(record.network)},   {"path", journal_file(core, record).string()},
+              {"waiting", waiting_names(core, record)}, {"rows", Json::array()}};
   for (const auto& row : egress::summarise(entries))
     if (wanted(row.last)) result["rows"].push_back(row_json(row));
   if (!value_or<bool>(params, "each", false)) return result;
@@ -112,6 +110,7 @@ Json check_host(Core& core, const Json& params) {
     verdict = {.reason = "the sandbox has no network (network: none)", .cause = egress::Cause::not_listed};
   if (record.network == NetworkMode::nat)
     verdict = {.allowed = true, .rule = "network: nat", .cause = egress::Cause::allowed};
+  if (verdict.ask && !verdict.allowed) verdict.reason += "; it would wait for you to decide (egress.ask)";
   auto result = verdict_json(verdict);
   result["schema"] = "agentvm.egress-check/1";
   result["name"] = record.name.str();
@@ -194,6 +193,14 @@ Json suggest_rules(Core& core, const Json& params) {
 
 }  // namespace
 
+Json waiting_names(Core& core, const SandboxRecord& record) {
+  auto names = Json::array();
+  for (const auto& question : core.egress().questions(record.name.str()))
+    names.push_back(
+        {{"rule", question.rule}, {"since", format_time(question.since)}, {"connections", question.connections}});
+  return names;
+}
+
 Json egress_status(Core& core, const SandboxRecord& record) {
   const auto live = core.live(record.name);
   Json status{
@@ -204,16 +211,16 @@ Json egress_status(Core& core, const SandboxRecord& record) {
   status["allowed"] = counts ? Json(counts->allowed) : Json();
   status["denied"] = counts ? Json(counts->denied) : Json();
   status["failed"] = counts ? Json(counts->failed) : Json();
+  status["ask"] = record.egress_ask;
+  status["waiting"] = waiting_names(core, record);
   return status;
 }
 
 Json egress_config(const Config& config) {
-  const EgressLists lists{config.list("egress.presets"),
-                          config.list("egress.allow"),
-                          config.list("egress.deny"),
-                          config.list("egress.grants"),
-                          {},
-                          {}};
+  const EgressLists lists{.presets = config.list("egress.presets"),
+                          .allow = config.list("egress.allow"),
+                          .deny = config.list("egress.deny"),
+                          .grants = config.list("egress.grants")};
   const auto policy = egress_policy(lists, default_suite);
   return {{"rules", egress_rules_json(policy)}, {"warnings", egress_warnings(policy)}};
 }
@@ -228,6 +235,7 @@ Json egress_plan(Core& core, const Plan& plan, const std::optional<SandboxRecord
   const bool filtered = plan.network.value == NetworkMode::filtered;
   return {{"mode", to_string(plan.network.value)},
           {"exposes", network_exposure(plan.network.value)},
+          {"ask", filtered && plan.egress_ask.value},
           {"upstream", filtered ? plan.egress_upstream.value : "direct"},
           {"rules", filtered ? egress_rules_json(policy) : Json::array()},
           {"warnings", filtered ? egress_warnings(policy) : std::vector<std::string>{}}};

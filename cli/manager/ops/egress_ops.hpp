@@ -9,11 +9,16 @@ namespace agentvm::manager {
 /// egress.log, egress.check, egress.allow, egress.deny, egress.suggest.
 void add_egress_operations(Service& service, const std::shared_ptr<Core>& core);
 
-/// `{mode, exposes, open, allowed, denied, failed}` for `status`; the counts are of the journal, null where it is not
-/// open.
+/// `[{rule, since, connections}]`: what connections wait for the user to decide, the oldest first; 16 at most. `rule`
+/// is what `agentvm egress allow` takes for it.
+Json waiting_names(Core& core, const SandboxRecord& record);
+
+/// `{mode, exposes, open, allowed, denied, failed, ask, waiting}` for `status`; the counts are of the journal, null
+/// where it is not open.
 Json egress_status(Core& core, const SandboxRecord& record);
 
-/// `{mode, exposes, rules, warnings}` for `plan`: the plan's lists and what `existing` was given by itself.
+/// `{mode, exposes, ask, upstream, rules, warnings}` for `plan`: the plan's lists and what `existing` was given by
+/// itself.
 Json egress_plan(Core& core, const Plan& plan, const std::optional<SandboxRecord>& existing);
 
 /// `{rules, warnings}` for `config show`.

@@ -12,6 +12,10 @@
 namespace agentvm::manager {
 namespace {
 
+egress::Unlisted unlisted(bool ask) {
+  return ask ? egress::Unlisted::asked : egress::Unlisted::refused;
+}
+
 /// Why a preset lists a host; empty for other rules.
 std::string_view preset_reason(const egress::HostRule& rule) {
   for (const auto& preset : egress::presets())
@@ -31,12 +35,21 @@ bool is_effective(const egress::EgressPolicy& policy, const egress::HostRule& ru
 }  // namespace
 
 EgressLists egress_lists(const SandboxRecord& record) {
-  return {record.egress_presets, record.egress_allow,     record.egress_deny,
-          record.egress_grants,  record.egress_own_allow, record.egress_own_deny};
+  return {.presets = record.egress_presets,
+          .allow = record.egress_allow,
+          .deny = record.egress_deny,
+          .grants = record.egress_grants,
+          .own_allow = record.egress_own_allow,
+          .own_deny = record.egress_own_deny,
+          .unlisted = unlisted(record.egress_ask)};
 }
 
 EgressLists egress_lists(const Plan& plan) {
-  return {plan.egress_presets.value, plan.egress_allow.value, plan.egress_deny.value, plan.egress_grants.value, {}, {}};
+  return {.presets = plan.egress_presets.value,
+          .allow = plan.egress_allow.value,
+          .deny = plan.egress_deny.value,
+          .grants = plan.egress_grants.value,
+          .unlisted = unlisted(plan.egress_ask.value)};
 }
 
 std::string suite_of(Core& core, const SandboxRecord& record) {
@@ -58,7 +71,7 @@ egress::EgressPolicy egress_policy(const EgressLists& lists, const std::string& 
   return egress::EgressPolicy(
       egress::merged({host_package_rules(suite), std::move(grants), egress::preset_rules(lists.presets),
                       egress::allow_entries(lists.allow, "egress.allow"), own(lists.own_allow, "allow")}),
-      egress::merged({egress::allow_entries(lists.deny, "egress.deny"), own(lists.own_deny, "deny")}));
+      egress::merged({egress::allow_entries(lists.deny, "egress.deny"), own(lists.own_deny, "deny")}), lists.unlisted);
 }
 
 namespace {

@@ -11,6 +11,7 @@ namespace agentvm::manager {
 struct EgressLists {
   std::vector<std::string> presets, allow, deny, grants;
   std::vector<std::string> own_allow, own_deny;  ///< of `agentvm egress allow` and `deny`
+  egress::Unlisted unlisted = egress::Unlisted::refused;
 };
 EgressLists egress_lists(const SandboxRecord& record);
 EgressLists egress_lists(const Plan& plan);

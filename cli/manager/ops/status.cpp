@@ -163,6 +163,7 @@ Json list_sandboxes(Core& core, const std::string& state) {
                                    {"uptime_seconds", uptime_seconds(record)},
                                    {"project", record.project.string()},
                                    {"agent", agent_status(core, record)},
+                                   {"egress_waiting", waiting_names(core, record)},
                                    {"pending_commits", core.syncs().status(record.name)["pending_commits"]}});
   }
   for (const auto& broken : listing.broken)

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -33,6 +34,27 @@ TEST(RenderEgress, EventsAreOneLineEach) {
   entry["verdict"] = "denied";
   entry["reason"] = "not allowed";
   EXPECT_THAT(render_egress_event(entry, plain), HasSubstr("denied     a.test:443  not allowed"));
+}
+
+TEST(RenderEgress, WhatWaitsIsShownWithTheCommandThatAnswers) {
+  const auto entry = Json::parse(
+      R"~({"time":"T","event":"held","verdict":"asked","host":"a.test","port":443,"rule":"","bytes_up":0,"bytes_down":0,
+           "reason":"waits for you: agentvm egress allow box a.test"})~");
+  EXPECT_EQ(render_egress_event(entry, plain),
+            "T  asked      a.test:443  waits for you: agentvm egress allow box a.test\n");
+  const auto waiting = R"~([{"rule":"a.test"},{"rule":"b.test:22"},{"rule":"\u001b[2J"},{"rule":"d.test"}])~";
+  const auto status =
+      Json::parse(fmt::format(R"~({{"name":"box","network":"filtered","egress":{{"waiting":{}}}}})~", waiting));
+  EXPECT_THAT(render_status(status, plain, false),
+              HasSubstr("filtered, waits for you: a.test, b.test:22 and 2 more (agentvm egress allow box HOST)"));
+  const auto list = Json::parse(fmt::format(
+      R"~({{"sandboxes":[{{"name":"box","state":"running","backend":"libvirt","uptime_seconds":9,"project":"/p","egress_waiting":{}}},
+          {{"name":"other","state":"stopped","backend":"libvirt","uptime_seconds":0,"project":"/q","egress_waiting":[]}}]}})~",
+      waiting));
+  EXPECT_EQ(render_list(list, plain, 0),
+            "SANDBOX  STATE    ASKS FOR                      BACKEND  UPTIME  PROJECT\n"
+            "box      running  a.test, b.test:22 and 2 more  libvirt  9s      /p\n"
+            "other    stopped  -                             libvirt  -       /q\n");
 }
 
 TEST(RenderEgress, CheckNamesTheRule) {
