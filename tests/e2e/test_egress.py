@@ -2,6 +2,8 @@
 
 import contextlib
 import http.server
+import json
+import subprocess
 import threading
 
 import pytest
@@ -105,3 +107,51 @@ def test_the_decoy_would_count(decoy):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     opener.open(f"http://127.0.0.1:{decoy.server_address[1]}/seen", timeout=10).close()
     assert "/seen" in decoy.hits
+
+
+def test_a_name_is_asked_for_while_its_connection_waits(agentvm, box, home):
+    config = home.folder / "config" / "agentvm" / "config.yaml"
+    before, told = config.read_text(), home.folder / "told"
+
+    def asking(host):
+        """A request of the guest's that is on its way; its answer's code comes on standard output."""
+        return agentvm.popen("exec", box, "--", "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "120", "--noproxy", "", "--proxy",
+                             "http://127.0.0.1:3128", f"http://{host}/", stdout=subprocess.PIPE)
+
+    def waiting():
+        return [question["rule"] for question in agentvm.json("status", box)["egress"]["waiting"]]
+
+    agentvm.run("stop", box)
+    config.write_text(before + f"egress:\n  ask: true\n  deny: [denied.example]\nnotify: 'echo \"$AGENTVM_EVENT $AGENTVM_HOST: $AGENTVM_MESSAGE\" >>{told}'\n")
+    try:
+        agentvm.start(home.folder / "project", box)
+        assert agentvm.json("status", box)["egress"]["ask"] is True
+        assert curl(agentvm, box, "http://denied.example/")[0] == "000/403", "what is denied is not asked for"
+        with agentvm.popen("egress", "watch", box, "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
+            watch.stderr.readline()  # "watching"
+            with asking("allowed.invalid") as first, asking("refused.invalid") as second:
+                harness.eventually(lambda: sorted(waiting()) == ["allowed.invalid", "refused.invalid"], 20, "both wait")
+                assert "waits for you: " in agentvm.text("status", box) and "ASKS FOR" in agentvm.text("list")
+                assert {question["rule"] for row in agentvm.json("list")["sandboxes"] for question in row["egress_waiting"]} == {"allowed.invalid", "refused.invalid"}
+                agentvm.run("egress", "allow", box, "allowed.invalid")
+                agentvm.run("egress", "deny", box, "refused.invalid")
+                assert first.communicate(timeout=60)[0] == b"502", "it was let go, and there is no such host"
+                assert second.communicate(timeout=60)[0] == b"403"
+            events = [json.loads(watch.stdout.readline()) for _ in range(4)]
+            watch.terminate()
+        assert sorted((event["host"], event["verdict"]) for event in events) == [
+            ("allowed.invalid", "asked"), ("allowed.invalid", "failed"), ("refused.invalid", "asked"), ("refused.invalid", "denied")]
+        assert f"waits for you: agentvm egress allow {box} allowed.invalid" in [event["reason"] for event in events]
+        harness.eventually(lambda: told.exists() and len(told.read_text().splitlines()) == 2, 30, "the user's command was run for each")
+        assert f"asked allowed.invalid: '{box}' waits to reach allowed.invalid (agentvm egress allow {box} allowed.invalid)" in told.read_text().splitlines()
+        # Nobody decides: a reason comes, not a hang.
+        late = agentvm.run("exec", box, "--", "curl", "-sS", "--max-time", "120", "--noproxy", "", "--proxy", "http://127.0.0.1:3128", "http://late.invalid/")
+        assert b"nobody has decided within 25 seconds" in late.stdout and f"agentvm egress allow {box} late.invalid".encode() in late.stdout
+        # The sandbox's end ends what waits.
+        with asking("last.invalid") as last:
+            harness.eventually(lambda: waiting() == ["last.invalid"], 20, "it waits")
+            agentvm.run("stop", box)
+            last.communicate(timeout=60)
+        assert waiting() == []
+    finally:
+        config.write_text(before)
