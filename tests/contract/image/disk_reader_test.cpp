@@ -28,7 +28,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 Deadline limit() {
-  return Deadline::after(std::chrono::minutes(4));
+  return Deadline::after(std::chrono::minutes(6));
 }
 
 class DiskReaderTest : public testing::Test {

@@ -27,7 +27,7 @@ using testing::IsEmpty;
 using testing::Not;
 
 Deadline limit() {
-  return Deadline::after(std::chrono::minutes(4));
+  return Deadline::after(std::chrono::minutes(6));
 }
 
 class ImportTest : public testing::Test {
