@@ -190,7 +190,7 @@ def on_disk_alone(agentvm, home, box, repository):
 
 
 def test_work_on_the_disk_alone_outlives_every_end_of_a_destroy(agentvm, home, on_disk_alone, repository):
-    destroys = Places("state=destroying", "virtiofsd, teardown")
+    destroys = Places("state=destroying", "gone")
     while not destroys.over:
         tip = on_disk_alone()
         destroy_through(agentvm, home, destroys)
