@@ -44,10 +44,12 @@ class DiskReader {
   /// What was asked for: hostile bytes. Its reader must not wait for `finish`, nor the other way round.
   UniqueFd take_data() { return std::move(data_); }
   /// Until all is sent. Throws why it is not, in clean text: no such folder (`not_found`), a damaged file system or
-  /// disk (`operation_failed`), `timed_out`. Nothing of the child is left in either case.
+  /// disk (`operation_failed`), `timed_out`. Nothing of the child is left in either case. Where the image that the disk
+  /// stands on turns out to be damaged, which takes seconds to see, the error says so and it is noted.
   void finish(const Progress& progress, Deadline deadline);
 
  private:
+  Image image_;
   std::unique_ptr<GuestfsChild> child_;
   UniqueFd data_;
 };

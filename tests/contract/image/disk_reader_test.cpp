@@ -23,7 +23,9 @@
 namespace agentvm {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 Deadline limit() {
   return Deadline::after(std::chrono::minutes(6));
@@ -196,7 +198,34 @@ TEST_F(DiskReaderTest, ADamagedFileSystemIsToldOf) {
   const auto error = problem(make_disk([](const fs::path& raw) { fs::resize_file(raw, 512); }));
   ASSERT_TRUE(error);
   EXPECT_EQ(error->code(), ErrorCode::operation_failed);
-  EXPECT_THAT(error->what(), HasSubstr("cannot be mounted"));
+  EXPECT_THAT(error->what(), AllOf(HasSubstr("cannot be mounted"), Not(HasSubstr("image"))));
+}
+
+TEST_F(DiskReaderTest, ADamagedImageIsNamed) {
+  fs::create_directories(root / "workspace");
+  auto asked = request(make_disk([](const fs::path& raw) { fs::resize_file(raw, 512); }));
+  const auto folder = dir / asked.image.digest;  // an image's folder has its name
+  fs::create_directories(folder);
+  for (const auto& file : fs::directory_iterator(asked.image.folder))
+    if (std::error_code apart; file.is_regular_file()) {
+      fs::create_hard_link(file.path(), folder / file.path().filename(), apart);
+      if (apart) fs::copy_file(file.path(), folder / file.path().filename());  // on two file systems
+    }
+  auto initrd = read_file(folder / "initrd", 1u << 30);
+  initrd[initrd.size() / 2] ^= 1;
+  write_file_atomic(folder / "initrd", initrd);  // in the link's place
+  const auto copy = read_image(folder);
+  ASSERT_TRUE(copy);
+  asked.image = *copy;
+  const auto error = test::error_of([&] {
+    DiskReader reader(asked, no_progress(), limit());
+    reader.take_data();
+    reader.finish(no_progress(), limit());
+  });
+  ASSERT_TRUE(error);
+  EXPECT_THAT(error->what(), AllOf(HasSubstr("that the disk stands on is damaged: initrd is not what was built"),
+                                   HasSubstr("cannot be mounted")));
+  EXPECT_THAT(read_image(folder)->damage, HasSubstr("initrd"));
 }
 
 TEST_F(DiskReaderTest, ABaseThatIsMissingIsToldOf) {
