@@ -52,7 +52,7 @@ target_link_options(agentvm_settings INTERFACE -Wl,--as-needed)
 # file has in its own namespace must not be in another one's then; those that share such a name are listed as ALONE.
 option(AGENTVM_UNITY "Compile the libraries' sources in groups" OFF)
 
-# agentvm_library(NAME SOURCES a.cpp ... LINK public-libs ... PRIVATE private-libs ...): a static library, alias agentvm::NAME.
+# agentvm_library(NAME SOURCES a.cpp ... [ALONE b.cpp ...] LINK public-libs ... PRIVATE private-libs ...): a static library, alias agentvm::NAME.
 function(agentvm_library name)
   cmake_parse_arguments(ARG "NO_PCH" "" "SOURCES;ALONE;LINK;PRIVATE" ${ARGN})
   add_library(agentvm_${name} STATIC ${ARG_SOURCES} ${ARG_ALONE})
@@ -71,9 +71,8 @@ function(agentvm_group_sources target alone)
   endif()
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
   set_source_files_properties(${alone} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
-  # What is in a file's own namespace is none of a header's here, whatever the compiler takes the file for; and a name
-  # of another file's shadows nothing.
-  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage> -Wno-shadow)
+  # What is in a file's own namespace is none of a header's here, whatever the compiler takes the file for.
+  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
 endfunction()
 
 # agentvm_program(NAME bin|libexec SOURCES ... LINK ...)
@@ -145,12 +144,12 @@ function(agentvm_fuzz name)
   set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 180)
 endfunction()
 
-# The targets NAME_pch and their kind of use: one header for what runs on the host, one for the tests of it.
+# One precompiled header (standard library, fmt, json) for what runs on the host, and one more for its tests.
 function(agentvm_use_pch target)
   agentvm_reuse_pch(${target} agentvm_pch cmake/pch.hpp)
 endfunction()
 
-# Tests: GoogleTest is in the header, and they are optimized less, which takes half of their compiler's time away.
+# Tests: GoogleTest is in the header, and they are optimized less, which takes much of their compiler's time away.
 function(agentvm_use_test_pch target)
   agentvm_reuse_pch(${target} agentvm_test_pch cmake/test_pch.hpp)
 endfunction()

@@ -80,7 +80,7 @@ CommandSpec ports_command() {
       .description =
           "What listens in the guest appears by itself within a second, as http://PORT.NAME.localhost:8080/. "
           "The primary one is also http://NAME.localhost:8080/. A server that works in a work tree has its branch in "
-          "the name: http://PORT.BRANCH.NAME.localhost:8080/.",
+          "the name: http://PORT.BRANCH.NAME.localhost:8080/. With proxy.tls all of them are https.",
       .arguments = {sandbox_argument()},
       .options = {json_option()},
       .run = ports};

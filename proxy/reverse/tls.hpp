@@ -10,6 +10,7 @@
 
 #include "proxy/reverse/buffer.hpp"
 #include "proxy/reverse/worker.hpp"
+#include "vmm/base/free_with.hpp"
 
 namespace agentvm::proxy {
 
@@ -23,11 +24,8 @@ class TlsContext {
   Authority& authority() const { return *authority_; }
 
  private:
-  struct Free {
-    void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-  };
   std::shared_ptr<Authority> authority_;
-  std::unique_ptr<SSL_CTX, Free> context_;
+  std::unique_ptr<SSL_CTX, FreeWith<SSL_CTX_free>> context_;
 };
 
 /// The socket is handed in with each call and must outlive it. One reader and one writer at a time.
@@ -59,12 +57,9 @@ class TlsSession {
   int choose_certificate(int& alert);
   friend TlsContext;
 
-  struct Free {
-    void operator()(SSL* session) const { SSL_free(session); }
-  };
   Authority& authority_;
   const std::function<bool(const std::string&)> known_;
-  std::unique_ptr<SSL, Free> session_;
+  std::unique_ptr<SSL, FreeWith<SSL_free>> session_;
   std::string name_;
   bool broken_ = false;  // OpenSSL wants no other call after that
 };

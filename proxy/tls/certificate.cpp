@@ -57,7 +57,7 @@ Certificate begin_certificate(EVP_PKEY& key, std::int64_t from, std::int64_t unt
   unsigned char serial[serial_bytes];
   must(RAND_bytes(serial, sizeof serial) == 1, "making a serial number");
   serial[0] &= 0x7f;  // it is a positive number
-  const std::unique_ptr<BIGNUM, Releaser<BN_free>> number(BN_bin2bn(serial, sizeof serial, nullptr));
+  const std::unique_ptr<BIGNUM, FreeWith<BN_free>> number(BN_bin2bn(serial, sizeof serial, nullptr));
   must(number && BN_to_ASN1_INTEGER(number.get(), X509_get_serialNumber(certificate.get())) &&
            X509_set_pubkey(certificate.get(), &key) == 1 &&
            ASN1_TIME_set(X509_getm_notBefore(certificate.get()), from) &&

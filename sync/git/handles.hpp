@@ -9,16 +9,10 @@
 #include <git2/sys/repository.h>
 
 #include "vmm/base/error.hpp"
+#include "vmm/base/free_with.hpp"
 
 namespace agentvm::git {
 
-template <auto Free>
-struct FreeWith {
-  template <class T>
-  void operator()(T* handle) const {
-    Free(handle);
-  }
-};
 using OdbHandle = std::unique_ptr<git_odb, FreeWith<git_odb_free>>;
 using ObjectHandle = std::unique_ptr<git_odb_object, FreeWith<git_odb_object_free>>;
 using RepositoryHandle = std::unique_ptr<git_repository, FreeWith<git_repository_free>>;

@@ -240,7 +240,7 @@ def test_a_guest_that_hangs_is_told_of_and_stopped(agentvm, home, box, repositor
             code, shown, _ = answer(status)
             told = json.loads(shown)
             assert code == 0 and told["state"] == "running", "its machine is there"
-            assert told["guest_agent"] == {"answers": False, "reason": "it was asked, and said nothing for 1 s"}
+            assert told["guest_agent"] == {"answers": False, "reason": "it was asked, and said nothing in time"}
             code, _, said = answer(before)
             assert code == 125 and "the state of the guest process is unknown" in said
             code, _, said = answer(after)

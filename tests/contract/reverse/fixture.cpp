@@ -97,6 +97,12 @@ std::string read_head(int fd) {
   return text;
 }
 
+void serve_until_half_closed(int fd) {
+  read_head(fd);
+  write_all(fd, "HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", soon());
+  write_all(fd, "got " + read_to_end(fd), soon());
+}
+
 std::string read_exactly(int fd, std::size_t size) {
   std::string text(size, '\0');
   for (std::size_t at = 0; at < size;) {

@@ -45,6 +45,8 @@ UniqueFd connect_to(std::uint16_t port);
 std::string read_to_end(int fd);
 /// Up to and with the empty line.
 std::string read_head(int fd);
+/// Upgrades, reads to the end of the other direction, and then says what came: "got ...".
+void serve_until_half_closed(int fd);
 std::string read_exactly(int fd, std::size_t size);
 bool at_end(int fd);
 /// "HTTP/1.1 200 OK..." -> 200; 0 when it is none.

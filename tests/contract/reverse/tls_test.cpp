@@ -156,11 +156,7 @@ TEST_F(TlsTest, APlainPageIsFromElsewhere) {
 }
 
 TEST_F(TlsTest, ATunnelClosesOneDirectionAtATime) {
-  Server server([](int fd) {
-    read_head(fd);
-    write_all(fd, "HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", soon());
-    write_all(fd, "got " + read_to_end(fd), soon());
-  });
+  Server server(serve_until_half_closed);
   begin();
   route("box", {server.port});
   const auto connection = client("box.localhost");

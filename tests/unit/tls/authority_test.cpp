@@ -38,9 +38,9 @@ class AuthorityTest : public testing::Test {
     open();
     const Memory text(BIO_new_file((folder / "agentvm.crt").c_str(), "r"));
     const Certificate trusted(PEM_read_bio_X509(text.get(), nullptr, nullptr, nullptr));
-    const std::unique_ptr<X509_STORE, Releaser<X509_STORE_free>> store(X509_STORE_new());
+    const std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>> store(X509_STORE_new());
     X509_STORE_add_cert(store.get(), trusted.get());
-    const std::unique_ptr<X509_STORE_CTX, Releaser<X509_STORE_CTX_free>> check(X509_STORE_CTX_new());
+    const std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>> check(X509_STORE_CTX_new());
     X509_STORE_CTX_init(check.get(), store.get(), leaf, nullptr);
     X509_STORE_CTX_set_purpose(check.get(), X509_PURPOSE_SSL_SERVER);
     X509_VERIFY_PARAM_set_flags(X509_STORE_CTX_get0_param(check.get()), X509_V_FLAG_X509_STRICT);
