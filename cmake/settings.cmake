@@ -49,7 +49,8 @@ endif()
 target_link_options(agentvm_settings INTERFACE -Wl,--as-needed)
 
 # Four files of a library at a time, for whoever wants it built and not worked on: templates are instantiated once for them. What a
-# file has in its own namespace must not be in another one's then; those that share such a name are listed as ALONE.
+# file has in its own namespace must not be in another one's then, or calls go astray; those that share such a name are listed as ALONE
+# (tests/style/check_groups.py looks for them).
 option(AGENTVM_UNITY "Compile the libraries' sources in groups" OFF)
 
 # agentvm_library(NAME SOURCES a.cpp ... [ALONE b.cpp ...] LINK public-libs ... PRIVATE private-libs ...): a static library, alias agentvm::NAME.

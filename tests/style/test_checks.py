@@ -9,6 +9,7 @@ import pytest
 
 import check_commits
 import check_format
+import check_groups
 import check_includes
 import check_nix
 import check_sizes
@@ -102,6 +103,34 @@ def test_size_median(tree, put):
     for i in range(30):
         put(f"cli/f{i}.cpp", "int x;\n" * 121)
     assert any("median" in f for f in check_sizes.check(tree))
+
+
+ONE = "namespace {\n%s\n}  // namespace\n"
+
+
+@pytest.mark.parametrize(
+    "own, other, allowed",
+    [
+        ("void refuse(const char* why) {}", 'void g() { refuse("x"); }', False),
+        ("void refuse(const char* why) {}", 'void g() { base::refuse("x"); it.refuse(); to->refuse(); }', True),
+        ("void refuse(const char* why) {}", "// refuse(1)\n", True),
+        ("void refuse(const char* why) {}", 'const auto text = "refuse(1)";', True),
+        ("template <class T>\nT pick(T value) {}", "int g() { return pick(1); }", False),
+        ("struct Row {\n};", "Row g();", False),
+        ("struct Row {\n};", "table::Row g();", True),
+    ],
+)
+def test_grouped_files_keep_their_names_apart(tree, put, own, other, allowed):
+    put("vmm/a.cpp", ONE % own)
+    put("vmm/b.cpp", other)
+    put("vmm/CMakeLists.txt", "agentvm_library(vmm\n  SOURCES a.cpp b.cpp\n  LINK x)\n")
+    assert (check_groups.check(tree) == []) == allowed
+    put("vmm/CMakeLists.txt", "agentvm_library(vmm\n  SOURCES a.cpp\n  ALONE b.cpp\n  LINK x)\n")
+    assert check_groups.check(tree) == []
+
+
+def test_group_check_refuses_a_tree_without_groups(tree):
+    assert check_groups.check(tree)
 
 
 def test_size_check_refuses_an_empty_tree(tmp_path):

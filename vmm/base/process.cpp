@@ -58,6 +58,12 @@ int place_descriptors(int* sources, const int* targets, std::size_t count, int n
   return 0;
 }
 
+// What a child that could not become its program reports through a pipe.
+struct SpawnFailure {
+  int error_number = 0;
+  bool in_folder = true;  // false: its working directory could not be entered
+};
+
 }  // namespace
 
 Process Process::spawn(const ProcessSpec& spec) {
@@ -89,7 +95,11 @@ Process Process::spawn(const ProcessSpec& spec) {
       if (::getppid() != parent) ::_exit(127);
     }
     if (!problem && spec.new_session) ::setsid();
-    if (!problem && !spec.cwd.empty() && ::chdir(spec.cwd.c_str()) < 0) problem = errno;
+    bool in_folder = true;
+    if (!problem && !spec.cwd.empty() && ::chdir(spec.cwd.c_str()) < 0) {
+      problem = errno;
+      in_folder = false;
+    }
     if (!problem && spec.in_child) problem = spec.in_child();
     if (!problem) {
       struct sigaction act {};
@@ -101,19 +111,23 @@ Process Process::spawn(const ProcessSpec& spec) {
       ::execve(path.c_str(), argv.data(), spec.env ? env.data() : environ);
       problem = errno;
     }
-    [[maybe_unused]] const auto ignored = ::write(report_fd, &problem, sizeof problem);
+    const SpawnFailure failure{.error_number = problem, .in_folder = in_folder};
+    [[maybe_unused]] const auto ignored = ::write(report_fd, &failure, sizeof failure);
     ::_exit(127);
   }
   report.second.reset();
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (pidfd) ::fcntl(pidfd.get(), F_SETFD, FD_CLOEXEC);
-  int problem = 0;
+  SpawnFailure failure;
   ssize_t count;
-  do count = ::read(report.first.get(), &problem, sizeof problem);
+  do count = ::read(report.first.get(), &failure, sizeof failure);
   while (count < 0 && errno == EINTR);
-  if (count == sizeof problem) {
+  if (count == sizeof failure) {
     ::waitpid(pid, nullptr, 0);
-    throw Error(ErrorCode::host_lacks, fmt::format("cannot run {}: {}", path, errno_text(problem)), "agentvm doctor");
+    const auto problem = errno_text(failure.error_number);
+    if (!failure.in_folder)
+      throw Error(ErrorCode::host_lacks, fmt::format("cannot run {} in {}: {}", path, spec.cwd, problem));
+    throw Error(ErrorCode::host_lacks, fmt::format("cannot run {}: {}", path, problem), "agentvm doctor");
   }
   if (!pidfd) throw_errno("pidfd_open");
   return Process(pid, std::move(pidfd));

@@ -39,7 +39,7 @@ TEST(Process, MissingProgramsAreNamed) {
   }
   EXPECT_EQ(error_of([] { Process::spawn({}); })->code(), ErrorCode::usage);
   EXPECT_THAT(error_of([] { Process::spawn({.argv = {"true"}, .cwd = "/no/such/folder"}); })->message(),
-              HasSubstr("No such file"));
+              HasSubstr("/true in /no/such/folder: No such file"));
   EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child that could not be executed is reaped";
 }
 
