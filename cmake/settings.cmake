@@ -9,7 +9,7 @@ endif()
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")  # line tables are enough for a backtrace and halve the link time
 set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")  # what is instrumented, too, has to end within the tests' deadlines
 
-set(AGENTVM_TEST_OPTIONS $<$<CONFIG:RelWithDebInfo>:-O1>)
+set(AGENTVM_TEST_OPTIONS $<$<CONFIG:RelWithDebInfo>:-O1> $<$<CONFIG:RelWithDebInfo>:-g0>)
 
 set(AGENTVM_BIN_DIR ${CMAKE_BINARY_DIR}/bin)
 set(AGENTVM_LIBEXEC_DIR ${CMAKE_BINARY_DIR}/libexec/agentvm)
@@ -48,7 +48,7 @@ if(AGENTVM_FUZZ)
 endif()
 target_link_options(agentvm_settings INTERFACE -Wl,--as-needed)
 
-# Four files of a library at a time, for whoever wants it built and not worked on: templates are instantiated once for them. What a
+# Eight files of a library at a time, for whoever wants it built and not worked on: templates are instantiated once for them. What a
 # file has in its own namespace must not be in another one's then, or calls go astray; those that share such a name are listed as ALONE
 # (tests/style/check_groups.py looks for them).
 option(AGENTVM_UNITY "Compile the libraries' sources in groups" OFF)
@@ -70,7 +70,7 @@ function(agentvm_group_sources target alone)
   if(NOT AGENTVM_UNITY)
     return()
   endif()
-  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
   set_source_files_properties(${alone} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   # What is in a file's own namespace is none of a header's here, whatever the compiler takes the file for.
   target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)

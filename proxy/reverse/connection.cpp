@@ -156,7 +156,7 @@ awaitable<Connection::Next> Connection::respond() {
     case RouteDecision::Kind::forward:
       break;
     case RouteDecision::Kind::index:
-      co_return co_await reply(index_page(*routes, site, request_.target));
+      co_return co_await reply(index_page(*routes, site, request_.target, worker_.shared().options.waiting));
     case RouteDecision::Kind::unknown:
       co_return co_await reply(unknown_page(site, request_.host));
     case RouteDecision::Kind::not_running:

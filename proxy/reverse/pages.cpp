@@ -80,7 +80,8 @@ Page notice_page(const Notice& notice) {
   return {notice.status, document(title, notice.refresh_seconds, body), dump_json(json) + "\n", notice.refresh_seconds};
 }
 
-std::string list_row(const std::string& name, const SandboxRoute& route, const Site& site) {
+std::string list_row(const std::string& name, const SandboxRoute& route, const Site& site,
+                     const std::vector<std::string>& waiting) {
   std::string links;
   for (const auto& port : route.ports) {
     const auto url = site.url(name, port.number, port.worktree);
@@ -88,6 +89,9 @@ std::string list_row(const std::string& name, const SandboxRoute& route, const S
                          port.number == route.primary ? " <small>(primary)</small>" : "");
   }
   const bool runs = route.state == SandboxRoute::State::running;
+  for (const auto& host : waiting)
+    links += fmt::format("<p>Waits for you to decide about {0}:<br><code>agentvm egress allow {1} {0}</code></p>",
+                         escaped(host), escaped(name));
   if (links.empty()) links = runs ? "nothing listens" : fmt::format("<code>{}</code>", escaped(route.command));
   const auto label = runs ? fmt::format("<a href=\"{}\">{}</a>", site.url(name), escaped(name)) : escaped(name);
   return fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>", label, escaped(route.state_text),
@@ -200,20 +204,26 @@ Page timeout_page(const RouteDecision& decision) {
                       fmt::format("agentvm status {}", decision.sandbox)});
 }
 
-Page index_page(const Routes& routes, const Site& site, std::string_view target) {
+Page index_page(const Routes& routes, const Site& site, std::string_view target,
+                const std::function<std::vector<std::string>(const std::string& sandbox)>& waiting) {
   if (target.substr(0, target.find('?')) != "/")
     return notice_page({404, "not_found", "There is no such page", "The list is this one:", "", 0, site.url()});
   std::string rows;
   Json list = Json::array();
   for (const auto& [name, route] : routes) {
-    rows += list_row(name, route, site);
+    const auto asked = waiting ? waiting(name) : std::vector<std::string>();
+    rows += list_row(name, route, site, asked);
     Json ports = Json::array();
     for (const auto& port : route.ports)
       ports.push_back({{"port", port.number},
                        {"process", clean_guest_text(port.process, Newlines::escape, text_limit_bytes)},
                        {"url", site.url(name, port.number, port.worktree)},
                        {"primary", port.number == route.primary}});
-    list.push_back({{"name", name}, {"state", route.state_text}, {"url", site.url(name)}, {"ports", ports}});
+    list.push_back({{"name", name},
+                    {"state", route.state_text},
+                    {"url", site.url(name)},
+                    {"ports", ports},
+                    {"egress_waiting", asked}});
   }
   const auto body =
       rows.empty() ? std::string("<h1>Sandboxes</h1><p>There is none yet.</p><pre><code>agentvm start</code></pre>")

@@ -34,7 +34,8 @@ Page crowded_page(const RouteDecision& decision);                               
 Page unreachable_page(const RouteDecision& decision, const std::string& problem);  ///< 502
 Page bad_answer_page(const RouteDecision& decision, const std::string& problem);   ///< 502
 Page timeout_page(const RouteDecision& decision);                                  ///< 504
-/// Every sandbox and port; 404 for another path than "/".
-Page index_page(const Routes& routes, const Site& site, std::string_view target);
+/// Every sandbox and port, and what each waits for (`Options::waiting`); 404 for another path than "/".
+Page index_page(const Routes& routes, const Site& site, std::string_view target,
+                const std::function<std::vector<std::string>(const std::string& sandbox)>& waiting);
 
 }  // namespace agentvm::proxy

@@ -41,6 +41,9 @@ struct Options {
   std::function<void(const std::string& sandbox, const std::string& address, std::uint16_t port, Deadline deadline,
                      Dialled callback)>
       dial;
+  /// The names that connections of `sandbox` wait for its user to decide about, for the index page. Any thread; must
+  /// neither block nor throw. Empty: none do.
+  std::function<std::vector<std::string>(const std::string& sandbox)> waiting = {};
 };
 
 /// Thread-safe.

@@ -163,6 +163,7 @@ def test_the_disk_of_the_host(agentvm, home, boxes):
     assert state_of(agentvm, "abuser") == "running"
 
 
+@harness.full_tier("one more disk to fill")
 def test_the_disk_of_the_host_by_a_file_that_has_no_name(agentvm, home, boxes):
     with abusing(agentvm, "exec 3>/workspace/hidden; rm /workspace/hidden; dd if=/dev/zero bs=1M >&3; sleep 100"):
         expect_blamed(agentvm, home, "G there since its start")
@@ -173,6 +174,7 @@ def test_the_disk_of_the_host_by_a_file_that_has_no_name(agentvm, home, boxes):
     assert agentvm.exec("abuser", "echo", "back", timeout=240) == "back\n"
 
 
+@harness.full_tier("one more disk to fill")
 def test_the_inodes_of_the_host(agentvm, home, boxes):
     filler = home.folder / "state/filler"
     filler.mkdir()
@@ -201,6 +203,7 @@ WantedBy=multi-user.target ssh.service
 """
 
 
+@harness.full_tier("one more disk to fill")
 def test_the_disk_of_the_host_before_it_is_ready(agentvm, home, boxes):
     agentvm.run("exec", "abuser", "--", "sudo", "tee", "/etc/systemd/system/hog.service", stdin=HOG)
     agentvm.exec("abuser", "sh", "-c", "sudo systemctl --quiet enable hog.service && touch /home/agent/hog && sync")

@@ -163,6 +163,7 @@ def test_one_that_draws_while_it_waits_is_believed(agentvm):
     assert agent_state(agentvm) == "waiting"
 
 
+@harness.full_tier("one more boot")
 def test_it_goes_on_after_a_suspension(agentvm):
     process = agentvm.exec(NAME, "pgrep", "-f", "bin/lively")
     agentvm.run("suspend", NAME)
@@ -192,6 +193,7 @@ def test_a_crash_is_told_and_another_one_can_be_started(agentvm):
     becomes(agentvm, "waiting", "the next one asks")
 
 
+@harness.full_tier("one more boot")
 def test_a_machine_that_dies_takes_no_work_with_it(agentvm, home, repository):
     for process in harness.processes(home, "qemu-system"):
         os.kill(process, signal.SIGKILL)

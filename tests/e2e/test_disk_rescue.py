@@ -65,6 +65,7 @@ def test_ending_it_by_force_loses_no_commit(agentvm, home, repository):
     assert harness.git(repository, "rev-parse", f"refs/agentvm/{BOX}/main") == tip
 
 
+@harness.full_tier("one more machine to read with")
 def test_a_workspace_that_leads_elsewhere_keeps_the_disk(agentvm, home, repository):
     agentvm.start(repository, BOX, "--workspace", "disk")
     agentvm.exec(BOX, "sudo", "sh", "-c", "mv /workspace /elsewhere && ln -s /etc /workspace", cwd=repository)
@@ -129,6 +130,7 @@ def test_what_is_copied_and_what_is_in_its_way(agentvm, home, still):
     assert not [each for each in home.folder.iterdir() if each.name.startswith(".agentvm-rescue")]
 
 
+@harness.full_tier("one more machine to read with")
 def test_a_kept_disk_is_read_by_its_sandboxs_name(agentvm, still):
     agentvm.run("destroy", still, "--force", "--keep-disk")
     with agentvm.popen("rescue", still, "cat", "/home/agent/notes/a", stdout=subprocess.PIPE) as beside:

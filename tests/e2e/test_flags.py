@@ -538,7 +538,7 @@ def passing(home):
     return harness.make_repository(home.folder / "passing", {"README": "one\n", "agentvm.yaml": "persist: false\nmemory: 1G\nnetwork: none\n"})
 
 
-@pytest.mark.parametrize("options", [[], ["--force"]], ids=["in order", "by force"])
+@pytest.mark.parametrize("options", [[]] + ([["--force"]] if harness.FULL else []), ids=lambda options: "by force" if options else "in order")
 def test_what_does_not_persist_ends_with_its_stop_and_its_work_stays(agentvm, home, passing, options):
     planned = agentvm.json("plan", passing)["persist"]
     assert planned["value"] is False and planned["origin"]["layer"] == "project"
@@ -588,6 +588,7 @@ def test_what_starts_by_itself_is_up_when_a_command_comes(agentvm, home):
     agentvm.run("exec", "eager", "--", "true", code=125)
 
 
+@harness.full_tier("one more boot")
 def test_what_does_not_start_by_itself_names_the_command(agentvm, passing):
     agentvm.start(passing, "waiting", "--network", "none")
     agentvm.run("suspend", "waiting")

@@ -108,6 +108,7 @@ def test_manager_killed_during_start(agentvm, home, repository):
     assert len(harness.processes(home, "qemu-system")) == 1
 
 
+@harness.full_tier("a minute of waiting")
 def test_a_guest_whose_sshd_hangs_does_not_hold_up_the_managers_end(agentvm, home, box):
     log = home.state / "manager.log"
     before = len(log.read_text())

@@ -158,6 +158,7 @@ def test_start_of_a_new_one_and_destroy(agentvm, home, repository):
         kept(repository, tip, f"{work}-loose", f"{work}-loose")
 
 
+@harness.full_tier("a boot for each step")
 def test_start_of_a_stopped_one_and_stop(agentvm, home, box, repository):
     tip = work_inside(agentvm, "inside")
     agentvm.run("stop", NAME)
@@ -189,6 +190,7 @@ def on_disk_alone(agentvm, home, box, repository):
     subprocess.run(["rm", "-rf", copy], check=True)
 
 
+@harness.full_tier("a boot for each step")
 def test_work_on_the_disk_alone_outlives_every_end_of_a_destroy(agentvm, home, on_disk_alone, repository):
     destroys = Places("state=destroying", "gone")
     while not destroys.over:

@@ -37,6 +37,7 @@ def test_a_command_passes_through_and_its_commits_come_home(agentvm, home, repos
     assert own_references(repository) == [], "all of its commits are on the branch: nothing need keep them"
 
 
+@harness.full_tier("one more boot")
 def test_a_guest_that_may_not_nest_has_no_kvm(agentvm, home, repository):
     seen = agentvm.text("run", *SMALL, "--no-nested", "--", "sh", "-c", "findmnt -no FSTYPE /workspace; ls /dev/kvm 2>&1; grep -cE 'svm|vmx' /proc/cpuinfo",
                         cwd=repository, code=1, timeout=300).split("\n")

@@ -182,6 +182,7 @@ def fill(place):
             rest.write(bytes(4096))
 
 
+@harness.full_tier("one more disk to fill")
 def test_a_full_disk_of_the_host_suspends_it(small_disk):
     agentvm = harness.Agentvm(small_disk)
     agentvm.start(harness.make_repository(small_disk.folder / "project"), NAME, "--memory", "1G")

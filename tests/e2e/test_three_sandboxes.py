@@ -1,12 +1,17 @@
 """Three sandboxes at once: started together, each its own machine, and ending one does not touch the others."""
 
 import concurrent.futures
+import contextlib
+import os
+import signal
+import subprocess
 
 import pytest
 
 import harness
 
 NAMES = ["alpha", "beta", "gamma"]
+HUNG_SECONDS = 150
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +51,47 @@ def test_commits_go_to_their_own_repository(agentvm, boxes):
         assert (boxes[name] / "x").read_text() == name + "\n"
 
 
-def test_ending_one_leaves_the_others(agentvm, boxes):
+def test_ending_one_leaves_the_others(agentvm, home, boxes):
     agentvm.run("destroy", "beta", "--force")
     assert agentvm.sandboxes() == ["alpha", "gamma"]
     assert agentvm.exec("alpha", "cat", "/workspace/who") == "alpha\n"
-    agentvm.run("stop", "--all", timeout=180)
+    agentvm.run("start", boxes["beta"], "--name", "beta", "--memory", "1G", "--no-attach", timeout=harness.START_SECONDS)
+
+
+@pytest.fixture
+def hung(home, boxes):
+    """Two of the three, their machines stopped as a whole: neither the guests nor QEMU answer anything any more."""
+    running = harness.processes(home, "qemu-system")
+    domains = {name: harness.record_of(home, name)["domain"] for name in NAMES}
+    machines = {name: next(pid for pid, line in running.items() if f"guest={domains[name]}," in line) for name in ("beta", "gamma")}
+    for pid in machines.values():
+        os.kill(pid, signal.SIGSTOP)
+    yield machines
+    for pid in machines.values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_guests_that_hang_are_in_nobody_elses_way(agentvm, home, boxes, hung):
+    asked = [words for name in hung for words in 4 * [("exec", name, "--", "true")] + 3 * [("sync", name)] + 3 * [("status", name)]]
+    with contextlib.ExitStack() as all_of_them:
+        clients = [all_of_them.enter_context(agentvm.popen(*words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+                   for words in asked]
+        # While all of these wait, who has nothing to do with them is served.
+        rows = {row["name"]: row["state"] for row in agentvm.json("list", timeout=HUNG_SECONDS)["sandboxes"]}
+        assert rows == {name: "running" for name in NAMES}
+        assert agentvm.exec("alpha", "cat", "/workspace/who", timeout=HUNG_SECONDS) == "alpha\n"
+        tip = harness.commit_inside(agentvm, "alpha", "y", "meanwhile\n")
+        agentvm.run("sync", "alpha", timeout=HUNG_SECONDS)
+        assert harness.git(boxes["alpha"], "rev-parse", "HEAD") == tip
+        waiting = [words for words, client in zip(asked, clients) if client.poll() is None]
+        assert any(words[0] == "exec" for words in waiting), "they were served beside those that wait, not after them"
+        for words, client in zip(asked, clients):
+            _, said = client.communicate(timeout=HUNG_SECONDS)
+            assert client.returncode in {"exec": (125,), "sync": (3, 7), "status": (0,)}[words[0]], (words, client.returncode, said)
+            assert words[0] == "status" or b"did not answer" in said or b"no answer in time" in said, (words, said)
+    agentvm.run("stop", "--all", "--timeout", "5", timeout=HUNG_SECONDS)
     assert {row["state"] for row in agentvm.json("list")["sandboxes"]} == {"stopped"}
+    assert not harness.processes(home, "qemu-system")
+    agentvm.run("start", boxes["gamma"], "--name", "gamma", "--memory", "1G", "--no-attach", timeout=harness.START_SECONDS)
+    assert agentvm.exec("gamma", "cat", "/workspace/who") == "gamma\n", "a start heals it"

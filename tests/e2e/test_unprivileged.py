@@ -95,6 +95,7 @@ def test_main_job(agentvm, home, user):
     assert not (home.state / "sandboxes" / NAME).exists()
 
 
+@harness.full_tier("one more machine to read with")
 def test_work_on_a_dead_disk(agentvm, home, user):
     _, uid, _ = user
     repository = home.folder / "project"

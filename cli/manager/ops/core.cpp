@@ -56,7 +56,13 @@ Core::Core(Paths paths, OpenHypervisor open)
       egress_(std::make_unique<egress::Egress>(
           egress_options(journal_, [this](const egress::Decision& decision) { notify_question(*this, decision); }))) {
   front_ = std::make_unique<Front>(
-      paths_, [this](const SandboxName& name) { return live(name); }, janitor_);
+      paths_, [this](const SandboxName& name) { return live(name); },
+      [this](const std::string& sandbox) {
+        std::vector<std::string> names;
+        for (auto& question : egress_->questions(sandbox)) names.push_back(std::move(question.rule));
+        return names;
+      },
+      janitor_);
   agents_ = std::make_unique<AgentWatch>(
       [this](const SandboxName& name, const std::string& session) {
         const auto record = store_.find(name);

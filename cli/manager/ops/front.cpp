@@ -52,8 +52,9 @@ std::vector<proxy::Worktree> named_worktrees(const SandboxRecord& record) {
   return result;
 }
 
-Front::Front(const Paths& paths, std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live, Janitor& janitor)
-    : paths_(paths), live_(std::move(live)), janitor_(janitor) {}
+Front::Front(const Paths& paths, std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live,
+             std::function<std::vector<std::string>(const std::string&)> waiting, Janitor& janitor)
+    : paths_(paths), live_(std::move(live)), waiting_(std::move(waiting)), janitor_(janitor) {}
 
 Front::~Front() {
   stop();
@@ -98,6 +99,7 @@ void Front::begin() {
                           proxy::Options::Dialled callback) {
       dial(sandbox, address, port, deadline, std::move(callback));
     };
+    options.waiting = waiting_;
     certificate_ = options.authority ? options.authority->certificate_file() : fs::path();
     proxy_ = std::make_shared<proxy::ReverseProxy>(std::move(options));
     problem_.clear();

@@ -25,8 +25,9 @@ std::vector<proxy::Worktree> named_worktrees(const SandboxRecord& record);
 /// Thread-safe. Without a listening proxy (disabled, its port taken) the ports are known all the same.
 class Front {
  public:
-  /// `live`: what is open into a sandbox; must not block.
-  Front(const Paths& paths, std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live, Janitor& janitor);
+  /// `live`: what is open into a sandbox; must not block. `waiting`: as `proxy::Options::waiting`.
+  Front(const Paths& paths, std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live,
+        std::function<std::vector<std::string>(const std::string&)> waiting, Janitor& janitor);
   ~Front();
 
   /// Listens as the user's configuration says, unless it does already; numbers of guests' ports that were another
@@ -71,6 +72,7 @@ class Front {
 
   const Paths paths_;
   const std::function<std::shared_ptr<LiveSandbox>(const SandboxName&)> live_;
+  const std::function<std::vector<std::string>(const std::string&)> waiting_;
   Janitor& janitor_;
   const std::shared_ptr<proxy::RouteTable> routes_ = std::make_shared<proxy::RouteTable>();
   std::mutex mutex_;  // guards the members below

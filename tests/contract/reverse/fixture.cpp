@@ -155,6 +155,10 @@ void ReverseTest::start(Limits limits, unsigned workers, SamePort same_port, std
   options.limits = limits;
   options.same_port = same_port;
   options.authority = std::move(authority);
+  options.waiting = [this](const std::string& sandbox) {
+    const auto found = waiting_.find(sandbox);
+    return found == waiting_.end() ? std::vector<std::string>() : found->second;
+  };
   options.dial = [this](const std::string&, const std::string&, std::uint16_t port, Deadline, Options::Dialled done) {
     ++dials_;
     {

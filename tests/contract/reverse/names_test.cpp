@@ -132,6 +132,7 @@ TEST_F(ReverseTest, EachStateHasItsPage) {
 }
 
 TEST_F(ReverseTest, TheIndexListsWhatThereIs) {
+  waiting_["box"] = {"example.org", "<b>.example"};
   start();
   route("box", {3000, 8000});
   const std::string index = fmt::format("localhost:{}", proxy_->site().port);
@@ -147,6 +148,10 @@ TEST_F(ReverseTest, TheIndexListsWhatThereIs) {
   const auto list = parse_json(json.substr(json.find("\r\n\r\n") + 4), "index");
   EXPECT_EQ(list.at("sandboxes").size(), 2u);
   EXPECT_EQ(list.at("sandboxes")[0].at("ports")[0].at("primary"), true);
+  EXPECT_THAT(page, AllOf(HasSubstr("<code>agentvm egress allow box example.org</code>"),
+                          HasSubstr("&lt;b&gt;.example"), Not(HasSubstr("<b>"))));
+  EXPECT_EQ(list.at("sandboxes")[0].at("egress_waiting"), Json::array({"example.org", "<b>.example"}));
+  EXPECT_EQ(list.at("sandboxes")[1].at("egress_waiting"), Json::array());
   EXPECT_EQ(status_of(get(index, "/favicon.ico")), 404);
 }
 

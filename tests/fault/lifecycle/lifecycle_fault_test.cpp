@@ -168,7 +168,7 @@ class LifecycleFault : public testing::Test {
   /// Lets changes of files fail in `operation`: at so many places, and from there on or once.
   void sweep_files(const char* what, int problem, bool and_after, const std::function<void()>& prepare,
                    const std::function<void()>& operation, const std::function<void()>& heal) {
-    const int samples = test::full_tier() ? 1'000 : 5;
+    const int samples = test::full_tier() ? 1'000 : 3;
     prepare();
     test::fail_call(0, 0);
     operation();

@@ -9,6 +9,8 @@
 namespace agentvm::sync {
 namespace {
 
+constexpr int points = 6;
+
 using namespace test;
 
 class SyncFault : public FaultFixture {
@@ -67,11 +69,11 @@ class SyncFault : public FaultFixture {
 };
 
 TEST_F(SyncFault, KilledAtEveryStep) {
-  sweep("references", Fault::kill, Among::all, 12, [&](const Run&) { check(); });
+  sweep("references", Fault::kill, Among::all, points, [&](const Run&) { check(); });
 }
 
 TEST_F(SyncFault, NoSpaceFromEveryStepOn) {
-  sweep("references", Fault::no_space, Among::all, 12, [&](const Run&) { check(); });
+  sweep("references", Fault::no_space, Among::all, points, [&](const Run&) { check(); });
 }
 
 /// The same where the objects come one by one: what ends half-way is not asked of git by a process that is gone.
@@ -81,11 +83,11 @@ TEST_F(SyncFault, KilledAtEveryStepOfLooseObjects) {
   EXPECT_EQ(whole.said.find("git was asked"), std::string::npos) << whole.said;
   EXPECT_EQ(refs(), after);
   restore();
-  sweep("loose", Fault::kill, Among::all, 12, [&](const Run&) { check(); });
+  sweep("loose", Fault::kill, Among::all, points, [&](const Run&) { check(); });
 }
 
 TEST_F(SyncFault, NoSpaceForLooseObjects) {
-  sweep("loose", Fault::no_space, Among::all, 12, [&](const Run&) { check(); });
+  sweep("loose", Fault::no_space, Among::all, points, [&](const Run&) { check(); });
 }
 
 /// The child writes through a mapping: a full disk reaches it as a signal.

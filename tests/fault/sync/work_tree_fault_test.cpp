@@ -167,7 +167,7 @@ TEST_F(WorkTreeFault, GitKilledInTheWorkTree) {
   keep_templates();
   const auto before = host.tip(), after = guest.tip();
   int by_hand = 0, locked = 0;
-  sweep("sync", Fault::kill, Among::all, 4 * points, [&](const Run&) {
+  sweep("sync", Fault::kill, Among::all, 2 * points, [&](const Run&) {
     EXPECT_TRUE(host.tip() == before || host.tip() == after);
     host.fsck();
     auto again = step("sync");
