@@ -92,7 +92,7 @@ class ReverseTest : public testing::Test {
   std::unique_ptr<ReverseProxy> proxy_;
   std::atomic<int> dials_ = 0;
   std::mutex dialling_;
-  std::function<void(Options::Dialled)> dial_instead_;  // guarded by dialling_
+  std::function<void(Options::Dialled)> dial_instead_;       // guarded by dialling_
   std::map<std::string, std::vector<std::string>> waiting_;  // by sandbox; not changed after `start`
   std::size_t before_ = 0;
 };
