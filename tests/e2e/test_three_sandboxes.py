@@ -18,9 +18,12 @@ HUNG_SECONDS = 150
 def boxes(agentvm, home):
     repositories = {name: harness.make_repository(home.folder / name, {"who": name + "\n"}) for name in NAMES}
     with concurrent.futures.ThreadPoolExecutor(len(NAMES)) as pool:
-        list(pool.map(lambda name: agentvm.run("start", repositories[name], "--name", name, "--memory", "1G", "--no-attach",
-                                               timeout=3 * harness.START_SECONDS), NAMES))
+        list(pool.map(lambda name: start(agentvm, repositories, name), NAMES))
     return repositories
+
+
+def start(agentvm, repositories, name):
+    agentvm.run("start", repositories[name], "--name", name, "--memory", "1G", "--no-attach", timeout=3 * harness.START_SECONDS)
 
 
 def test_all_run_at_once_and_each_has_its_own_identity(agentvm, boxes):
@@ -55,12 +58,15 @@ def test_ending_one_leaves_the_others(agentvm, home, boxes):
     agentvm.run("destroy", "beta", "--force")
     assert agentvm.sandboxes() == ["alpha", "gamma"]
     assert agentvm.exec("alpha", "cat", "/workspace/who") == "alpha\n"
-    agentvm.run("start", boxes["beta"], "--name", "beta", "--memory", "1G", "--no-attach", timeout=harness.START_SECONDS)
+    agentvm.run("stop", "--all", timeout=180)
+    assert {row["state"] for row in agentvm.json("list")["sandboxes"]} == {"stopped"}
 
 
 @pytest.fixture
-def hung(home, boxes):
+def hung(agentvm, home, boxes):
     """Two of the three, their machines stopped as a whole: neither the guests nor QEMU answer anything any more."""
+    for name in NAMES:
+        start(agentvm, boxes, name)
     running = harness.processes(home, "qemu-system")
     domains = {name: harness.record_of(home, name)["domain"] for name in NAMES}
     machines = {name: next(pid for pid, line in running.items() if f"guest={domains[name]}," in line) for name in ("beta", "gamma")}
@@ -72,6 +78,7 @@ def hung(home, boxes):
             os.kill(pid, signal.SIGCONT)
 
 
+@harness.full_tier("minutes of waiting")
 def test_guests_that_hang_are_in_nobody_elses_way(agentvm, home, boxes, hung):
     asked = [words for name in hung for words in 4 * [("exec", name, "--", "true")] + 3 * [("sync", name)] + 3 * [("status", name)]]
     with contextlib.ExitStack() as all_of_them:
@@ -93,5 +100,5 @@ def test_guests_that_hang_are_in_nobody_elses_way(agentvm, home, boxes, hung):
     agentvm.run("stop", "--all", "--timeout", "5", timeout=HUNG_SECONDS)
     assert {row["state"] for row in agentvm.json("list")["sandboxes"]} == {"stopped"}
     assert not harness.processes(home, "qemu-system")
-    agentvm.run("start", boxes["gamma"], "--name", "gamma", "--memory", "1G", "--no-attach", timeout=harness.START_SECONDS)
+    start(agentvm, boxes, "gamma")
     assert agentvm.exec("gamma", "cat", "/workspace/who") == "gamma\n", "a start heals it"
