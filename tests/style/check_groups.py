@@ -16,6 +16,8 @@ CALL = re.compile(r"(?<![\w.])(?<!->)(?<!::)([A-Za-z_]\w*)\s*\(")
 TYPE = re.compile(r"(?:class|struct|enum class|enum|union)\s+(\w+)")
 MACRO = re.compile(r"[A-Z_\d]+")
 TARGET = re.compile(r"^agentvm_(?:library|test)\((\w+)(.*?)\)\n", re.S | re.M)
+GIVEN = re.compile(r"^set\((\w+) (.*?)\)\n", re.S | re.M)
+GENERATED = "${CMAKE_CURRENT_BINARY_DIR}/"  # texts as arrays, no code
 WORDS = {"SOURCES", "ALONE", "LINK", "PRIVATE", "TIMEOUT", "NO_PCH", "NEEDS_IMAGE"}
 
 
@@ -41,22 +43,29 @@ def own_names(text):
 
 
 def grouped(root):
-    """(target, files compiled in groups) of each CMakeLists.txt."""
+    """(target, files compiled in groups, words that cannot be told) of each CMakeLists.txt."""
     for name in repo.files(root, ["CMakeLists.txt"]):
-        for target, rest in TARGET.findall(repo.read(root, name)):
-            part, sources = None, []
+        text = re.sub(r"#[^\n]*", "", repo.read(root, name))
+        for variable, value in GIVEN.findall(text):
+            text = text.replace("${%s}" % variable, value)
+        for target, rest in TARGET.findall(text):
+            part, sources, unknown = None, [], []
             for word in rest.split():
                 if word in WORDS:
                     part = word
-                elif part == "SOURCES":
-                    sources.append(posixpath.normpath(posixpath.join(posixpath.dirname(name), word)))
-            yield target, sources
+                elif part == "SOURCES" and not word.startswith(GENERATED):
+                    folder = "" if word.startswith("${CMAKE_SOURCE_DIR}/") else posixpath.dirname(name)
+                    path = posixpath.normpath(posixpath.join(folder, word.removeprefix("${CMAKE_SOURCE_DIR}/")))
+                    (unknown if "$" in path else sources).append(path)
+            yield target, sources, unknown
 
 
 def check(root, *_):
     known = set(repo.files(root, repo.CPP))
     findings, seen = [], 0
-    for target, sources in grouped(root):
+    for target, sources, unknown in grouped(root):
+        findings += [f"{target}: what {word} stands for cannot be told here" for word in unknown]
+        findings += [f"{target}: there is no {source}" for source in sources if source not in known]
         own, calls, words = {}, {}, {}
         for source in known.intersection(sources):
             text = repo.read(root, source)

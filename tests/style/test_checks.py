@@ -127,6 +127,15 @@ def test_grouped_files_keep_their_names_apart(tree, put, own, other, allowed):
     assert (check_groups.check(tree) == []) == allowed
     put("vmm/CMakeLists.txt", "agentvm_library(vmm\n  SOURCES a.cpp\n  ALONE b.cpp\n  LINK x)\n")
     assert check_groups.check(tree) == []
+    put("vmm/CMakeLists.txt", "set(all a.cpp b.cpp)\nagentvm_library(vmm SOURCES ${all} LINK x)\n")
+    assert (check_groups.check(tree) == []) == allowed
+
+
+@pytest.mark.parametrize("source", ["missing.cpp", "${unknown}"])
+def test_every_source_of_a_group_is_known(tree, put, source):
+    put("vmm/a.cpp", "")
+    put("vmm/CMakeLists.txt", f"agentvm_library(vmm SOURCES a.cpp {source} LINK x)\n")
+    assert check_groups.check(tree)
 
 
 def test_group_check_refuses_a_tree_without_groups(tree):
