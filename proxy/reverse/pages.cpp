@@ -89,13 +89,14 @@ std::string list_row(const std::string& name, const SandboxRoute& route, const S
                          port.number == route.primary ? " <small>(primary)</small>" : "");
   }
   const bool runs = route.state == SandboxRoute::State::running;
+  std::string asked;
   for (const auto& host : waiting)
-    links += fmt::format("<p>Waits for you to decide about {0}:<br><code>agentvm egress allow {1} {0}</code></p>",
+    asked += fmt::format("<p>Waits for you to decide about {0}:<br><code>agentvm egress allow {1} {0}</code></p>",
                          escaped(host), escaped(name));
   if (links.empty()) links = runs ? "nothing listens" : fmt::format("<code>{}</code>", escaped(route.command));
   const auto label = runs ? fmt::format("<a href=\"{}\">{}</a>", site.url(name), escaped(name)) : escaped(name);
-  return fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>", label, escaped(route.state_text),
-                     links);
+  return fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}{}</td></tr>", label, escaped(route.state_text),
+                     links, asked);
 }
 
 }  // namespace
@@ -213,6 +214,9 @@ Page index_page(const Routes& routes, const Site& site, std::string_view target,
   for (const auto& [name, route] : routes) {
     const auto asked = waiting ? waiting(name) : std::vector<std::string>();
     rows += list_row(name, route, site, asked);
+    Json questions = Json::array();
+    for (const auto& host : asked)
+      questions.push_back({{"rule", clean_guest_text(host, Newlines::escape, text_limit_bytes)}});
     Json ports = Json::array();
     for (const auto& port : route.ports)
       ports.push_back({{"port", port.number},
@@ -223,7 +227,7 @@ Page index_page(const Routes& routes, const Site& site, std::string_view target,
                     {"state", route.state_text},
                     {"url", site.url(name)},
                     {"ports", ports},
-                    {"egress_waiting", asked}});
+                    {"egress_waiting", std::move(questions)}});
   }
   const auto body =
       rows.empty() ? std::string("<h1>Sandboxes</h1><p>There is none yet.</p><pre><code>agentvm start</code></pre>")

@@ -1,7 +1,9 @@
 #pragma once
 // What the proxy itself says: small pages for people, the error object for programs. Pure.
 
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "proxy/http/head.hpp"
 #include "proxy/route/routes.hpp"

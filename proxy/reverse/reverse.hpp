@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "proxy/route/routes.hpp"
 #include "proxy/tls/authority.hpp"

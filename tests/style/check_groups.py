@@ -1,7 +1,7 @@
 """Files compiled in one group keep their meaning: what one file has in its own namespace is not what another of its target calls.
 
 The compiler refuses two equal names there, but takes two functions of one name and different parameters for overloads, and a call in either
-file may go to the other's. Files whose names meet are listed as ALONE in their CMakeLists.txt (see AGENTVM_UNITY).
+file may go to the other's. Files whose names meet are listed as ALONE in their CMakeLists.txt (see AGENTVM_UNITY). Targets that a loop of CMake makes are not looked at.
 """
 
 import itertools

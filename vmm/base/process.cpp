@@ -58,10 +58,10 @@ int place_descriptors(int* sources, const int* targets, std::size_t count, int n
   return 0;
 }
 
-// What a child that could not become its program reports through a pipe.
+/// What a child that could not become its program reports through a pipe.
 struct SpawnFailure {
   int error_number = 0;
-  bool in_folder = true;  // false: its working directory could not be entered
+  bool in_folder = true;  ///< false: its working directory could not be entered
 };
 
 }  // namespace

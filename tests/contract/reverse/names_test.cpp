@@ -132,9 +132,10 @@ TEST_F(ReverseTest, EachStateHasItsPage) {
 }
 
 TEST_F(ReverseTest, TheIndexListsWhatThereIs) {
-  waiting_["box"] = {"example.org", "<b>.example"};
+  waiting_ = {{"box", {"example.org", "<b>.example"}}, {"quiet", {"example.net"}}};
   start();
   route("box", {3000, 8000});
+  route("quiet", {});
   const std::string index = fmt::format("localhost:{}", proxy_->site().port);
   proxy_->routes().change([](Routes& all) {
     all["box"].ports[0].process = "<script>\x1b]0;x\x07";
@@ -146,12 +147,14 @@ TEST_F(ReverseTest, TheIndexListsWhatThereIs) {
                           Not(HasSubstr("<script>")), Not(HasSubstr("\x1b"))));
   const auto json = get(index, "/?x", "Accept: application/json\r\n");
   const auto list = parse_json(json.substr(json.find("\r\n\r\n") + 4), "index");
-  EXPECT_EQ(list.at("sandboxes").size(), 2u);
+  EXPECT_EQ(list.at("sandboxes").size(), 3u);
   EXPECT_EQ(list.at("sandboxes")[0].at("ports")[0].at("primary"), true);
   EXPECT_THAT(page, AllOf(HasSubstr("<code>agentvm egress allow box example.org</code>"),
                           HasSubstr("&lt;b&gt;.example"), Not(HasSubstr("<b>"))));
-  EXPECT_EQ(list.at("sandboxes")[0].at("egress_waiting"), Json::array({"example.org", "<b>.example"}));
+  EXPECT_EQ(list.at("sandboxes")[0].at("egress_waiting"),
+            parse_json(R"([{"rule": "example.org"}, {"rule": "<b>.example"}])", "questions"));
   EXPECT_EQ(list.at("sandboxes")[1].at("egress_waiting"), Json::array());
+  EXPECT_THAT(page, HasSubstr("nothing listens<p>Waits for you to decide about example.net"));
   EXPECT_EQ(status_of(get(index, "/favicon.ico")), 404);
 }
 
