@@ -16,17 +16,32 @@ void add_fields(std::string& text, const Fields& fields) {
   }
 }
 
-}  // namespace
-
-std::string request_head(const Request& request, const Forwarding& forwarding) {
+std::string first_lines(const Request& request) {
   std::string text = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.target, request.host);
   add_fields(text, request.fields);
-  text += fmt::format("X-Forwarded-For: {}\r\nX-Forwarded-Host: {}\r\nX-Forwarded-Proto: {}\r\n", forwarding.client,
-                      request.host, forwarding.scheme);
+  return text;
+}
+
+void add_end(std::string& text, const Request& request) {
   if (request.body.kind == Kind::sized) text += fmt::format("Content-Length: {}\r\n", request.body.bytes);
   if (request.body.kind == Kind::chunked) text += "Transfer-Encoding: chunked\r\n";
   if (request.expects_continue) text += "Expect: 100-continue\r\n";
   text += request.websocket ? "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" : "Connection: keep-alive\r\n\r\n";
+}
+
+}  // namespace
+
+std::string request_head(const Request& request) {
+  std::string text = first_lines(request);
+  add_end(text, request);
+  return text;
+}
+
+std::string request_head(const Request& request, const Forwarding& forwarding) {
+  std::string text = first_lines(request);
+  text += fmt::format("X-Forwarded-For: {}\r\nX-Forwarded-Host: {}\r\nX-Forwarded-Proto: {}\r\n", forwarding.client,
+                      request.host, forwarding.scheme);
+  add_end(text, request);
   return text;
 }
 

@@ -12,6 +12,8 @@ struct Forwarding {
 };
 
 /// The request for the server, with our own framing. Asks it to keep the connection.
+std::string request_head(const Request& request);
+/// The same, and whom it is from.
 std::string request_head(const Request& request, const Forwarding& forwarding);
 
 /// How the client gets a response's body: as it came, or chunked where only the end of the connection would tell.

@@ -1,11 +1,12 @@
 #pragma once
-// An authority of this host's own for the names of dev servers. See README.md.
+// Authorities of this host's own: for the names of dev servers, and for hosts whose secrets stay here. See README.md.
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "vmm/base/clock.hpp"
 #include "vmm/base/files.hpp"
@@ -13,6 +14,19 @@
 namespace agentvm::proxy {
 
 struct Leaf;  ///< leaf.hpp
+
+/// What an authority is, and when one that is there will not do.
+struct AuthoritySpec {
+  std::string purpose;               ///< for messages: "https to dev servers"
+  std::string title;                 ///< its common name
+  std::vector<std::string> domains;  ///< it may sign for these names and names below them alone
+  std::int64_t days = 0;             ///< how long it lasts
+  std::int64_t least_days = 0;       ///< with less left there is a new one
+  enum class Unfit {
+    named,     ///< one that cannot be read, or is for other names, is an error: a new one would have to be trusted anew
+    replaced,  ///< whoever opens it has the new one trusted
+  } unfit = Unfit::named;
+};
 
 /// Thread-safe.
 class Authority {
@@ -24,6 +38,8 @@ class Authority {
   /// `operation_failed` naming the file: also when what is there cannot be read or is for another domain, because a
   /// new one would have to be trusted anew.
   static std::shared_ptr<Authority> open(const fs::path& folder, const std::string& domain, Clock& clock);
+  /// Likewise, as `spec` says.
+  static std::shared_ptr<Authority> open(const fs::path& folder, const AuthoritySpec& spec, Clock& clock);
   ~Authority();
 
   /// Where the certificate to trust is: PEM, readable without the key.

@@ -11,7 +11,6 @@
 namespace agentvm::proxy {
 namespace {
 
-constexpr std::int64_t authority_days = 3650;
 constexpr int serial_bytes = 16;
 constexpr std::size_t common_name_limit_bytes = 64;  // of X.520
 
@@ -26,10 +25,11 @@ void must(bool good, std::string_view what) {
   if (!good) fail(what);
 }
 
-std::string constraints(const std::string& domain) {
+std::string constraints(const std::vector<std::string>& domains) {
+  std::string text = "critical";
+  for (const auto& domain : domains) text += ",permitted;DNS:" + domain;
   // Kinds that are not named are free: addresses are, unless they are excluded.
-  return fmt::format(
-      "critical,permitted;DNS:{},excluded;IP:0.0.0.0/0.0.0.0,excluded;IP:0:0:0:0:0:0:0:0/0:0:0:0:0:0:0:0", domain);
+  return text + ",excluded;IP:0.0.0.0/0.0.0.0,excluded;IP:0:0:0:0:0:0:0:0/0:0:0:0:0:0:0:0";
 }
 
 Extension make_extension(X509* issuer, X509* subject, int nid, const std::string& value) {
@@ -74,15 +74,16 @@ Key make_key() {
   return key;
 }
 
-Certificate make_authority(EVP_PKEY& key, const std::string& host, const std::string& domain, std::int64_t now) {
-  auto certificate = begin_certificate(key, now - day_seconds, now + authority_days * day_seconds - day_seconds);
+Certificate make_authority(EVP_PKEY& key, const std::string& title, const std::vector<std::string>& domains,
+                           std::int64_t now, std::int64_t days) {
+  auto certificate = begin_certificate(key, now - day_seconds, now + days * day_seconds - day_seconds);
   auto* const self = certificate.get();
-  set_name(X509_get_subject_name(self), "CN", ("agentvm on " + host).substr(0, common_name_limit_bytes));
+  set_name(X509_get_subject_name(self), "CN", title.substr(0, common_name_limit_bytes));
   must(X509_set_issuer_name(self, X509_get_subject_name(self)) == 1, "naming a certificate");
   add_extension(self, self, NID_basic_constraints, "critical,CA:TRUE,pathlen:0");
   add_extension(self, self, NID_key_usage, "critical,keyCertSign");
   add_extension(self, self, NID_ext_key_usage, "serverAuth");
-  add_extension(self, self, NID_name_constraints, constraints(domain));
+  add_extension(self, self, NID_name_constraints, constraints(domains));
   add_extension(self, self, NID_subject_key_identifier, "hash");
   must(X509_sign(self, &key, EVP_sha256()) > 0, "signing a certificate");
   return certificate;
@@ -144,8 +145,8 @@ std::int64_t ends_at(X509& certificate) {
   return ::timegm(&time);
 }
 
-bool is_authority_for(X509& certificate, const std::string& domain) {
-  const auto wanted = make_extension(nullptr, nullptr, NID_name_constraints, constraints(domain));
+bool is_authority_for(X509& certificate, const std::vector<std::string>& domains) {
+  const auto wanted = make_extension(nullptr, nullptr, NID_name_constraints, constraints(domains));
   must(wanted != nullptr, "making a certificate's extension");
   const int at = X509_get_ext_by_NID(&certificate, NID_name_constraints, -1);
   if (at < 0) return false;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "proxy/tls/leaf.hpp"
 
@@ -12,8 +13,9 @@ inline constexpr std::int64_t day_seconds = 24 * 60 * 60;
 
 /// EC P-256.
 Key make_key();
-/// An authority for `domain` and names below it that signs itself, from `now` on for ten years.
-Certificate make_authority(EVP_PKEY& key, const std::string& host, const std::string& domain, std::int64_t now);
+/// An authority for `domains` and names below them that signs itself, from `now` on for `days`.
+Certificate make_authority(EVP_PKEY& key, const std::string& title, const std::vector<std::string>& domains,
+                           std::int64_t now, std::int64_t days);
 /// For exactly `name`.
 Certificate make_leaf(EVP_PKEY& key, const std::string& name, const Leaf& authority, std::int64_t now,
                       std::int64_t days);
@@ -26,7 +28,7 @@ Leaf from_pem(const std::string& text);
 
 /// Seconds since 1970 after which it is of no use.
 std::int64_t ends_at(X509& certificate);
-/// Whether its name constraints permit `domain` alone, critically.
-bool is_authority_for(X509& certificate, const std::string& domain);
+/// Whether its name constraints permit `domains` alone, critically.
+bool is_authority_for(X509& certificate, const std::vector<std::string>& domains);
 
 }  // namespace agentvm::proxy

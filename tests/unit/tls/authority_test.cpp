@@ -79,8 +79,8 @@ TEST_F(AuthorityTest, SaysWhatItMayDoAndNoMore) {
   const auto kept = pair();
   auto* const own = kept.certificate.get();
   EXPECT_LE(ends_at(*own) - clock.now, 3650 * day_seconds);
-  EXPECT_TRUE(is_authority_for(*own, "localhost"));
-  EXPECT_FALSE(is_authority_for(*own, "example.org"));
+  EXPECT_TRUE(is_authority_for(*own, {"localhost"}));
+  EXPECT_FALSE(is_authority_for(*own, {"example.org"}));
   EXPECT_EQ(X509_get_pathlen(own), 0);
   EXPECT_EQ(X509_get_key_usage(own), static_cast<std::uint32_t>(KU_KEY_CERT_SIGN));
   EXPECT_EQ(X509_get_extended_key_usage(own), static_cast<std::uint32_t>(XKU_SSL_SERVER));
@@ -176,6 +176,80 @@ TEST_F(AuthorityTest, WhatCannotBeUsedIsNamedAndLeftAlone) {
   EXPECT_THAT(other->message(), HasSubstr("not an authority for example.org alone"));
   fs::permissions(folder, fs::perms::group_read, fs::perm_options::add);
   EXPECT_THAT(problem(), HasSubstr("proxy-ca"));
+}
+
+/// Of hosts whose secrets stay here: several names, and a new one whenever the old will not do.
+class SecretsAuthorityTest : public AuthorityTest {
+ protected:
+  std::shared_ptr<Authority> open_for(std::vector<std::string> domains) {
+    spec.domains = std::move(domains);
+    return Authority::open(folder, spec, clock);
+  }
+  std::string why_not(const std::string& name) {
+    const auto error = test::error_of([&] { Authority::open(folder, spec, clock)->leaf(name); });
+    return error ? error->message() : "";
+  }
+  AuthoritySpec spec{.purpose = "secrets of box",
+                     .title = "agentvm, sandbox box",
+                     .domains = {},
+                     .days = 90,
+                     .least_days = 45,
+                     .unfit = AuthoritySpec::Unfit::replaced};
+};
+
+TEST_F(SecretsAuthorityTest, SignsForItsHostsAlone) {
+  const auto authority = open_for({"api.example.org", "example.net"});
+  EXPECT_TRUE(is_authority_for(*pair().certificate, {"api.example.org", "example.net"}));
+  EXPECT_LE(ends_at(*pair().certificate) - clock.now, 90 * day_seconds);
+  EXPECT_EQ(why_not("api.example.org"), "");
+  EXPECT_EQ(why_not("one.example.net"), "");
+  EXPECT_EQ(why_not("example.org"), "example.org is not a name below api.example.org, example.net");
+  const auto trusted = pair();
+  const auto verdict_of = [&](const std::string& name) {
+    const auto leaf = make_leaf(*make_key(), name, trusted, clock.now, 1);
+    const std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>> store(X509_STORE_new());
+    X509_STORE_add_cert(store.get(), trusted.certificate.get());
+    const std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>> check(X509_STORE_CTX_new());
+    X509_STORE_CTX_init(check.get(), store.get(), leaf.get(), nullptr);
+    X509_verify_cert(check.get());
+    return X509_STORE_CTX_get_error(check.get());
+  };
+  EXPECT_EQ(verdict_of("api.example.org"), X509_V_OK);
+  EXPECT_EQ(verdict_of("one.example.net"), X509_V_OK);
+  for (const char* name : {"example.org", "xapi.example.org", "github.com", "localhost"})
+    EXPECT_EQ(verdict_of(name), X509_V_ERR_PERMITTED_VIOLATION) << name;
+}
+
+TEST_F(SecretsAuthorityTest, IsReplacedWhenItWillNotDo) {
+  open_for({"api.example.org"});
+  const auto first = certificate();
+  open_for({"api.example.org"});
+  EXPECT_EQ(certificate(), first);
+  open_for({"api.example.org", "example.net"});
+  const auto second = certificate();
+  EXPECT_NE(second, first);
+  clock.now += 46 * day_seconds;
+  open_for({"api.example.org", "example.net"});
+  const auto third = certificate();
+  EXPECT_NE(third, second);
+  write_file_atomic(folder / "authority.pem", "nonsense");
+  open_for({"api.example.org", "example.net"});
+  EXPECT_NE(certificate(), third);
+}
+
+/// Of a guest that runs: what it does not trust is of no use to it.
+TEST_F(SecretsAuthorityTest, IsKeptWhereItMustNotChange) {
+  open_for({"api.example.org"});
+  const auto first = certificate();
+  spec.unfit = AuthoritySpec::Unfit::named;
+  spec.least_days = 0;
+  clock.now += 60 * day_seconds;
+  open_for({"api.example.org"});
+  EXPECT_EQ(certificate(), first);
+  const auto error = test::error_of([&] { open_for({"example.net"}); });
+  ASSERT_TRUE(error);
+  EXPECT_THAT(error->message(), HasSubstr("the authority for secrets of box"));
+  EXPECT_EQ(certificate(), first);
 }
 
 }  // namespace
