@@ -224,6 +224,7 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   const Limits& limits = core_.options().limits;
   decision_.host = clean_guest_text(head_.target.host, Newlines::escape, 300);
   decision_.port = head_.target.port;
+  if (auto refusal = refuse_placeholder()) co_return refusal;
   Verdict verdict = core_.decide(sandbox_, head_.target);
   if (verdict.ask) verdict = co_await ask(std::move(verdict));
   if (ended_) co_return std::nullopt;
@@ -233,6 +234,10 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   // Each has its own end; this is for mistakes of ours.
   due_in(2 * limits.resolve + 2 * limits.connect + milliseconds(5000));
   const std::string host = normal_host(head_.target.host).value_or("");
+  if (auto set = core_.secrets_of(sandbox_); head_.tunnel && set) {
+    if (!secrets_for(set->uses, {host, head_.target.port}).empty()) secrets_ = std::move(set);
+    if (secrets_ && !secrets_->authority) co_return unreachable(secrets_->no_authority);
+  }
   auto refusal = co_await reach(host, verdict);
   if (ended_) co_return std::nullopt;
   if (refusal) co_return refusal;
@@ -243,6 +248,18 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   decision_.kind = Kind::allowed;
   deciding_ = false;
   co_return std::nullopt;
+}
+
+/// Of plain requests, which are seen: also of one that would be refused for its host, because this says more.
+std::optional<Connection::Refusal> Connection::refuse_placeholder() {
+  const auto secrets = head_.tunnel ? nullptr : core_.secrets_of(sandbox_);
+  if (!secrets) return std::nullopt;
+  http::Fields fields;
+  for (const auto& [name, value] : head_.headers) fields.push_back({name, value});
+  const HostPort target{decision_.host, head_.target.port};
+  auto reason = stray_placeholder(secrets->uses, target, Passage::plain, head_.path, fields);
+  if (reason.empty()) return std::nullopt;
+  return denied({.reason = std::move(reason), .cause = Cause::placeholder});
 }
 
 Connection::Refusal Connection::unreachable(std::string why) {

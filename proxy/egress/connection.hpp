@@ -22,6 +22,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void end(std::string reason);
 
  private:
+  friend class Termination;
   struct Refusal {
     int status;
     Decision::Kind kind;
@@ -34,6 +35,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<bool> read_request();
   asio::awaitable<bool> read_head();
   asio::awaitable<bool> read_socks();
+  std::optional<Refusal> refuse_placeholder();
   asio::awaitable<Verdict> ask(Verdict verdict);
   asio::awaitable<Verdict> wait_for_answer(Verdict verdict, SteadyTime due);
   static asio::awaitable<void> hear_the_end(std::shared_ptr<Connection> self);
@@ -56,6 +58,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<bool> open_tunnel();
   asio::awaitable<void> tunnel_upstream();
   asio::awaitable<void> tunnelled_request();
+  asio::awaitable<void> terminated_tunnel();
   asio::awaitable<void> refuse_inside(Refusal refusal, std::string bytes);
   void announce();
   asio::awaitable<void> relay(Socket& from, Socket& to, std::uint64_t& count);
@@ -76,6 +79,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string early_;                           // read from the server through a proxy's tunnel, not yet passed on
   std::shared_ptr<const UpstreamProxy> asked_;  // the proxy that gets the plain request
   RequestHead head_;
+  std::shared_ptr<const SecretSet> secrets_;  // with it TLS is ended here
   std::optional<HeadFault> fault_;
   std::optional<SocksReply> socks_fault_;
   bool socks_ = false, socks_greeted_ = false;

@@ -15,7 +15,8 @@ constexpr std::size_t resolver_queue_limit = 512;
 Egress::Core::Core(Options options)
     : options_(std::move(options)),
       work_(asio::make_work_guard(io_)),
-      resolver_(std::make_unique<ResolverPool>(options_.resolve, resolver_threads, resolver_queue_limit)) {
+      resolver_(std::make_unique<ResolverPool>(options_.resolve, resolver_threads, resolver_queue_limit)),
+      gate_(std::make_shared<Gate>(io_)) {
   thread_ = std::thread([this] {
     sigset_t pipe;
     sigemptyset(&pipe);
@@ -66,6 +67,20 @@ void Egress::Core::set_upstream(std::optional<UpstreamProxy> proxy) {
   });
 }
 
+void Egress::Core::set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets) {
+  post([this, sandbox, secrets = std::move(secrets)]() mutable {
+    if (secrets)
+      secrets_[sandbox] = std::move(secrets);
+    else
+      secrets_.erase(sandbox);
+  });
+}
+
+std::shared_ptr<const SecretSet> Egress::Core::secrets_of(const std::string& sandbox) const {
+  const auto found = secrets_.find(sandbox);
+  return found == secrets_.end() ? nullptr : found->second;
+}
+
 std::shared_ptr<const UpstreamProxy> Egress::Core::upstream_for(const HostPort& target) const {
   return upstream_ && upstream_->serves(target) ? upstream_ : nullptr;
 }
@@ -73,6 +88,7 @@ std::shared_ptr<const UpstreamProxy> Egress::Core::upstream_for(const HostPort& 
 void Egress::Core::forget(const std::string& sandbox) {
   post([this, sandbox] {
     policies_.erase(sandbox);
+    secrets_.erase(sandbox);
     const auto all = connections_;
     for (const auto& [key, connection] : all)
       if (connection->sandbox() == sandbox) connection->end("the sandbox is gone");
@@ -93,6 +109,7 @@ void Egress::Core::stop(Deadline deadline) {
   while (!deadline.expired() && !io_.stopped()) std::this_thread::sleep_for(milliseconds(2));
   io_.stop();
   thread_.join();
+  gate_->close();
   resolver_.reset();
 }
 
@@ -205,6 +222,9 @@ void Egress::set_upstream(std::optional<UpstreamProxy> proxy) {
 }
 std::vector<Question> Egress::questions(const std::string& sandbox) const {
   return core_->questions(sandbox);
+}
+void Egress::set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets) {
+  core_->set_secrets(sandbox, std::move(secrets));
 }
 void Egress::forget(const std::string& sandbox) {
   core_->forget(sandbox);

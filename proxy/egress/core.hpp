@@ -10,6 +10,7 @@
 #include <boost/asio.hpp>
 
 #include "proxy/egress/egress.hpp"
+#include "proxy/egress/secrets.hpp"
 
 namespace agentvm::egress {
 
@@ -17,6 +18,25 @@ namespace asio = boost::asio;
 using Socket = asio::generic::stream_protocol::socket;
 
 class Connection;
+
+/// Threads that may outlive the proxy post through this.
+class Gate {
+ public:
+  explicit Gate(asio::io_context& io) : io_(&io) {}
+  template <class Task>
+  void post(Task task) {
+    const std::lock_guard lock(mutex_);
+    if (io_) asio::post(*io_, std::move(task));
+  }
+  void close() {
+    const std::lock_guard lock(mutex_);
+    io_ = nullptr;
+  }
+
+ private:
+  std::mutex mutex_;
+  asio::io_context* io_;  // guarded by mutex_
+};
 
 class Egress::Core {
  public:
@@ -28,6 +48,7 @@ class Egress::Core {
   void begin(std::shared_ptr<Socket> client, std::string sandbox);
   void set_policy(const std::string& sandbox, EgressPolicy policy);
   void set_upstream(std::optional<UpstreamProxy> proxy);
+  void set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets);
   void forget(const std::string& sandbox);
   void stop(Deadline deadline);
   std::size_t connection_count() const { return count_; }
@@ -39,6 +60,9 @@ class Egress::Core {
   Verdict decide(const std::string& sandbox, const HostPort& target) const;
   /// The proxy to go through; nullptr for what is reached without one.
   std::shared_ptr<const UpstreamProxy> upstream_for(const HostPort& target) const;
+  /// Nothing for a sandbox without any.
+  std::shared_ptr<const SecretSet> secrets_of(const std::string& sandbox) const;
+  const std::shared_ptr<Gate>& gate() const { return gate_; }
   ResolverPool& resolver() { return *resolver_; }
   bool crowded(const std::string& sandbox) const;
   void add(const std::shared_ptr<Connection>& connection);
@@ -55,7 +79,9 @@ class Egress::Core {
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::unique_ptr<ResolverPool> resolver_;
+  std::shared_ptr<Gate> gate_;
   std::map<std::string, EgressPolicy> policies_;
+  std::map<std::string, std::shared_ptr<const SecretSet>> secrets_;
   std::shared_ptr<const UpstreamProxy> upstream_;
   std::map<const Connection*, std::shared_ptr<Connection>> connections_;
   std::map<std::string, std::size_t> per_sandbox_;

@@ -16,6 +16,8 @@
 
 namespace agentvm::egress {
 
+struct SecretSet;  ///< secrets.hpp
+
 /// What became of one request of a guest.
 struct Decision {
   enum class Kind {
@@ -74,6 +76,8 @@ class Egress {
   void set_policy(const std::string& sandbox, EgressPolicy policy);
   /// The proxy that the host stands behind, for what comes from now on; nothing: connections are made directly.
   void set_upstream(std::optional<UpstreamProxy> proxy);
+  /// The secrets of `sandbox`, for connections that come from now on; nothing: it has none.
+  void set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets);
   /// What connections of `sandbox` wait for its user to decide now, the oldest first; `Limits::questions` bounds it.
   std::vector<Question> questions(const std::string& sandbox) const;
   /// No policy any more; its connections end.

@@ -115,6 +115,8 @@ std::string_view to_string(Cause cause) {
       return "special-address";
     case Cause::other_name:
       return "other-name";
+    case Cause::placeholder:
+      return "placeholder";
   }
   return "not-listed";
 }

@@ -48,6 +48,7 @@ enum class Cause {
   bad_name,         ///< no DNS name, or an address in a notation of its own
   special_address,  ///< it resolves to an address that only a grant reaches
   other_name,       ///< the connection asked inside for another name than the one that was judged
+  placeholder,      ///< a secret's placeholder was sent where its value must not go
 };
 /// Kebab-case.
 std::string_view to_string(Cause cause);

@@ -32,6 +32,8 @@ std::string refusal_text(const std::string& sandbox, const HostPort& target, con
                         target.str());
     case Cause::other_name:
       return text + "Ask the proxy for the name that you mean.\n";
+    case Cause::placeholder:
+      return text + "It stands for a secret that stays on the host, and was not sent on.\n";
     case Cause::bad_name:
     case Cause::allowed:
       return text;

@@ -4,6 +4,7 @@
 
 #include "proxy/egress/client_hello.hpp"
 #include "proxy/egress/connection.hpp"
+#include "proxy/egress/termination.hpp"
 
 namespace agentvm::egress {
 namespace {
@@ -30,6 +31,10 @@ void Connection::announce() {
 
 awaitable<void> Connection::exchange() {
   due_in(idle_);
+  if (head_.tunnel && secrets_) {
+    co_await terminated_tunnel();
+    co_return;
+  }
   if (head_.tunnel) {
     co_await tunnel();
     co_return;
@@ -110,6 +115,37 @@ awaitable<bool> Connection::open_tunnel() {
   }
 }
 
+// Secrets are put into what this carries: TLS for its name, or nothing.
+awaitable<void> Connection::terminated_tunnel() {
+  const std::string established =
+      socks_ ? socks_answer(SocksReply::succeeded) : "HTTP/1.1 200 Connection established\r\n\r\n";
+  if (!co_await send(*client_, established)) co_return;
+  due_in(core_.options().limits.head);
+  OpeningVerdict verdict = judge_opening(input_, head_.target);
+  while (verdict.opening == Opening::more) {
+    const bool more = co_await read_more();
+    if (!more) {
+      end("the connection ended within its first message");
+      co_return;
+    }
+    verdict = judge_opening(input_, head_.target);
+  }
+  if (!begins_tls(input_) || verdict.opening == Opening::refuse) {
+    decision_.cause = Cause::other_name;
+    decision_.reason = verdict.reason.empty() ? "secrets are put into TLS alone, and this is none" : verdict.reason;
+    Refusal refusal{403, Kind::denied, fmt::format("agentvm: {}.\n", decision_.reason)};
+    std::string bytes = verdict.tls ? tls_refusal() : http_text(refusal);
+    co_await refuse_inside(std::move(refusal), std::move(bytes));
+    co_return;
+  }
+  if (!early_.empty()) {
+    end("the server speaks before TLS has begun");
+    co_return;
+  }
+  const auto termination = std::make_shared<Termination>(*this, secrets_);
+  co_await termination->run();
+}
+
 // A plain request in a tunnel is treated as if it had come without one: its host is checked, it is written anew, and no
 // other follows it.
 awaitable<void> Connection::tunnelled_request() {
@@ -135,6 +171,11 @@ awaitable<void> Connection::tunnelled_request() {
       end("the connection ended within its first message");
       co_return;
     }
+  }
+  if (auto refusal = refuse_placeholder()) {
+    const std::string text = http_text(*refusal);
+    co_await refuse_inside(std::move(*refusal), text);
+    co_return;
   }
   plain_inside_ = true;
   announce();
