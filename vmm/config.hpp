@@ -40,6 +40,7 @@ enum class KeyType {
   globs,        ///< a list of path patterns, as in .gitignore
   variables,    ///< a list of names of variables; a last * stands for any end
   assignments,  ///< a list of NAME=VALUE
+  secrets,      ///< a mapping of names to what is known of a secret; see vmm/secrets.hpp
   levels,       ///< log levels, `sync:debug,*:info`
 };
 
@@ -166,7 +167,8 @@ std::map<std::string, std::string> parse_dotenv(std::string_view text, const std
 bool image_is_recipe(std::string_view text);
 /// The text of a value as a person writes it: "8G", "true", "a.example, b.example"; "-" when unset.
 std::string config_value_text(const ConfigKey& key, const Json& value);
-/// `{schema: "agentvm.config/1", keys: [{name, value, origin, class, type, default, flag, variable, help}], warnings}`.
+/// `{schema: "agentvm.config/1", keys: [{name, value, origin, class, type, default, flag, variable, help}], warnings}`;
+/// `text` besides, where a value is a mapping.
 Json config_json(const Config& config);
 /// A JSON Schema (2020-12) of agentvm.yaml and config.yaml.
 Json config_schema();

@@ -15,6 +15,7 @@
 #include "vmm/config.hpp"
 #include "vmm/host.hpp"
 #include "vmm/hypervisor.hpp"
+#include "vmm/secrets.hpp"
 
 namespace agentvm {
 
@@ -108,6 +109,7 @@ struct Plan {
   } sync_limits;
   Planned<std::vector<std::string>> egress_presets, egress_allow, egress_deny, egress_grants;
   Planned<bool> egress_ask;
+  Planned<std::vector<SecretRule>> egress_secrets;  ///< the user's that this project has a part in
   Planned<std::string> egress_upstream;
   Planned<bool> git_identity;
   std::vector<std::string> warnings;  ///< for standard error, before the start

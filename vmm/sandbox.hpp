@@ -87,6 +87,7 @@ struct SandboxRecord {
   std::string sync_mode;
   std::vector<std::string> egress_presets, egress_allow, egress_deny, egress_grants;
   bool egress_ask = false;
+  std::vector<SecretRule> egress_secrets;  ///< what is known of them; their values are in no file of ours
   /// Rules given to this sandbox alone, by `agentvm egress allow` and `deny`; no start changes them.
   std::vector<std::string> egress_own_allow, egress_own_deny;
   bool git_identity = true;

@@ -34,6 +34,13 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
   record.egress_deny = {"*.example.net"};
   record.egress_grants = {"registry.internal:5000"};
   record.egress_ask = true;
+  record.egress_secrets = {{.name = "API_KEY",
+                            .hosts = {"api.example.org", "*.example.net:8443"},
+                            .from = "file:~/.secrets/api",
+                            .headers = {"x-api-key"},
+                            .variable = "EXAMPLE_KEY",
+                            .shape = "sk-{}",
+                            .projects = {"~/src"}}};
   record.egress_own_allow = {"asked.example"};
   record.egress_own_deny = {"tracker.example"};
   record.git_identity = false;

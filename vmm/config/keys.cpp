@@ -86,6 +86,10 @@ constexpr ConfigKey keys[] = {
      "Let connections to names that no rule is about wait until you decide, 25 seconds at most, instead of refusing"},
     {"egress.upstream", proxy, "direct", "", "", host_executing, "",
      "The proxy this host stands behind: direct, environment (https_proxy, no_proxy; also with a password) or its URL"},
+    {"egress.secrets", KeyType::secrets, "", "", "", host_executing, "",
+     "Secrets that stay on this host: NAME: {hosts, from: env:VARIABLE, file:PATH or command:WORDS, header, env, "
+     "shape, "
+     "projects}; the guest gets a placeholder, which the proxy replaces on the way to these hosts"},
     {"limits.disk_reserve", size, "2G", "", "", host_executing, "64M|16T",
      "Room kept free where the sandboxes are: the greediest guest is paused before less is left; unset: 2G, and no "
      "more "
@@ -174,6 +178,8 @@ std::string_view to_string(KeyType type) {
       return "variables";
     case assignments:
       return "NAME=VALUE";
+    case KeyType::secrets:
+      return "secrets";
     case levels:
       return "levels";
   }

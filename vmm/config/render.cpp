@@ -3,6 +3,7 @@
 
 #include "vmm/config.hpp"
 #include "vmm/config/values.hpp"
+#include "vmm/secrets.hpp"
 
 namespace agentvm {
 
@@ -53,9 +54,20 @@ std::vector<std::string> Config::list(std::string_view key) const {
   return at(key).value.get<std::vector<std::string>>();
 }
 
+namespace {
+/// "API_KEY for api.example.org, *.example.net".
+std::string secrets_text(const Json& value) {
+  std::string text;
+  for (const auto& rule : secret_rules(value))
+    text += fmt::format("{}{} for {}", text.empty() ? "" : "; ", rule.name, fmt::join(rule.hosts, ", "));
+  return text;
+}
+}  // namespace
+
 std::string config_value_text(const ConfigKey& key, const Json& value) {
   if (value.is_null() || (value.is_array() && value.empty())) return "-";
   if (key.type == KeyType::size) return ByteSize(value.get<std::uint64_t>()).str();
+  if (key.type == KeyType::secrets) return secrets_text(value);
   if (value.is_array()) return fmt::format("{}", fmt::join(value.get<std::vector<std::string>>(), ", "));
   if (value.is_string()) return value.get<std::string>();
   return value.dump();
@@ -96,6 +108,8 @@ std::string type_text(const ConfigKey& key) {
       return "list of names";
     case KeyType::assignments:
       return "list of `NAME=VALUE`";
+    case KeyType::secrets:
+      return "mapping of names";
     default:
       return std::string(to_string(key.type));
   }
@@ -118,6 +132,7 @@ Json config_json(const Config& config) {
              {"class", to_string(key.key_class)},
              {"type", to_string(key.type)},
              {"default", default_json(key)}};
+    if (key.type == KeyType::secrets) row["text"] = config_value_text(key, value);
     row["flag"] = key.flag.empty() ? Json() : Json(key.flag);
     row["variable"] = key.variable.empty() ? Json() : Json(key.variable);
     row["help"] = key.help;
@@ -135,6 +150,19 @@ Json choices_json(const ConfigKey& key) {
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   return choices;
+}
+
+Json secrets_schema() {
+  const Json text{{"type", "string"}};
+  const Json texts{{"anyOf", Json::array({text, Json{{"type", "array"}, {"minItems", 1}, {"items", text}}})}};
+  Json entry{{"type", "object"}, {"additionalProperties", false}, {"required", {"hosts", "from"}}};
+  entry["properties"] = {{"hosts", texts},
+                         {"from", {{"type", "string"}, {"pattern", "^(env|file|command):."}}},
+                         {"header", texts},
+                         {"env", {{"type", "string"}, {"pattern", "^[A-Za-z_][A-Za-z0-9_]*$"}}},
+                         {"shape", {{"type", "string"}, {"pattern", "^[A-Za-z0-9._~+/=-]*[{][}][A-Za-z0-9._~+/=-]*$"}}},
+                         {"projects", texts}};
+  return entry;
 }
 
 Json key_schema(const ConfigKey& key) {
@@ -173,6 +201,10 @@ Json key_schema(const ConfigKey& key) {
     case KeyType::globs:
       schema["type"] = "array";
       schema["items"] = {{"type", "string"}};
+      break;
+    case KeyType::secrets:
+      schema["type"] = "object";
+      schema["additionalProperties"] = secrets_schema();
       break;
     case KeyType::proxy:
       schema["type"] = "string";

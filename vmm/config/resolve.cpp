@@ -57,6 +57,8 @@ void collect(const std::string& file, const YamlNode& node, const std::string& p
                                                   at(file, entry.key_mark), path, other.mark.line));
     try {
       values.push_back({key, parse_config_node(*key, entry.value), entry.value.mark});
+    } catch (const PartError& error) {
+      throw Error(error.code(), fmt::format("{}: {}: {}", at(file, error.mark()), key->name, error.message()));
     } catch (const Error& error) {
       throw Error(error.code(), fmt::format("{}: {}: {}", at(file, entry.value.mark), key->name, error.message()));
     }

@@ -236,6 +236,10 @@ bool image_is_recipe(std::string_view text) {
   return text.find('/') != text.npos || text.ends_with(".yaml") || text.ends_with(".yml");
 }
 
+std::string parse_config_host(std::string_view text) {
+  return parse_host(text);
+}
+
 Json parse_config_text(const ConfigKey& key, std::string_view text) {
   switch (key.type) {
     case KeyType::name:
@@ -266,6 +270,8 @@ Json parse_config_text(const ConfigKey& key, std::string_view text) {
       for (const auto part : split(text, ", \t")) items.push_back(parse_item(key, part));
       return items;
     }
+    case KeyType::secrets:
+      throw Error(ErrorCode::usage, "it is a mapping, which only a file can hold");
     case KeyType::text:
       break;
   }
@@ -274,6 +280,7 @@ Json parse_config_text(const ConfigKey& key, std::string_view text) {
 
 Json parse_config_node(const ConfigKey& key, const YamlNode& node) {
   using Kind = YamlNode::Kind;
+  if (key.type == KeyType::secrets) return parse_secrets(node);
   const auto wrong = [&](std::string_view found) {
     throw Error(ErrorCode::usage, fmt::format("expected {}{}, found {}", is_list(key.type) ? "a list of " : "",
                                               to_string(key.type), found));

@@ -1,6 +1,7 @@
 #include "vmm/plan.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include <fmt/format.h>
 
@@ -60,6 +61,28 @@ Planned<ImageRef> plan_image(const PlanRequest& request, const Config& config) {
   const bool in_file = origin.layer == ConfigLayer::user || origin.layer == ConfigLayer::project;
   const auto base = in_file ? std::filesystem::path(origin.source).parent_path() : request.cwd;
   return {{"", (base / text).lexically_normal()}, origin};
+}
+
+/// `folder` is `project`, or above it.
+bool has_part(const std::filesystem::path& project, const std::string& folder) {
+  const char* home = std::getenv("HOME");
+  const bool of_home = folder.starts_with("~/");
+  if (of_home && !home) return false;
+  auto wanted =
+      (of_home ? std::filesystem::path(home) / folder.substr(2) : std::filesystem::path(folder)).lexically_normal();
+  if (!wanted.has_filename()) wanted = wanted.parent_path();
+  const auto [rest, unused] = std::mismatch(wanted.begin(), wanted.end(), project.begin(), project.end());
+  return rest == wanted.end();
+}
+
+Planned<std::vector<SecretRule>> plan_secrets(const PlanRequest& request, const Config& config) {
+  auto rules = secret_rules(config.at("egress.secrets").value);
+  std::erase_if(rules, [&](const SecretRule& rule) {
+    return !rule.projects.empty() && std::none_of(rule.projects.begin(), rule.projects.end(), [&](const auto& folder) {
+      return has_part(request.project.root, folder);
+    });
+  });
+  return planned(config, "egress.secrets", std::move(rules));
 }
 
 std::vector<std::string> sorted_unique(std::vector<std::string> words) {
@@ -202,6 +225,7 @@ Plan resolve_plan(const PlanRequest& request) {
             .egress_deny = planned(config, "egress.deny", config.list("egress.deny")),
             .egress_grants = planned(config, "egress.grants", config.list("egress.grants")),
             .egress_ask = planned(config, "egress.ask", config.enabled("egress.ask")),
+            .egress_secrets = plan_secrets(request, config),
             .egress_upstream = planned(config, "egress.upstream", config.text("egress.upstream")),
             .git_identity = planned(config, "git_identity", config.enabled("git_identity")),
             .warnings = config.warnings()};

@@ -39,6 +39,7 @@ void take_changeable(SandboxRecord& record, const Plan& plan) {
   record.egress_deny = plan.egress_deny.value;
   record.egress_grants = plan.egress_grants.value;
   record.egress_ask = plan.egress_ask.value;
+  record.egress_secrets = plan.egress_secrets.value;
   record.git_identity = plan.git_identity.value;
   record.warnings = plan.warnings;
 }
@@ -158,6 +159,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["egress_deny"] = record.egress_deny;
   json["egress_grants"] = record.egress_grants;
   json["egress_ask"] = record.egress_ask;
+  json["egress_secrets"] = to_json(record.egress_secrets);
   json["egress_own_allow"] = record.egress_own_allow;
   json["egress_own_deny"] = record.egress_own_deny;
   json["git_identity"] = record.git_identity;
@@ -272,6 +274,7 @@ SandboxRecord record_from_json(const Json& json) {
   record.egress_deny = texts("egress_deny");
   record.egress_grants = texts("egress_grants");
   record.egress_ask = value_or(json, "egress_ask", false);
+  record.egress_secrets = secret_rules(value_or(json, "egress_secrets", Json()));
   record.agent_variables = value_or<std::vector<std::string>>(json, "agent_variables", {});
   record.agent_credentials = value_or<std::vector<std::string>>(json, "agent_credentials", {});
   record.image_layers = texts("image_layers");

@@ -44,6 +44,8 @@ std::pair<std::string, std::string> two_values(const ConfigKey& key) {
       return {"'*:info'", "'*:debug'"};
     case KeyType::proxy:
       return {"environment", "http://proxy.example:3128"};
+    case KeyType::secrets:
+      return {"{KEY: {hosts: one.example, from: 'env:KEY'}}", "{KEY: {hosts: two.example, from: 'env:KEY'}}"};
     default:
       return {"first", "second"};
   }

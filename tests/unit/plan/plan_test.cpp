@@ -162,6 +162,19 @@ TEST_F(PlanTest, WhetherToAskIsTheUsersToSay) {
   EXPECT_EQ(plan.to_json()["egress_ask"]["value"], true);
 }
 
+TEST_F(PlanTest, SecretsAreOfTheProjectsThatTheyAreMeantFor) {
+  files["/home/u/config.yaml"] =
+      "egress: {secrets: {A: {hosts: a.example, from: 'env:A'},"
+      " B: {hosts: b.example, from: 'env:B', projects: [/src/demo/]},"
+      " C: {hosts: c.example, from: 'env:C', projects: [/other, /src]},"
+      " D: {hosts: d.example, from: 'env:D', projects: [/src/dem, /src/demo/sub]}}}\n";
+  const auto plan = resolve_plan(request);
+  std::vector<std::string> names;
+  for (const auto& rule : plan.egress_secrets.value) names.push_back(rule.name);
+  EXPECT_THAT(names, testing::ElementsAre("A", "B", "C"));
+  EXPECT_EQ(plan.to_json()["egress_secrets"]["value"][0]["hosts"], Json::array({"a.example"}));
+}
+
 TEST_F(PlanTest, SaysWhatANetworkExposes) {
   EXPECT_THAT(resolve_plan(request).warnings, IsEmpty());
   EXPECT_THAT(std::string(resolve_plan(request).to_json()["network"]["exposes"]), HasSubstr("through a proxy"));
