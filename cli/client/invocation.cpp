@@ -26,12 +26,14 @@ Json agent_variables(Invocation& run, const Json& start_params) {
   const auto answer = run.call("agents.variables", start_params);
   const auto pass = value_or<std::vector<std::string>>(answer, "pass", {});
   const auto deny = value_or<std::vector<std::string>>(answer, "deny", {});
-  for (char** entry = environ; !pass.empty() && *entry; ++entry) {
+  const auto secrets = value_or<std::vector<std::string>>(answer, "secrets", {});
+  for (char** entry = environ; (!pass.empty() || !secrets.empty()) && *entry; ++entry) {
     const std::string_view text = *entry;
     const auto equals = text.find('=');
     if (equals == text.npos || equals == 0) continue;
     const auto name = text.substr(0, equals);
-    if (names_variable(pass, name) && !names_variable(deny, name)) found[std::string(name)] = text.substr(equals + 1);
+    const bool of_agent = names_variable(pass, name) && !names_variable(deny, name);
+    if (of_agent || names_variable(secrets, name)) found[std::string(name)] = text.substr(equals + 1);
   }
   return found;
 }

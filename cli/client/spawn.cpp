@@ -131,6 +131,8 @@ std::map<std::string, std::string> manager_environment() {
       "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
       // What the user's own commands (notify, env.commands) find the desktop and the password manager by.
       "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "GNUPGHOME", "PASSWORD_STORE_DIR",
+      // Whom this host believes, when secrets are sent.
+      "SSL_CERT_FILE", "SSL_CERT_DIR",
       // The guest's npm and its certificate store follow the host's.
       "npm_config_registry", "NPM_CONFIG_REGISTRY", "npm_config_cafile", "NODE_EXTRA_CA_CERTS", "ASAN_OPTIONS",
       "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"};

@@ -53,6 +53,12 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/// A core file would hold what is read of the user's secrets. Whoever this starts inherits it.
+void write_no_core_files() {
+  constexpr rlimit none{0, 0};
+  if (::setrlimit(RLIMIT_CORE, &none) != 0) throw_errno("turning core files off");
+}
+
 /// The variable, else what the user's file says. A file that is not in order is the next command's to name.
 void set_log_levels(const Paths& paths) {
   if (const char* levels = std::getenv("AGENTVM_LOG")) return log::set_levels(levels);
@@ -76,6 +82,7 @@ int serve(const Arguments& arguments) {
   if (!arguments.foreground) log::to_file(options.paths.manager_log());
   set_log_levels(options.paths);
   raise_descriptor_limit();
+  write_no_core_files();
   manager::Service service;
   manager::register_operations(service, options.paths);
   return manager::run_manager(service, options, std::move(lock));

@@ -248,6 +248,22 @@ std::string render_config(const Json& config, const Style& style, unsigned width
   return rows_of_keys(list_at(config, "keys"), style, width) + (rules.empty() ? "" : "\n" + rules);
 }
 
+namespace {
+
+std::string item_texts(const Json& items) {
+  std::string text;
+  for (const auto& item : items)
+    if (item.is_string()) text += (text.empty() ? "" : ", ") + clean(item.get<std::string>());
+  return text;
+}
+
+/// Of a secret: where this host has it from.
+std::string source_text(const std::string& source) {
+  return source == "env" ? "a variable" : source == "file" ? "a file" : "a command";
+}
+
+}  // namespace
+
 std::string render_plan(const Json& plan, const Style& style, unsigned width) {
   std::string text;
   if (const auto& run = object_at(plan, "run"); !run.empty()) {
@@ -278,6 +294,11 @@ std::string render_plan(const Json& plan, const Style& style, unsigned width) {
   if (const auto upstream = text_at(egress, "upstream", "direct"); upstream != "direct")
     text += fmt::format("  through the proxy {}, which resolves names itself\n",
                         upstream == "environment" ? "of the environment" : upstream);
+  for (const auto& secret : list_at(egress, "secrets"))
+    text += fmt::format("  TLS to {} is ended here: {}, from {}, takes the place of ${} in {}\n",
+                        item_texts(list_at(secret, "hosts")), text_at(secret, "name"),
+                        source_text(text_at(secret, "source")), text_at(secret, "env"),
+                        item_texts(list_at(secret, "header")));
   if (true_at(egress, "ask")) text += "  names that no rule is about wait for your answer (egress.ask)\n";
   return text + render_egress_rules(egress, style);
 }

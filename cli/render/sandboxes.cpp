@@ -117,6 +117,19 @@ std::string worktree_agent_text(const Json& status, const std::string& branch) {
   return "";
 }
 
+/// "API_KEY for api.example.org: ok, last used 2026-01-31T08:09:10Z".
+std::string secret_text(const Json& secret) {
+  std::string hosts;
+  for (const auto& host : list_at(secret, "hosts"))
+    if (host.is_string()) hosts += (hosts.empty() ? "" : ", ") + clean(host.get<std::string>());
+  const auto state = text_at(secret, "state");
+  auto text =
+      fmt::format("{} for {}: {}", text_at(secret, "name"), hosts, state == "not-asked" ? "not asked for yet" : state);
+  if (const auto problem = text_at(secret, "problem", ""); !problem.empty()) text += ", " + problem;
+  if (const auto last = text_at(secret, "last_use", ""); !last.empty()) text += ", last used " + last;
+  return text;
+}
+
 /// What a machine that runs may take of its host.
 std::string limits_text(const Json& limits) {
   if (!limits.is_object() || !limits.contains("nice") || limits["nice"].is_null()) return "";
@@ -165,6 +178,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
                                 number_at(worktree, "pending_commits") > 0
                                     ? ", " + counted(number_at(worktree, "pending_commits"), "commit") + " pending"
                                     : ""));
+  for (const auto& secret : list_at(object_at(status, "egress"), "secrets")) add("Secret", secret_text(secret));
   if (verbose && status.is_object()) {
     static const std::set<std::string> shown = {
         "schema",      "name",         "state",     "reason",          "project", "uptime_seconds", "backend",

@@ -21,7 +21,7 @@ constexpr milliseconds egress_stop_limit{2'000};
 
 using OnNotice = std::function<void(const egress::Decision&)>;
 
-egress::Options egress_options(egress::Journal& journal, OnNotice on_notice) {
+egress::Options egress_options(egress::Journal& journal, OnNotice on_notice, OnNotice on_stray) {
   using Event = egress::JournalEntry::Event;
   egress::Options options;
   options.on_open = [&journal](const egress::Decision& decision) { journal.write({Event::open, decision}); };
@@ -30,7 +30,9 @@ egress::Options egress_options(egress::Journal& journal, OnNotice on_notice) {
     journal.write({Event::held, decision});
     if (notice == egress::Notice::due) on_notice(decision);
   };
-  options.on_decision = [&journal](const egress::Decision& decision) {
+  options.on_decision = [&journal, on_stray = std::move(on_stray)](const egress::Decision& decision) {
+    if (decision.kind == egress::Decision::Kind::denied && decision.cause == egress::Cause::placeholder)
+      on_stray(decision);
     journal.write({decision.announced ? Event::end : Event::whole, decision});
   };
   return options;
@@ -53,8 +55,12 @@ Core::Core(Paths paths, OpenHypervisor open)
       open_(open ? std::move(open) : libvirt_below(paths_)),
       store_(paths_.state),
       trust_(paths_.state),
-      egress_(std::make_unique<egress::Egress>(
-          egress_options(journal_, [this](const egress::Decision& decision) { notify_question(*this, decision); }))) {
+      secrets_(store_),
+      egress_(std::make_unique<egress::Egress>(egress_options(
+          journal_, [this](const egress::Decision& decision) { notify_question(*this, decision); },
+          [this](const egress::Decision& decision) {
+            if (secrets_.may_tell(decision.sandbox)) notify_placeholder(*this, decision);
+          }))) {
   front_ = std::make_unique<Front>(
       paths_, [this](const SandboxName& name) { return live(name); },
       [this](const std::string& sandbox) {
@@ -188,6 +194,8 @@ void Core::drop_live(const SandboxName& name) {
     }
   }
   leave_guest(name);
+  egress_->set_secrets(name.str(), nullptr);
+  secrets_.end(name);
   watch_.remove(name.str());
   serial_.remove(name.str());
   if (gone) gone->close();

@@ -14,6 +14,7 @@
 #include "cli/manager/ops/live.hpp"
 #include "cli/manager/ops/nested_watch.hpp"
 #include "cli/manager/ops/process_watch.hpp"
+#include "cli/manager/ops/secrets.hpp"
 #include "cli/manager/ops/sync_watch.hpp"
 #include "cli/manager/ops/wip_timer.hpp"
 #include "guest/control/serial_log.hpp"
@@ -54,6 +55,7 @@ class Core {
   Janitor& janitor() { return janitor_; }
   guest::SerialLogs& serial() { return serial_; }
   egress::Egress& egress() { return *egress_; }
+  SecretKeeper& secrets() { return secrets_; }
   /// What the guests' connections became.
   egress::Journal& journal() { return journal_; }
   Front& front() { return *front_; }
@@ -119,6 +121,7 @@ class Core {
   const OpenHypervisor open_;
   Store store_;
   TrustStore trust_;
+  SecretKeeper secrets_;
   guest::SerialLogs serial_;
   egress::Journal journal_;
   std::unique_ptr<egress::Egress> egress_;  // writes into the journal

@@ -233,12 +233,19 @@ Json egress_plan(Core& core, const Plan& plan, const std::optional<SandboxRecord
   }
   const auto policy = egress_policy(lists, existing ? suite_of(core, *existing) : default_suite);
   const bool filtered = plan.network.value == NetworkMode::filtered;
+  const auto& rules = plan.egress_secrets.value;
+  auto warnings = filtered ? egress_warnings(policy) : std::vector<std::string>{};
+  const auto secrets = filtered ? secrets_plan(rules, policy, warnings) : Json::array();
+  if (!filtered && !rules.empty())
+    warnings.push_back(fmt::format("egress.secrets: with network {} the guest gets no placeholders, and no secrets",
+                                   to_string(plan.network.value)));
   return {{"mode", to_string(plan.network.value)},
           {"exposes", network_exposure(plan.network.value)},
           {"ask", filtered && plan.egress_ask.value},
           {"upstream", filtered ? plan.egress_upstream.value : "direct"},
           {"rules", filtered ? egress_rules_json(policy) : Json::array()},
-          {"warnings", filtered ? egress_warnings(policy) : std::vector<std::string>{}}};
+          {"secrets", secrets},
+          {"warnings", warnings}};
 }
 
 void add_egress_operations(Service& service, const std::shared_ptr<Core>& core) {

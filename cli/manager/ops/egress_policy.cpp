@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/host_packages.hpp"
 #include "proxy/egress/presets.hpp"
 #include "proxy/egress/upstream_proxy.hpp"
@@ -97,6 +98,7 @@ void apply_egress_policy(Core& core, const SandboxName& name) {
   const std::lock_guard lock(one_at_a_time);
   const auto record = core.store().get(name);
   apply_upstream(core);
+  core.egress().set_secrets(name.str(), core.secrets().set_for(record, host_authorities()));
   core.egress().set_policy(name.str(), egress_policy(egress_lists(record), suite_of(core, record)));
 }
 

@@ -23,7 +23,8 @@ std::string suite_of(Core& core, const SandboxRecord& record);
 /// Package sources, registries and indexes of the host, presets, and the lists. Throws `usage` naming a rule that does
 /// not parse.
 egress::EgressPolicy egress_policy(const EgressLists& lists, const std::string& suite);
-/// Gives the proxy the policy that the record has now. Of two at once, the newer record's stands at the end.
+/// Gives the proxy the policy and the secrets that the record has now. Of two at once, the newer record's stands at the
+/// end.
 void apply_egress_policy(Core& core, const SandboxName& name);
 
 /// `[{rule, verdict: allow|deny, origin, reason, grant, effective}]`: every rule; `effective` is false for one that a

@@ -19,6 +19,7 @@ namespace {
 constexpr milliseconds git_limit{10'000};
 /// Where the guest keeps the host's additional authorities: one file for Node, and the folder that
 /// update-ca-certificates reads.
+constexpr const char* guest_bundle = "/etc/ssl/certs/ca-certificates.crt";
 constexpr const char* guest_authorities_file = "/etc/ssl/agentvm-host-authorities.pem";
 
 /// One `git config` value of the user's repository; their repository and their configuration are trusted. Empty when
@@ -73,19 +74,19 @@ guest::GuestFile session_environment(const std::vector<std::string>& environment
   return {"/etc/ssh/sshd_config.d/50-agentvm.conf", 0644, 0, 0, line + "\n"};
 }
 
-std::vector<std::string> host_authorities() {
-  std::vector<fs::path> sources{"/usr/local/share/ca-certificates"};
-  for (const auto& file : egress::extra_authority_files(host_npm_config(), host_package_environment()))
-    sources.emplace_back(file);
-  return extra_authorities(sources, "/usr/share/ca-certificates");
+/// The host's, and the one that ends TLS for secrets.
+std::vector<std::string> authorities_for(Core& core, const SandboxRecord& record) {
+  auto all = host_authorities();
+  if (auto own = core.secrets().authority(record); !own.empty()) all.push_back(std::move(own));
+  return all;
 }
 
 std::string guest_authority(std::size_t index) {
   return fmt::format("agentvm-host-{}", index);
 }
 
-void add_authorities(guest::Identity& identity, std::vector<std::string>& environment) {
-  const auto extra = host_authorities();
+void add_authorities(const std::vector<std::string>& extra, guest::Identity& identity,
+                     std::vector<std::string>& environment) {
   if (extra.empty()) return;
   std::string all;
   for (std::size_t i = 0; i < extra.size(); ++i) {
@@ -95,9 +96,19 @@ void add_authorities(guest::Identity& identity, std::vector<std::string>& enviro
   }
   identity.files.push_back({guest_authorities_file, 0644, 0, 0, all});
   environment.push_back(fmt::format("NODE_EXTRA_CA_CERTS={}", guest_authorities_file));
+  // Python's libraries bring a list of their own, unless they are told; Rust's ask the first of these, too.
+  for (const char* name : {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"})
+    environment.push_back(fmt::format("{}={}", name, guest_bundle));
 }
 
 }  // namespace
+
+std::vector<std::string> host_authorities() {
+  std::vector<fs::path> sources{"/usr/local/share/ca-certificates"};
+  for (const auto& file : egress::extra_authority_files(host_npm_config(), host_package_environment()))
+    sources.emplace_back(file);
+  return extra_authorities(sources, "/usr/share/ca-certificates");
+}
 
 std::optional<GitIdentity> host_git_identity(const fs::path& project) {
   GitIdentity identity{git_config(project, "user.name"), git_config(project, "user.email")};
@@ -140,31 +151,32 @@ guest::Identity guest_identity(Core& core, const SandboxRecord& record, const Im
     environment.insert(environment.end(), settings.environment.begin(), settings.environment.end());
     git = settings.git;
   }
-  add_authorities(identity, environment);
+  add_authorities(authorities_for(core, record), identity, environment);
+  for (auto& line : core.secrets().environment(record)) environment.push_back(std::move(line));
   identity.files.push_back(git_settings(record, git));
   identity.files.push_back({"/etc/environment", 0644, 0, 0, fmt::format("{}\n", fmt::join(environment, "\n"))});
   identity.files.push_back(session_environment(environment));
   return identity;
 }
 
-void trust_host_authorities(guest::Control& control, const fs::path& sandbox_folder, Deadline deadline) {
-  const auto extra = host_authorities();
+void trust_authorities(Core& core, const SandboxRecord& record, guest::Control& control, Deadline deadline) {
+  const auto extra = authorities_for(core, record);
   const auto digest = sha256_hex(fmt::format("{}", fmt::join(extra, "")));
-  const auto marker = sandbox_folder / "authorities.digest";
+  const auto marker = core.store().folder(record.name) / "authorities.digest";
   if (read_file_if_exists(marker, 128).value_or(extra.empty() ? digest : "") == digest) return;
   // The bundle serves curl, git and apt, the links Python and others. As update-ca-certificates would make them, which
   // goes through all that the distribution brings: a minute's work for an emulated guest.
   std::string script = fmt::format(
-      "set -e; cat {} >>/etc/ssl/certs/ca-certificates.crt; cd /etc/ssl/certs\n"
+      "set -e; cat {} >>{}; cd /etc/ssl/certs\n"
       "trust() {{ ln -sf \"{}/$1.crt\" \"$1.pem\"; n=0; while [ -e \"$2.$n\" ]; do "
       "[ \"$(readlink \"$2.$n\")\" != \"$1.pem\" ] || return 0; n=$((n+1)); done; ln -sf \"$1.pem\" \"$2.$n\"; }}\n",
-      guest_authorities_file, guest_authorities_folder);
+      guest_authorities_file, guest_bundle, guest_authorities_folder);
   for (std::size_t i = 0; i < extra.size(); ++i)
     if (const auto hash = subject_hash(extra[i]); !hash.empty())
       script += fmt::format("trust {} {}\n", guest_authority(i), hash);
   const auto result = control.exec({.argv = {"sh", "-c", script}}, deadline);
   if (!result.ok())
-    throw Error(ErrorCode::operation_failed, "the guest does not take the host's certificate authorities: " +
+    throw Error(ErrorCode::operation_failed, "the guest does not take the certificate authorities of the host: " +
                                                  clean_guest_text(result.err, Newlines::escape, 300));
   write_file_atomic(marker, digest);
 }

@@ -22,8 +22,10 @@ guest::Identity guest_identity(Core& core, const SandboxRecord& record, const Im
 /// The folder of the guest that update-ca-certificates reads.
 inline constexpr const char* guest_authorities_folder = "/usr/local/share/ca-certificates";
 
+/// PEM certificates that this host trusts beyond its distribution's.
+std::vector<std::string> host_authorities();
 /// Makes the guest's stores trust what `guest_identity` brought along, once per disk and set of authorities. Throws
 /// when the guest fails.
-void trust_host_authorities(guest::Control& control, const fs::path& sandbox_folder, Deadline deadline);
+void trust_authorities(Core& core, const SandboxRecord& record, guest::Control& control, Deadline deadline);
 
 }  // namespace agentvm::manager

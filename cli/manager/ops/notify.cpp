@@ -95,4 +95,23 @@ void notify_question(Core& core, const egress::Decision& question) {
   });
 }
 
+void notify_placeholder(Core& core, const egress::Decision& decision) {
+  core.janitor().post("placeholder " + decision.sandbox, [&core, sandbox = decision.sandbox] {
+    try {
+      const auto record = core.store().find(SandboxName::parse(sandbox));
+      if (!record) return;
+      // Not where it went: that a guest chose.
+      run_command(
+          core, *record,
+          {{"AGENTVM_EVENT", "placeholder"},
+           {"AGENTVM_MESSAGE",
+            fmt::format("'{0}' sent the placeholder of a secret where it does not belong (agentvm egress log {0} "
+                        "--denied)",
+                        record->name.str())}});
+    } catch (const Error& error) {
+      log::warn("notify", "{}: {}", sandbox, error.what());
+    }
+  });
+}
+
 }  // namespace agentvm::manager

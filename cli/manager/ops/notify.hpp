@@ -16,4 +16,7 @@ void notify_user(Core& core, const SandboxName& name, const std::string& session
 /// AGENTVM_HOST; it is in AGENTVM_MESSAGE too.
 void notify_question(Core& core, const egress::Decision& question);
 
+/// Likewise, when a guest sent the placeholder of a secret where it does not belong.
+void notify_placeholder(Core& core, const egress::Decision& decision);
+
 }  // namespace agentvm::manager

@@ -173,13 +173,15 @@ void add_quick(Service& service, const std::shared_ptr<Core>& core) {
     result["egress"] = egress_config(config);
     return result;
   });
-  // Asked before start and run: what the client is to send of its own environment. Nothing, where no agent gets it.
+  // Asked before start and run: what the client is to send of its own environment: for the agent, where there is one,
+  // and for secrets, which stay here.
   service.add("agents.variables", Lane::quick, [core](CallContext&, const Json& params) {
     const auto plan = plan_request(*core, read_client_setting(params));
     const bool wanted = plan.agent.value != no_agent;
     return Json{{"schema", "agentvm.agents-variables/1"},
                 {"pass", wanted ? Json(plan.env_pass.value) : Json::array()},
-                {"deny", plan.env_deny.value}};
+                {"deny", plan.env_deny.value},
+                {"secrets", secret_variables(plan.egress_secrets.value)}};
   });
   service.add("config.validate", Lane::quick,
               [core](CallContext&, const Json& params) { return validate_config(*core, params); });

@@ -8,6 +8,7 @@
 #include "cli/manager/ops/agent_layers.hpp"
 #include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/boot.hpp"
+#include "cli/manager/ops/egress_policy.hpp"
 #include "cli/manager/ops/env_files.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/machine_limits.hpp"
@@ -111,6 +112,7 @@ class StartFlow {
     timeline_.mark("image");
     choose_agent(current);
     make_keys();
+    core_.secrets().begin(current, options_.variables);
     if (!fs::exists(folder() / sandbox_files::disk)) {
       report(call_.progress_function(), "disk", "creating the disk");
       create_overlay(folder() / sandbox_files::disk, image_->root, DiskFormat::raw, ByteSize(),
@@ -205,7 +207,8 @@ class StartFlow {
     const auto warn = [this](const std::string& text) { call_.warning(text); };
     auto more = run_env_commands(wanted_commands(config), home(), warn, call_.cancelled());
     more.merge(read_env_files(record().project, config.list("env.files"), warn));
-    const auto variables = agent_environment(config, options_.variables, more);
+    auto variables = agent_environment(config, options_.variables, more);
+    keep_secrets_out(variables);
     set_up_agent(*live, *agent_, variables, deadline);
     std::vector<guest::AgentFile> lent;
     if (config.enabled("credentials.copy")) lent = read_credentials(*agent_, home(), warn);
@@ -219,6 +222,16 @@ class StartFlow {
     if (options_.session)
       begin_session(*live, {session_name(record()), "/workspace"}, *agent_, options_.task, deadline);
     timeline_.mark("agent");
+  }
+
+  /// What stands for a secret in the guest is its placeholder, whatever else would set it.
+  void keep_secrets_out(std::map<std::string, std::string>& variables) {
+    const auto current = record();
+    if (!uses_secrets(current)) return;
+    for (const auto& rule : current.egress_secrets)
+      if (variables.erase(rule.variable) > 0)
+        call_.warning(fmt::format("{} is not given to the agent: it is a secret that stays here (egress.secrets)",
+                                  rule.variable));
   }
 
   /// But those of variables that nobody gets: what need not be asked is not.
@@ -329,11 +342,11 @@ class StartFlow {
     }
   }
 
-  /// Not worth a failed start: only names behind an inspecting proxy need it.
+  /// Not worth a failed start: only names behind an inspecting proxy, and hosts of secrets, need it.
   void settle_trust() {
     const auto live = core_.live(*record_name_);
     try {
-      trust_host_authorities(*live->control(), folder(), Deadline::after(short_limit));
+      trust_authorities(core_, record(), *live->control(), Deadline::after(short_limit));
     } catch (const Error& error) {
       call_.warning(error.what());
     }
@@ -469,6 +482,7 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
     if (plan.agent.value != record.agent)
       call.warning(fmt::format("'{}' goes on with agent {}; {} comes with its next start", record.name.str(),
                                record.agent, plan.agent.value));
+    if (core.secrets().take(record, options.variables)) apply_egress_policy(core, record.name);
     auto status = sandbox_status(core, record, Detail::verbose);
     status["already_running"] = true;
     return status;

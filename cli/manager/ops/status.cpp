@@ -47,6 +47,7 @@ void add_details(Core& core, const SandboxRecord& record, Json& status) {
   status["egress"]["allow"] = record.egress_allow;
   status["egress"]["deny"] = record.egress_deny;
   status["egress"]["grants"] = record.egress_grants;
+  status["egress"]["secrets"] = core.secrets().status(record);
   status["egress"]["own"] = {{"allow", record.egress_own_allow}, {"deny", record.egress_own_deny}};
   status["warnings"] = record.warnings;
 }

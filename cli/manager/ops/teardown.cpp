@@ -132,6 +132,7 @@ void erase(Core& core, const SandboxName& name, Deadline deadline) {
   core.wip_timer().wait_idle(name, deadline);  // its folder is in use until then
   if (core.store().get(name).state != SandboxState::destroying) core.apply(name, SandboxEvent::destroy, "user");
   core.egress().forget(name.str());
+  core.secrets().forget(name);
   core.journal().remove(name.str());
   core.front().forget(name);
   // Files in there belong to subordinate ids; the rest of the folder is ours.

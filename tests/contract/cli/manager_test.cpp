@@ -321,11 +321,13 @@ TEST_F(Manager, ClientThatLeavesCancelsItsWork) {
 TEST_F(Manager, TakesWhatItNeedsOfTheEnvironmentAndNothingElse) {
   auto first = spec({"list"});
   (*first.env)["NODE_EXTRA_CA_CERTS"] = "/etc/company.pem";
+  (*first.env)["SSL_CERT_FILE"] = "/etc/roots.pem";
   (*first.env)["npm_config_registry"] = "https://registry.example/";
   (*first.env)["AWS_SECRET_ACCESS_KEY"] = "secret";
   ASSERT_TRUE(agentvm::run(std::move(first), Deadline::after(step_limit)).status.ok());
   const auto environment = read_file(fmt::format("/proc/{}/environ", manager_pid()));
   EXPECT_THAT(environment, testing::HasSubstr("NODE_EXTRA_CA_CERTS=/etc/company.pem"));
+  EXPECT_THAT(environment, testing::HasSubstr("SSL_CERT_FILE=/etc/roots.pem"));
   EXPECT_THAT(environment, testing::HasSubstr("npm_config_registry=https://registry.example/"));
   EXPECT_THAT(environment, testing::Not(testing::HasSubstr("secret")));
 }

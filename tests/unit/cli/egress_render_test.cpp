@@ -99,5 +99,22 @@ TEST(RenderEgress, GuestTextIsCleaned) {
   }
 }
 
+TEST(RenderEgress, SecretsAreShownByNameAndNeverByValue) {
+  const auto plan = Json::parse(R"~({"egress":{"mode":"filtered","exposes":"names","secrets":[
+    {"name":"KEY","hosts":["a.test","*.b.test:8443"],"env":"API_KEY","header":["Authorization","x-api-key"],"source":"command"}]}})~");
+  EXPECT_THAT(
+      render_plan(plan, plain, 80),
+      HasSubstr("  TLS to a.test, *.b.test:8443 is ended here: KEY, from a command, takes the place of $API_KEY "
+                "in Authorization, x-api-key\n"));
+  const auto status = Json::parse(R"~({"name":"box","egress":{"secrets":[
+    {"name":"KEY","hosts":["a.test"],"state":"ok","problem":"","last_use":"2026-01-02T03:04:05Z"},
+    {"name":"NEW","hosts":["b.test"],"state":"not-asked","problem":"","last_use":null},
+    {"name":"BAD","hosts":["c.test"],"state":"failed","problem":"it is empty","last_use":"T"}]}})~");
+  const auto text = render_status(status, plain, true);
+  EXPECT_THAT(text, HasSubstr("KEY for a.test: ok, last used 2026-01-02T03:04:05Z\n"));
+  EXPECT_THAT(text, HasSubstr("NEW for b.test: not asked for yet\n"));
+  EXPECT_THAT(text, HasSubstr("BAD for c.test: failed, it is empty, last used T\n"));
+}
+
 }  // namespace
 }  // namespace agentvm::cli

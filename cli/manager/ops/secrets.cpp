@@ -1,0 +1,221 @@
+#include "cli/manager/ops/secrets.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include <fmt/format.h>
+
+#include "vmm/base/files.hpp"
+#include "vmm/base/log.hpp"
+
+namespace agentvm::manager {
+namespace {
+
+constexpr std::int64_t authority_days = 90;
+constexpr std::size_t file_limit_bytes = 256 * 1024;
+constexpr std::size_t placeholder_bytes = 24;  // of 48 hex digits no text holds by accident
+constexpr milliseconds tell_again{60'000};
+
+fs::path authority_folder(const Store& store, const SandboxRecord& record) {
+  return store.folder(record.name) / sandbox_files::egress_authority;
+}
+
+std::vector<std::string> domains_of(const std::vector<SecretRule>& rules) {
+  std::set<std::string> domains;
+  for (const auto& rule : rules)
+    for (const auto& host : rule.hosts) domains.insert(egress::HostRule::parse(host, "egress.secrets").host);
+  return {domains.begin(), domains.end()};
+}
+
+std::shared_ptr<proxy::Authority> open_authority(const Store& store, const SandboxRecord& record,
+                                                 proxy::AuthoritySpec::Unfit unfit) {
+  const bool renew = unfit == proxy::AuthoritySpec::Unfit::replaced;
+  const proxy::AuthoritySpec spec{.purpose = "secrets of " + record.name.str(),
+                                  .title = "agentvm, hosts of secrets of " + record.name.str(),
+                                  .domains = domains_of(record.egress_secrets),
+                                  .days = authority_days,
+                                  .least_days = renew ? authority_days / 2 : 0,
+                                  .unfit = unfit};
+  return proxy::Authority::open(authority_folder(store, record), spec, system_clock());
+}
+
+std::string home() {
+  const char* const value = std::getenv("HOME");
+  return value ? value : "";
+}
+
+std::string shaped(const SecretRule& rule, const std::string& random) {
+  auto text = rule.shape;
+  return text.replace(text.find("{}"), 2, random);
+}
+
+egress::HostRule host_rule(const std::string& host) {
+  auto rule = egress::HostRule::parse(host, "egress.secrets");
+  if (!rule.port) rule.port = egress::secret_port;
+  return rule;
+}
+
+}  // namespace
+
+bool uses_secrets(const SandboxRecord& record) {
+  return record.network == NetworkMode::filtered && !record.egress_secrets.empty();
+}
+
+void SecretKeeper::begin(const SandboxRecord& record, std::map<std::string, std::string> variables) {
+  forget(record.name);
+  if (!uses_secrets(record)) return;
+  const auto wanted = secret_variables(record.egress_secrets);
+  std::erase_if(variables, [&](const auto& entry) {
+    return std::find(wanted.begin(), wanted.end(), entry.first) == wanted.end();
+  });
+  open_authority(store_, record, proxy::AuthoritySpec::Unfit::replaced);
+  placeholders(record);
+  const std::lock_guard lock(mutex_);
+  kept_[record.name.str()].variables = std::make_shared<const std::map<std::string, std::string>>(std::move(variables));
+}
+
+bool SecretKeeper::take(const SandboxRecord& record, const std::map<std::string, std::string>& variables) {
+  if (!uses_secrets(record)) return false;
+  const std::lock_guard lock(mutex_);
+  auto& kept = kept_[record.name.str()];
+  auto all = kept.variables ? *kept.variables : std::map<std::string, std::string>();
+  for (const auto& name : secret_variables(record.egress_secrets))
+    if (const auto found = variables.find(name); found != variables.end()) all.insert_or_assign(name, found->second);
+  if (kept.variables ? all == *kept.variables : all.empty()) return false;
+  kept.variables = std::make_shared<const std::map<std::string, std::string>>(std::move(all));
+  kept.values.reset();
+  return true;
+}
+
+std::shared_ptr<const egress::SecretSet> SecretKeeper::set_for(const SandboxRecord& record,
+                                                               const std::vector<std::string>& authorities) {
+  if (!uses_secrets(record)) return nullptr;
+  auto set = std::make_shared<egress::SecretSet>();
+  try {
+    const auto holders = placeholders(record);
+    for (const auto& rule : record.egress_secrets) {
+      egress::SecretUse use{
+          .name = rule.name, .placeholder = holders.at(rule.name), .hosts = {}, .headers = rule.headers};
+      for (const auto& host : rule.hosts) use.hosts.push_back(host_rule(host));
+      set->uses.push_back(std::move(use));
+    }
+    set->authority = open_authority(store_, record, proxy::AuthoritySpec::Unfit::named);
+  } catch (const Error& error) {
+    set->no_authority = error.message();
+    log::error("secrets", "{}: {}; restart the sandbox", record.name.str(), error.what());
+  }
+  set->upstream = std::make_shared<const egress::UpstreamTls>(authorities);
+  const std::lock_guard lock(mutex_);
+  auto& kept = kept_[record.name.str()];
+  if (!kept.values || kept.rules != record.egress_secrets) {
+    std::vector<egress::SecretSource> sources;
+    for (const auto& rule : record.egress_secrets) sources.push_back({rule.name, rule.from});
+    const auto read = [variables = kept.variables](const std::string& from) {
+      return egress::read_secret(from, variables ? *variables : std::map<std::string, std::string>(), home());
+    };
+    kept.rules = record.egress_secrets;
+    kept.values = std::make_shared<egress::SecretValues>(std::move(sources), read, system_clock());
+  }
+  set->values = kept.values;
+  return set;
+}
+
+void SecretKeeper::end(const SandboxName& name) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = kept_.find(name.str()); found != kept_.end()) found->second.values.reset();
+}
+
+void SecretKeeper::forget(const SandboxName& name) {
+  const std::lock_guard lock(mutex_);
+  kept_.erase(name.str());
+}
+
+/// By name, in their shape; made where there is none yet, and then kept for the sandbox's life.
+std::map<std::string, std::string> SecretKeeper::placeholders(const SandboxRecord& record) const {
+  const std::lock_guard lock(files_);
+  const auto file = store_.folder(record.name) / sandbox_files::placeholders;
+  const auto text = read_file_if_exists(file, file_limit_bytes);
+  auto json = text ? parse_json(*text, file.string()) : Json::object();
+  bool changed = false;
+  std::map<std::string, std::string> result;
+  for (const auto& rule : record.egress_secrets) {
+    auto random = value_or<std::string>(json, rule.name, "");
+    if (random.empty()) {
+      json[rule.name] = random = random_hex(placeholder_bytes);
+      changed = true;
+    }
+    result[rule.name] = shaped(rule, random);
+  }
+  if (changed) write_file_atomic(file, json.dump(2) + "\n", 0600);
+  return result;
+}
+
+std::vector<std::string> SecretKeeper::environment(const SandboxRecord& record) {
+  std::vector<std::string> lines;
+  if (!uses_secrets(record)) return lines;
+  const auto holders = placeholders(record);
+  for (const auto& rule : record.egress_secrets) lines.push_back(rule.variable + "=" + holders.at(rule.name));
+  return lines;
+}
+
+std::string SecretKeeper::authority(const SandboxRecord& record) const {
+  if (!uses_secrets(record)) return "";
+  return read_file(open_authority(store_, record, proxy::AuthoritySpec::Unfit::named)->certificate_file());
+}
+
+Json SecretKeeper::status(const SandboxRecord& record) const {
+  std::map<std::string, egress::SecretValues::State> states;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = kept_.find(record.name.str());
+    if (found != kept_.end() && found->second.values) states = found->second.values->states();
+  }
+  auto result = Json::array();
+  for (const auto& rule : record.egress_secrets) {
+    const auto& state = states[rule.name];
+    result.push_back({{"name", rule.name},
+                      {"hosts", rule.hosts},
+                      {"env", rule.variable},
+                      {"source", secret_source(rule)},
+                      {"state", to_string(state.kind)},
+                      {"problem", state.problem},
+                      {"last_use", state.last_use > 0 ? Json(format_time(state.last_use)) : Json()}});
+  }
+  return result;
+}
+
+bool SecretKeeper::may_tell(const std::string& sandbox) {
+  const auto now = system_clock().steady();
+  const std::lock_guard lock(mutex_);
+  auto& told = kept_[sandbox].told;
+  if (told && now - *told < tell_again) return false;
+  told = now;
+  return true;
+}
+
+std::vector<std::string> secret_variables(const std::vector<SecretRule>& rules) {
+  std::vector<std::string> names;
+  for (const auto& rule : rules)
+    if (secret_source(rule) == "env") names.push_back(rule.from.substr(rule.from.find(':') + 1));
+  return names;
+}
+
+Json secrets_plan(const std::vector<SecretRule>& rules, const egress::EgressPolicy& policy,
+                  std::vector<std::string>& warnings) {
+  auto result = Json::array();
+  for (const auto& rule : rules) {
+    result.push_back({{"name", rule.name},
+                      {"hosts", rule.hosts},
+                      {"env", rule.variable},
+                      {"header", rule.headers},
+                      {"source", secret_source(rule)}});
+    for (const auto& text : rule.hosts) {
+      const auto host = host_rule(text);
+      if (!policy.decide(host.subdomains ? "any." + host.host : host.host, *host.port).allowed)
+        warnings.push_back(fmt::format("egress.secrets: {} is for {}, which no rule allows", rule.name, text));
+    }
+  }
+  return result;
+}
+
+}  // namespace agentvm::manager
