@@ -19,7 +19,7 @@ constexpr unsigned slot_serial = 0x03;
 constexpr unsigned slot_rng = 0x04;
 constexpr unsigned slot_first_disk = 0x08;
 constexpr unsigned slot_first_share = 0x10;
-constexpr unsigned spare_port_count = 4;
+constexpr unsigned spare_port_count = 4, first_spare_bus = 1;
 constexpr std::size_t device_limit_count = 8;
 
 [[noreturn]] void refuse(const std::string& field, std::string_view why) {
@@ -77,6 +77,11 @@ void check_charset(const std::string& field, std::string_view text, std::size_t 
   if (!std::all_of(text.begin(), text.end(), allowed)) refuse(field, "has a character other than [A-Za-z0-9._-]");
 }
 
+void check_share(const ShareSpec& spec) {
+  check_charset("share tag", spec.tag, 36);
+  check_socket("share socket", spec.socket);
+}
+
 void check_uuid(const std::string& field, std::string_view text) {
   bool good = text.size() == 36;
   for (std::size_t i = 0; good && i < 36; ++i) {
@@ -111,9 +116,9 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
-std::string pci(unsigned slot, unsigned function = 0, bool multifunction = false) {
-  return fmt::format("<address type='pci' domain='0x0000' bus='0x00' slot='0x{:02x}' function='0x{:x}'{}/>", slot,
-                     function, multifunction ? " multifunction='on'" : "");
+std::string pci(unsigned slot, unsigned function = 0, bool multifunction = false, unsigned bus = 0) {
+  return fmt::format("<address type='pci' domain='0x0000' bus='0x{:02x}' slot='0x{:02x}' function='0x{:x}'{}/>", bus,
+                     slot, function, multifunction ? " multifunction='on'" : "");
 }
 
 std::string_view name_of(DiskFormat format) {
@@ -166,11 +171,11 @@ std::string disk(const DiskSpec& spec, std::size_t index) {
   return text + fmt::format("      {}\n    </disk>\n", pci(slot_first_disk + static_cast<unsigned>(index)));
 }
 
-std::string share(const ShareSpec& spec, std::size_t index) {
+std::string share(const ShareSpec& spec, const std::string& address) {
   return fmt::format(
       "    <filesystem type='mount'>\n      <driver type='virtiofs' queue='1024'/>\n      <source socket='{}'/>\n"
       "      <target dir='{}'/>\n      {}\n    </filesystem>\n",
-      escaped(spec.socket.native()), escaped(spec.tag), pci(slot_first_share + static_cast<unsigned>(index)));
+      escaped(spec.socket.native()), escaped(spec.tag), address);
 }
 
 std::string controllers() {
@@ -206,7 +211,9 @@ std::string owner(const MachinePlatform::Owner& who) {
 /// libvirt has no element for a forwarded port of the user network (before passt, which version 9.0 refuses).
 /// `restrict=on` drops whatever the guest sends but answers on the forwarded port; without it (nat) the guest also
 /// reaches this host's 127.0.0.1 at 10.0.2.2: QEMU hands no switch for that through to its network stack.
-std::string network(const MachineSpec& spec) {
+std::string emulator_arguments(const MachineSpec& spec) {
+  // libvirt restores from files of its own form alone.
+  constexpr std::string_view incoming_arguments = "    <qemu:arg value='-incoming'/>\n    <qemu:arg value='defer'/>\n";
   const bool restricted = spec.network != NetworkMode::nat;
   return fmt::format(
       "  <qemu:commandline>\n    <qemu:arg value='-netdev'/>\n"
@@ -214,8 +221,9 @@ std::string network(const MachineSpec& spec) {
       "value='-device'/>\n"
       "    <qemu:arg "
       "value='virtio-net-pci,netdev=net0,bus=pcie.0,addr=0x{:x},romfile=,disable-legacy=on,disable-modern=off'/>\n"
-      "  </qemu:commandline>\n",
-      restricted ? "on" : "off", spec.ssh_port, slot_network);
+      "{}  </qemu:commandline>\n",
+      restricted ? "on" : "off", spec.ssh_port, slot_network,
+      spec.begin == MachineSpec::Begin::state ? incoming_arguments : "");
 }
 
 }  // namespace
@@ -241,10 +249,12 @@ void check_machine_spec(const MachineSpec& spec) {
     if (entry.backing) check_path("disk backing", *entry.backing);
     if (!entry.serial.empty()) check_charset("disk serial", entry.serial, 20);
   }
-  for (const auto& entry : spec.shares) {
-    check_charset("share tag", entry.tag, 36);
-    check_socket("share socket", entry.socket);
-  }
+  for (const auto& entry : spec.shares) check_share(entry);
+}
+
+std::string plugged_share_xml(const ShareSpec& spec) {
+  check_share(spec);
+  return share(spec, pci(0, 0, false, first_spare_bus));
 }
 
 std::string domain_xml(const MachineSpec& spec, const MachinePlatform& platform) {
@@ -272,7 +282,8 @@ std::string domain_xml(const MachineSpec& spec, const MachinePlatform& platform)
   text += fmt::format("  <devices>\n    <emulator>{}</emulator>\n", escaped(platform.emulator.native()));
   text += controllers();
   for (std::size_t i = 0; i < spec.disks.size(); ++i) text += disk(spec.disks[i], i);
-  for (std::size_t i = 0; i < spec.shares.size(); ++i) text += share(spec.shares[i], i);
+  for (std::size_t i = 0; i < spec.shares.size(); ++i)
+    text += share(spec.shares[i], pci(slot_first_share + static_cast<unsigned>(i)));
   text += character_devices(spec);
   text += fmt::format(
       "    <rng model='virtio-non-transitional'>\n      <backend model='random'>/dev/urandom</backend>\n      {}\n    "
@@ -280,7 +291,7 @@ std::string domain_xml(const MachineSpec& spec, const MachinePlatform& platform)
       pci(slot_rng));
   text += "    <memballoon model='none'/>\n    <video>\n      <model type='none'/>\n    </video>\n  </devices>\n";
   if (platform.owner) text += owner(*platform.owner);
-  return text + network(spec) + "</domain>\n";
+  return text + emulator_arguments(spec) + "</domain>\n";
 }
 
 std::string test_domain_xml(const MachineSpec& spec) {

@@ -40,6 +40,9 @@ void check_machine_spec(const MachineSpec& spec);
 /// The definition for QEMU. Checks first (`check_machine_spec`). Same input, same text.
 std::string domain_xml(const MachineSpec& spec, const MachinePlatform& platform);
 
+/// The device for a share of a machine that runs already, in the first of its spare ports. Checks first.
+std::string plugged_share_xml(const ShareSpec& spec);
+
 /// The same machine for libvirt's built-in test driver, which knows no emulator, firmware or user network.
 std::string test_domain_xml(const MachineSpec& spec);
 

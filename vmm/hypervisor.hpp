@@ -53,6 +53,18 @@ struct MachineSpec {
   std::uint16_t ssh_port = 0;  ///< on 127.0.0.1, forwarded to the guest's 22
   std::string generation_id;   ///< UUID for vmgenid; empty: none. Without effect where the firmware cannot place the
                                ///< device (qboot)
+  enum class Begin {
+    boot,
+    state,  ///< it waits for `Hypervisor::load_state`; to be started paused
+  } begin = Begin::boot;
+};
+
+/// What a machine is besides its disks, as files. Good for machines of the same definition (name, id, paths and ports
+/// may differ) on the same emulator.
+struct MachineState {
+  std::filesystem::path devices;  ///< the emulator's stream: CPUs and devices, no memory
+  std::filesystem::path memory;   ///< as long as the guest's memory; what is zero there is a hole
+  std::filesystem::path socket;   ///< a path of ours that nobody uses, for the transfer
 };
 
 enum class DomainState { running, paused, shut_off };
@@ -64,7 +76,12 @@ struct DomainInfo {
   std::string home = {};  ///< as in its `MachineSpec`
 };
 
-enum class HypervisorCapability { save, hot_plug, monitor, events, survives_close };
+enum class HypervisorCapability {
+  state,     ///< `save_state` and `load_state`
+  hot_plug,  ///< `plug`
+  events,
+  survives_close,
+};
 
 /// Thread-safe. Every call blocks and ends by its deadline (`timed_out`). Errors of the library become `Error` with its
 /// own text.
@@ -97,6 +114,16 @@ class Hypervisor {
   virtual void resume(const std::string& domain, Deadline deadline) = 0;
   virtual std::optional<DomainInfo> find(const std::string& domain, Deadline deadline) = 0;
   virtual std::vector<DomainInfo> list(Deadline deadline) = 0;
+  /// Writes the state of a paused machine without shares into files that do not exist yet (0600). Its disks are whole
+  /// once it was stopped, which is all that it is good for then. What was written before an error is the caller's to
+  /// remove. With `HypervisorCapability::state`; `host_lacks` without.
+  virtual void save_state(const std::string& domain, const MachineState& into, Deadline deadline) = 0;
+  /// Fills a machine that was started paused with `MachineSpec::Begin::state`; it is paused afterwards, and a `resume`
+  /// goes on where the other one was. After an error it can only be stopped.
+  virtual void load_state(const std::string& domain, const MachineState& from, Deadline deadline) = 0;
+  /// Gives a machine a share, whose virtiofsd listens; to be called once for a machine. With
+  /// `HypervisorCapability::hot_plug`; `host_lacks` without.
+  virtual void plug(const std::string& domain, const ShareSpec& share, Deadline deadline) = 0;
   /// The process that runs the domain, where it is on this host.
   virtual std::optional<int> pid(const std::string& domain, Deadline deadline) = 0;
   /// `callback` runs on an unspecified thread and must not block or call back in. Replaces the one before, which does

@@ -88,6 +88,18 @@ std::vector<DomainInfo> FakeHypervisor::list(Deadline deadline) {
   return result;
 }
 
+void FakeHypervisor::save_state(const std::string&, const MachineState&, Deadline) {
+  throw Error(ErrorCode::host_lacks, "fake:/// cannot do this to a machine");
+}
+
+void FakeHypervisor::load_state(const std::string&, const MachineState&, Deadline) {
+  throw Error(ErrorCode::host_lacks, "fake:/// cannot do this to a machine");
+}
+
+void FakeHypervisor::plug(const std::string&, const ShareSpec&, Deadline) {
+  throw Error(ErrorCode::host_lacks, "fake:/// cannot do this to a machine");
+}
+
 std::optional<int> FakeHypervisor::pid(const std::string& domain, Deadline deadline) {
   enter("pid", domain, deadline);
   return std::nullopt;

@@ -20,6 +20,9 @@ class FakeHypervisor : public Hypervisor {
   void resume(const std::string& domain, Deadline deadline) override;
   std::optional<DomainInfo> find(const std::string& domain, Deadline deadline) override;
   std::vector<DomainInfo> list(Deadline deadline) override;
+  void save_state(const std::string& domain, const MachineState& into, Deadline deadline) override;
+  void load_state(const std::string& domain, const MachineState& from, Deadline deadline) override;
+  void plug(const std::string& domain, const ShareSpec& share, Deadline deadline) override;
   std::optional<int> pid(const std::string& domain, Deadline deadline) override;
   void on_event(std::function<void(const Event&)> callback) override;
 

@@ -16,6 +16,7 @@
 #include "vmm/libvirt/embedded_root.hpp"
 #include "vmm/libvirt/handles.hpp"
 #include "vmm/libvirt/line.hpp"
+#include "vmm/libvirt/machine_state.hpp"
 
 namespace agentvm {
 namespace {
@@ -145,6 +146,7 @@ class LibvirtHypervisor final : public Hypervisor {
     using enum HypervisorCapability;
     if (target_.driver == Driver::test) return {events};
     // Only what a verb of the port offers and the contract suite exercises.
+    if (target_.driver == Driver::embedded) return {state, hot_plug, events, survives_close};
     return {events, survives_close};
   }
 
@@ -228,6 +230,34 @@ class LibvirtHypervisor final : public Hypervisor {
     });
   }
 
+  void save_state(const std::string& domain, const MachineState& into, Deadline deadline) override {
+    const auto process = need_process(domain);
+    pool_.call("saving machine " + domain, deadline,
+               [connection = line_->get(deadline), domain, process, into, deadline] {
+                 libvirt::save_state(need(connection.get(), domain).get(), process, into, deadline);
+                 return true;
+               });
+  }
+
+  void load_state(const std::string& domain, const MachineState& from, Deadline deadline) override {
+    const auto process = need_process(domain);
+    pool_.call("restoring machine " + domain, deadline,
+               [connection = line_->get(deadline), domain, process, from, deadline] {
+                 libvirt::load_state(need(connection.get(), domain).get(), process, from, deadline);
+                 return true;
+               });
+  }
+
+  void plug(const std::string& domain, const ShareSpec& share, Deadline deadline) override {
+    need_capability(HypervisorCapability::hot_plug);
+    pool_.call("giving machine " + domain + " its share", deadline,
+               [connection = line_->get(deadline), domain, xml = plugged_share_xml(share)] {
+                 return check_libvirt(virDomainAttachDeviceFlags(need(connection.get(), domain).get(), xml.c_str(),
+                                                                 VIR_DOMAIN_AFFECT_LIVE),
+                                      "giving machine " + domain + " its share");
+               });
+  }
+
   std::optional<int> pid(const std::string& domain, Deadline) override {
     switch (target_.driver) {
       case Driver::embedded:
@@ -248,6 +278,17 @@ class LibvirtHypervisor final : public Hypervisor {
   void on_event(std::function<void(const Event&)> callback) override { line_->on_event(std::move(callback)); }
 
  private:
+  void need_capability(HypervisorCapability capability) const {
+    if (!capabilities().contains(capability))
+      throw Error(ErrorCode::host_lacks, fmt::format("{} cannot do this to a machine", target_.uri));
+  }
+  int need_process(const std::string& domain) {
+    need_capability(HypervisorCapability::state);
+    const auto process = pid(domain, Deadline::never());
+    if (!process) throw Error(ErrorCode::not_found, fmt::format("machine {} does not run", domain));
+    return *process;
+  }
+
   LibvirtConfig config_;
   Target target_;
   libvirt::CallPool pool_{pool_thread_count, libvirt::drop_capabilities_of_children};

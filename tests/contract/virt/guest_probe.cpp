@@ -1,6 +1,7 @@
 // /init of a guest that these tests make: no distribution, no agent, a second from the kernel to its answer.
 // Kernel argument probe.mode: "idle" waits for the end; "virtiofs" mounts the share "workspace", works in it as root
-// and as uid 1000, and prints "probe: KEY VALUE" lines on the console; both then power off.
+// and as uid 1000, and prints "probe: KEY VALUE" lines on the console; both then power off. "count" prints a number of
+// its own and how often it did so, and mounts the share once there is one.
 
 #include <cerrno>
 #include <cstdio>
@@ -134,6 +135,18 @@ int main() {
     work_as_agent();
     sync();
     say_result("umount", umount("/w"));
+  } else if (arguments.find("probe.mode=count") != std::string::npos) {
+    load_modules();
+    const auto number = read_text("/proc/sys/kernel/random/uuid").substr(0, 36);
+    bool mounted = false;
+    for (unsigned count = 0;; ++count) {
+      if (!mounted && mount("workspace", "/w", "virtiofs", MS_NOSUID | MS_NODEV, nullptr) == 0) {
+        mounted = true;
+        say("share", read_text("/w/hello"));
+      }
+      say("count", number + " " + std::to_string(count));
+      usleep(50'000);
+    }
   } else {
     say("idle", "ok");
     for (;;) pause();

@@ -98,6 +98,17 @@ TEST_P(HypervisorContract, AMissingMachineIsNotFound) {
   EXPECT_FALSE(hypervisor->pid("avm-none", in_seconds(20)));
 }
 
+TEST_P(HypervisorContract, WhatIsNotDeclaredIsRefused) {
+  if (can(Capability::state)) return;
+  hypervisor->start(machine("avm-one"), Hypervisor::Start::paused, in_seconds(60));
+  const auto folder = shared_folder();
+  const MachineState state{folder / "devices", folder / "memory", folder / "transfer"};
+  const auto code = [](auto action) { return error_of(action).value().code(); };
+  EXPECT_EQ(code([&] { hypervisor->save_state("avm-one", state, in_seconds(20)); }), ErrorCode::host_lacks);
+  EXPECT_EQ(code([&] { hypervisor->load_state("avm-one", state, in_seconds(20)); }), ErrorCode::host_lacks);
+  EXPECT_EQ(code([&] { hypervisor->plug("avm-one", {"tag", folder / "fs"}, in_seconds(20)); }), ErrorCode::host_lacks);
+}
+
 TEST_P(HypervisorContract, ABadSpecificationLeavesNothing) {
   auto spec = machine("avm-one");
   spec.cmdline = "a\nb";

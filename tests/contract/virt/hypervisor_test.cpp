@@ -46,7 +46,9 @@ std::vector<Candidate> contract_candidates() {
            [] {
              return open_libvirt({"test:///default", "/nonexistent", {}}, in_seconds(20));
            }},
-          {"Embedded", {Capability::events, Capability::survives_close}, open_embedded}};
+          {"Embedded",
+           {Capability::state, Capability::hot_plug, Capability::events, Capability::survives_close},
+           open_embedded}};
 }
 
 namespace {

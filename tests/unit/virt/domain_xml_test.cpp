@@ -79,6 +79,19 @@ TEST(DomainXml, OpenNetworkOnFirmwareWithGenerationId) {
   expect_golden("nat_generation", domain_xml(spec, other));
 }
 
+TEST(DomainXml, WaitingForItsState) {
+  auto spec = sample();
+  spec.shares.clear();
+  spec.begin = MachineSpec::Begin::state;
+  expect_golden("tcg_state", domain_xml(spec, platform));
+}
+
+TEST(DomainXml, APluggedShareHasAPlaceOfItsOwn) {
+  expect_golden("plugged_share", plugged_share_xml({"workspace", "/state/s/01234567/fs.sock"}));
+  EXPECT_THROW(plugged_share_xml({"work space", "/state/fs.sock"}), Error);
+  EXPECT_THROW(plugged_share_xml({"workspace", "fs.sock"}), Error);
+}
+
 TEST(DomainXml, TestDriver) {
   expect_golden("test_driver", test_domain_xml(sample()));
 }

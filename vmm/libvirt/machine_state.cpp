@@ -1,0 +1,135 @@
+#include "vmm/libvirt/machine_state.hpp"
+
+#include <algorithm>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <libvirt/libvirt-qemu.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/files.hpp"
+#include "vmm/base/json.hpp"
+#include "vmm/base/text.hpp"
+#include "vmm/base/unix_socket.hpp"
+#include "vmm/disk/sparse_copy.hpp"
+
+namespace agentvm::libvirt {
+namespace {
+
+/// CPUs, devices and the slower firmware: some 300 KiB.
+constexpr std::size_t devices_limit_bytes = 64u << 20;
+constexpr std::uint64_t bandwidth_bytes = 1ull << 40;  // per second; the default is a network's
+constexpr milliseconds look_pause{5};
+
+Json command(virDomain* domain, const std::string& name, const Json& arguments = nullptr) {
+  Json request{{"execute", name}};
+  if (!arguments.is_null()) request["arguments"] = arguments;
+  char* raw = nullptr;
+  check_libvirt(virDomainQemuMonitorCommand(domain, dump_json(request).c_str(), &raw, 0),
+                "asking the emulator: " + name);
+  const Text text(raw);
+  const auto answer = parse_json(text.get(), "the emulator's answer to " + name);
+  if (answer.contains("error"))
+    throw Error(
+        ErrorCode::operation_failed,
+        fmt::format("the emulator refused {}: {}", name,
+                    clean_guest_text(value_or<std::string>(answer["error"], "desc", ""), Newlines::escape, 500)));
+  return answer.contains("return") ? answer["return"] : Json::object();
+}
+
+void leave_memory_out(virDomain* domain) {
+  command(domain, "migrate-set-capabilities",
+          {{"capabilities", Json::array({{{"capability", "x-ignore-shared"}, {"state", true}}})}});
+}
+
+/// Until the emulator is through with it.
+void wait_until_through(virDomain* domain, Deadline deadline) {
+  for (;;) {
+    const auto answer = command(domain, "query-migrate");
+    const auto status = value_or<std::string>(answer, "status", "none");
+    if (status == "completed") return;
+    if (status == "failed" || status == "cancelled")
+      throw Error(ErrorCode::operation_failed,
+                  "the emulator could not hand over its state: " +
+                      clean_guest_text(value_or<std::string>(answer, "error-desc", status), Newlines::escape, 500));
+    if (deadline.expired()) throw Error(ErrorCode::timed_out, "the emulator did not hand over its state in time");
+    system_clock().sleep(look_pause);
+  }
+}
+
+/// The guest's memory, as the emulator has it: the one memfd of its kind.
+UniqueFd open_memory(int pid, int flags) {
+  UniqueFd found;
+  const fs::path folder = fmt::format("/proc/{}/fd", pid);
+  std::error_code problem;
+  for (const auto& entry : fs::directory_iterator(folder, problem)) {
+    std::error_code closed;
+    if (!fs::read_symlink(entry.path(), closed).string().starts_with("/memfd:memory-backend-memfd")) continue;
+    if (found) throw Error(ErrorCode::operation_failed, "the emulator has more than one piece of memory");
+    found = open_file(entry.path(), flags);
+  }
+  if (!found)
+    throw Error(ErrorCode::operation_failed,
+                "the emulator's memory cannot be reached" + (problem ? ": " + problem.message() : std::string()));
+  return found;
+}
+
+struct RemovedAtEnd {
+  const fs::path path;
+  ~RemovedAtEnd() { ::unlink(path.c_str()); }
+};
+
+UniqueFd accept_in_time(int listener, Deadline deadline) {
+  if (!wait_for(listener, POLLIN, deadline))
+    throw Error(ErrorCode::timed_out, "the emulator did not hand over its state in time");
+  return UniqueFd(check_errno(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC), "accept"));
+}
+
+}  // namespace
+
+void save_state(virDomain* domain, int pid, const MachineState& into, Deadline deadline) {
+  leave_memory_out(domain);
+  command(domain, "migrate-set-parameters", {{"max-bandwidth", bandwidth_bytes}});
+  {
+    const RemovedAtEnd socket{into.socket};
+    const auto listener = listen_unix(into.socket);
+    command(domain, "migrate", {{"uri", "unix:" + into.socket.string()}});
+    const auto stream = accept_in_time(listener.get(), deadline);
+    const auto devices = read_to_end(stream.get(), devices_limit_bytes, deadline);
+    if (!devices) throw Error(ErrorCode::operation_failed, "the emulator's state is larger than any of its kind");
+    wait_until_through(domain, deadline);
+    const auto file = open_file(into.devices, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
+    write_all(file.get(), *devices, deadline);
+  }
+  const auto memory = open_memory(pid, O_RDONLY);
+  const auto file = open_file(into.memory, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
+  copy_sparse(memory.get(), file.get(), deadline);
+}
+
+void load_state(virDomain* domain, int pid, const MachineState& from, Deadline deadline) {
+  const auto devices = read_file(from.devices, devices_limit_bytes);
+  {
+    const auto saved = open_file(from.memory, O_RDONLY | O_NOFOLLOW), memory = open_memory(pid, O_RDWR);
+    struct stat ours {
+    }, theirs{};
+    check_errno(::fstat(saved.get(), &ours), from.memory.string());
+    check_errno(::fstat(memory.get(), &theirs), "the emulator's memory");
+    if (ours.st_size != theirs.st_size)
+      throw Error(ErrorCode::usage, fmt::format("{} is {} bytes, the machine's memory {}", from.memory.string(),
+                                                ours.st_size, theirs.st_size));
+    copy_sparse(saved.get(), memory.get(), deadline);
+  }
+  leave_memory_out(domain);
+  const RemovedAtEnd socket{from.socket};
+  command(domain, "migrate-incoming", {{"uri", "unix:" + from.socket.string()}});
+  {
+    const auto stream = connect_unix(from.socket, deadline);
+    write_all(stream.get(), devices, deadline);
+  }
+  wait_until_through(domain, deadline);
+}
+
+}  // namespace agentvm::libvirt
