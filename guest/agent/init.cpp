@@ -127,7 +127,10 @@ class Init {
     if (end != Server::End::identity_applied) throw Error(ErrorCode::timed_out, "the host did not send it in time");
     begin("switching to the root disk");
     switch_root();
-    server_->set_running(workspace_);
+    if (for_template_)
+      server_->set_waiting();
+    else
+      server_->set_running(workspace_);
     begin("starting the agent");
     if (check_errno(::fork(), "fork") == 0) supervise(port_.get(), *server_, nested_);
     begin("starting /sbin/init");
@@ -169,7 +172,8 @@ class Init {
       place_file(new_root, {"/etc/udev/rules.d/70-agentvm-kvm.rules", 0644, 0, 0,
                             fmt::format("KERNEL==\"kvm\", GROUP=\"{}\", MODE=\"0660\"\n", agent_gid)});
     }
-    if (identity.nested) nested_ = NestedLimits{identity.nested_memory, identity.nested_cpus};
+    for_template_ = identity.for_template;
+    if (identity.nested && !for_template_) nested_ = NestedLimits{identity.nested_memory, identity.nested_cpus};
     workspace_ = identity.workspace;
     step_ = "waiting for the host's identity request";
   }
@@ -190,6 +194,7 @@ class Init {
   std::optional<Server> server_;
   std::optional<NestedLimits> nested_;
   WorkspaceKind workspace_ = WorkspaceKind::none;
+  bool for_template_ = false;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "guest/agent/apply.hpp"
 #include "guest/agent/console.hpp"
 #include "guest/agent/probes.hpp"
 #include "guest/agent/server.hpp"
@@ -21,6 +22,10 @@ std::int64_t clock_ns(clockid_t clock) {
   timespec now{};
   ::clock_gettime(clock, &now);
   return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+const char* name_of(Stage stage) {
+  return stage == Stage::init ? "init" : stage == Stage::waiting ? "waiting" : "running";
 }
 
 }  // namespace
@@ -59,6 +64,7 @@ void Server::handle_request(const Frame& frame) {
 void Server::dispatch(std::uint32_t id, const std::string& op, const Json& request) {
   if (op == "hello") return hello(id, request);
   if (op == "identity") return identity(id, request);
+  if (op == "freeze") return freeze(id, request);
   if (op == "exec") return start_exec(id, request);
   if (op == "time") {
     const auto unix_ns = value_or<std::int64_t>(request, "unix_ns", 0);
@@ -85,6 +91,7 @@ void Server::dispatch(std::uint32_t id, const std::string& op, const Json& reque
   if (const auto found = of_userspace.find(op); found != of_userspace.end()) {
     if (options_.stage == Stage::init)
       throw Error(ErrorCode::wrong_state, op + ": the guest's userspace is not there yet");
+    if (options_.stage == Stage::waiting) throw Error(ErrorCode::wrong_state, op + ": the machine is nobody's yet");
     return (this->*found->second)(id, request);
   }
   if (op == "sync") {
@@ -116,7 +123,20 @@ void Server::hello(std::uint32_t id, const Json& request) {
               {"boot_id", options_.boot_id},
               {"nonce", nonce},
               {"uptime_ms", clock_ns(CLOCK_BOOTTIME) / 1'000'000},
-              {"stage", options_.stage == Stage::init ? "init" : "running"}});
+              {"stage", name_of(options_.stage)}});
+}
+
+/// What is left to do before the machine stands still: whoever goes on from it must find it as it was said to be.
+void Server::freeze(std::uint32_t id, const Json& request) {
+  if (options_.stage != Stage::waiting) throw Error(ErrorCode::wrong_state, "this machine is no template");
+  const auto nonce = require<std::string>(request, "nonce");
+  if (nonce.empty() || nonce.size() > 64) throw Error(ErrorCode::usage, "freeze: a nonce has 1 to 64 characters");
+  if (port_listens(options_.root, options_.ssh_port) ||
+      ::access((options_.root / "etc/ssh/ssh_host_ed25519_key").c_str(), F_OK) == 0)
+    throw Error(ErrorCode::operation_failed, "the image starts sshd by itself, with a key that all would share");
+  place_file(options_.root, {std::string("/") + template_nonce_file, 0444, 0, 0, nonce + "\n"});
+  ::sync();
+  answer(id, Json::object());
 }
 
 void Server::identity(std::uint32_t id, const Json& request) {
@@ -128,6 +148,12 @@ void Server::identity(std::uint32_t id, const Json& request) {
     identity_failed_ = false;
     identity_applied_ = true;
     workspace_ = wanted.workspace;
+  } else if (options_.stage == Stage::waiting) {
+    if (identity_failed_) throw Error(ErrorCode::wrong_state, "an identity could not be applied");
+    identity_failed_ = true;
+    if (options_.adopt) options_.boot_id = options_.adopt(wanted);
+    identity_failed_ = false;
+    set_running(wanted.workspace);
   } else if (options_.update) {
     options_.update(wanted);
   }
@@ -137,6 +163,7 @@ void Server::identity(std::uint32_t id, const Json& request) {
 void Server::start_exec(std::uint32_t id, const Json& request) {
   if (options_.stage == Stage::init)
     throw Error(ErrorCode::wrong_state, "exec needs the guest's root file system: send the identity first");
+  if (options_.stage == Stage::waiting) throw Error(ErrorCode::wrong_state, "exec: the machine is nobody's yet");
   if (jobs_.size() >= exec_limit)
     throw Error(ErrorCode::operation_failed, fmt::format("{} programs run already", exec_limit));
   if (find_job(id)) throw Error(ErrorCode::usage, "the id is in use");

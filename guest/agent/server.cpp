@@ -19,6 +19,7 @@ constexpr std::size_t outgoing_limit_bytes = 1u << 20;
 /// between two hellos.
 constexpr milliseconds mid_frame_patience{300};
 constexpr milliseconds waiter_pause{20};
+constexpr milliseconds alone_patience{60'000};
 constexpr milliseconds host_watch_pause{1000};  // belt and braces beside the edge-triggered watch
 
 int least(int timeout, milliseconds other) {
@@ -37,6 +38,11 @@ void Server::set_running(WorkspaceKind workspace) {
   options_.stage = Stage::running;
   options_.root = "/";
   workspace_ = workspace;
+}
+
+void Server::set_waiting() {
+  set_running(WorkspaceKind::none);
+  options_.stage = Stage::waiting;
 }
 
 Server::End Server::run(Deadline deadline) {
@@ -176,11 +182,23 @@ void Server::wait_for_host(Deadline deadline) {
   check_errno(::poll(&entry, 1, 0), "poll");
   if (!(entry.revents & POLLHUP)) {
     connected_ = true;
+    alone_until_.reset();
     return;
   }
+  check_company();
   epoll_event event{};
   ::epoll_wait(host_watch_.get(), &event, 1, least(deadline.poll_timeout(), host_watch_pause));
   check_waiters();  // reaps a probe that was still running
+}
+
+/// A template's machine whose manager was killed would run for ever.
+void Server::check_company() {
+  if (options_.stage != Stage::waiting) return;
+  if (!alone_until_) alone_until_ = Deadline::after(alone_patience);
+  if (!alone_until_->expired()) return;
+  say("nobody is there any more");
+  if (options_.power_off) options_.power_off(milliseconds(0));
+  alone_until_ = Deadline::never();
 }
 
 void Server::send(FrameType type, std::uint32_t id, std::string payload) {

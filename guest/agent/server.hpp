@@ -24,7 +24,11 @@ struct pollfd;
 
 namespace agentvm::guest::agent {
 
-enum class Stage { init, running };
+enum class Stage {
+  init,
+  waiting,  ///< userspace is up, but the machine is nobody's yet: a template, or one that went on from it
+  running,
+};
 /// What an end of file on the descriptor means.
 enum class Transport {
   socket,  ///< the end
@@ -39,6 +43,8 @@ struct ServerOptions {
   unsigned ssh_port = 22;
   /// The first identity (stage init). Errors become the answer.
   std::function<void(const Identity&)> apply;
+  /// The identity that counts (stage waiting); returns the new boot id. Errors become the answer.
+  std::function<std::string(const Identity&)> adopt;
   /// An identity while running: what can be updated (clock, hostname).
   std::function<void(const Identity&)> update;
   std::function<void(std::int64_t unix_ns)> set_time;
@@ -58,6 +64,9 @@ class Server {
   End run(Deadline deadline);
   /// Stage running, from now on.
   void set_running(WorkspaceKind workspace);
+  /// Stage waiting, from now on. A machine that nobody talks to powers off after a minute.
+  void set_waiting();
+  bool waits() const { return options_.stage == Stage::waiting; }
   WorkspaceKind workspace() const { return workspace_; }
   /// Tells the host; flushes for at most `patience`.
   void send_event(const Json& event, milliseconds patience);
@@ -83,6 +92,8 @@ class Server {
   void handle_request(const Frame& frame);
   void dispatch(std::uint32_t id, const std::string& op, const Json& request);
   void hello(std::uint32_t id, const Json& request);
+  void freeze(std::uint32_t id, const Json& request);
+  void check_company();
   void identity(std::uint32_t id, const Json& request);
   void start_exec(std::uint32_t id, const Json& request);
   void handle_input(const Frame& frame);
@@ -128,6 +139,7 @@ class Server {
   SteadyTime next_port_look_{}, next_session_look_{}, next_nested_look_{};
   Json nested_state_;
   WorkspaceKind workspace_ = WorkspaceKind::none;
+  std::optional<Deadline> alone_until_;  // stage waiting, without a host
   std::optional<Process> probe_;
   bool userspace_ = false;
   SteadyTime next_probe_{};

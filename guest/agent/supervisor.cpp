@@ -1,14 +1,18 @@
 #include "guest/agent/supervisor.hpp"
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <new>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "guest/agent/adopt.hpp"
 #include "guest/agent/apply.hpp"
 #include "guest/agent/console.hpp"
 #include "guest/agent/machine.hpp"
@@ -41,8 +45,24 @@ void power_off(milliseconds patience) {
   power_off_now();
 }
 
-/// Loads KVM and looks after the machines made with it, in a process of its own: the module's start-up must not delay
-/// anything that the host waits for.
+/// What a worker tells those after it, and the supervisor: all share the page.
+struct Adoption {
+  std::atomic<bool> waiting;
+  std::atomic<WorkspaceKind> workspace;
+};
+Adoption* adoption = nullptr;  // set before the first worker is forked
+
+[[noreturn]] void work(Server& server) {
+  try {
+    for (;;) server.run(Deadline::never());
+  } catch (const std::exception& error) {
+    say("agent: {}", error.what());
+  }
+  ::_exit(1);
+}
+
+}  // namespace
+
 void start_kvm(const NestedLimits& limits) {
   const pid_t pid = ::fork();
   if (pid != 0) return;
@@ -62,22 +82,17 @@ void start_kvm(const NestedLimits& limits) {
   keep_nested_machines(limits);
 }
 
-[[noreturn]] void work(Server& server) {
-  try {
-    for (;;) server.run(Deadline::never());
-  } catch (const std::exception& error) {
-    say("agent: {}", error.what());
-  }
-  ::_exit(1);
-}
-
-}  // namespace
-
 void fill_running_options(ServerOptions& options) {
   options.transport = Transport::port;
   options.boot_id = boot_id();
   options.set_time = set_clock;
   options.power_off = power_off;
+  options.adopt = [](const Identity& identity) {
+    auto new_boot_id = adopt_identity("/", identity, machine_adoption());
+    adoption->workspace = identity.workspace;
+    adoption->waiting = false;
+    return new_boot_id;
+  };
   options.update = [](const Identity& identity) {
     if (identity.unix_ns != 0) set_clock(identity.unix_ns);
     set_hostname(identity.hostname);
@@ -92,7 +107,9 @@ void supervise(int port, Server& server, const std::optional<NestedLimits>& nest
   write_oom_score("-1000");
   say_to_kernel_log();
   if (nested) start_kvm(*nested);
-  const auto workspace = server.workspace();
+  void* const page = ::mmap(nullptr, sizeof(Adoption), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) throw_errno("sharing memory with the workers");
+  adoption = new (page) Adoption{{server.waits()}, {server.workspace()}};
   bool first = true;
   for (;;) {
     const pid_t worker = ::fork();
@@ -102,7 +119,10 @@ void supervise(int port, Server& server, const std::optional<NestedLimits>& nest
       ServerOptions options;
       fill_running_options(options);
       Server fresh(port, std::move(options));
-      fresh.set_running(workspace);
+      if (adoption->waiting)
+        fresh.set_waiting();
+      else
+        fresh.set_running(adoption->workspace);
       fresh.send_event({{"event", "restarted"}}, milliseconds(1000));
       work(fresh);
     }

@@ -203,13 +203,19 @@ Hello Control::hello(Deadline deadline) {
                 "the guest's agent (" + text("version") + ") speaks another protocol than this version",
                 "agentvm image build");
   return {text("version"), text("boot_id"), value_or<std::int64_t>(reply, "uptime_ms", 0),
-          text("stage") == "running" ? Hello::Stage::running : Hello::Stage::init};
+          text("stage") == "running"   ? Hello::Stage::running
+          : text("stage") == "waiting" ? Hello::Stage::waiting
+                                       : Hello::Stage::init};
 }
 
 void Control::identify(const Identity& identity, Deadline deadline) {
   auto sent = identity;
   if (sent.unix_ns == 0) sent.unix_ns = now_ns();
   state_->call({{"op", "identity"}, {"identity", sent.to_json()}}, deadline, "applying the identity");
+}
+
+void Control::freeze(const std::string& nonce, Deadline deadline) {
+  state_->call({{"op", "freeze"}, {"nonce", nonce}}, deadline, "getting ready to be saved");
 }
 
 ControlResult Control::exec(const ControlExec& spec, Deadline deadline, std::size_t limit_bytes) {

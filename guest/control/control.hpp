@@ -20,7 +20,11 @@ struct Hello {
   std::string version;  ///< of the guest's agent; cleaned
   std::string boot_id;
   std::int64_t uptime_milliseconds = 0;
-  enum class Stage { init, running } stage = Stage::init;  ///< init: the identity is still to come
+  enum class Stage {
+    init,     ///< the identity is still to come
+    waiting,  ///< userspace is up, and the identity that counts is still to come
+    running,
+  } stage = Stage::init;
 };
 
 /// A program run as part of controlling the guest: short, without a terminal. What the user runs goes over ssh.
@@ -106,6 +110,10 @@ class Control {
   /// of sending. An error names the step that failed; a guest that could not apply its identity powers off. While
   /// running, it updates clock and hostname.
   void identify(const Identity& identity, Deadline deadline);
+  /// What a guest whose identity was `for_template` has to do before it is saved; it notes `nonce` in its memory.
+  /// Throws `operation_failed` when it is not what a template must be, `usage` when the guest's agent knows no
+  /// templates.
+  void freeze(const std::string& nonce, Deadline deadline);
   /// A program that outlives the deadline is killed. Keeps at most `limit_bytes` of each stream. Throws `wrong_state`
   /// before `identify`.
   ControlResult exec(const ControlExec& spec, Deadline deadline, std::size_t limit_bytes = 1u << 20);

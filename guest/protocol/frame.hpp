@@ -42,6 +42,8 @@ inline constexpr std::size_t listening_port_limit = 256;
 inline constexpr std::size_t session_limit = 64;
 /// Below the guest's root: what runs in each of them, noted by itself. In memory, and the agent user's.
 inline constexpr const char* session_notes_folder = "run/agentvm/sessions";
+/// Below the guest's root, in memory: which template the machine came from.
+inline constexpr const char* template_nonce_file = "run/agentvm/template";
 inline constexpr int protocol_version = 1;
 
 struct Frame {

@@ -75,7 +75,9 @@ Json Identity::to_json() const {
                {"nested", nested},
                {"nested_memory", nested_memory},
                {"nested_cpus", nested_cpus},
-               {"unix_ns", unix_ns}};
+               {"unix_ns", unix_ns},
+               {"for_template", for_template},
+               {"entropy", base64_encode(entropy)}};
   if (network)
     json["network"] = {{"address", network->address},
                        {"prefix", network->prefix},
@@ -109,6 +111,8 @@ Identity Identity::from_json(const Json& json) {
   identity.nested_memory = value_or<std::uint64_t>(json, "nested_memory", 0);
   identity.nested_cpus = value_or<unsigned>(json, "nested_cpus", 0);
   identity.unix_ns = value_or<std::int64_t>(json, "unix_ns", 0);
+  identity.for_template = value_or(json, "for_template", false);
+  identity.entropy = base64_decode(value_or<std::string>(json, "entropy", ""));
   if (json.contains("network") && !json.at("network").is_null()) identity.network = parse_network(json.at("network"));
   for (const auto& file : value_or<Json>(json, "files", Json::array())) identity.files.push_back(parse_file(file));
   return identity;

@@ -46,12 +46,17 @@ struct Identity {
   unsigned nested_cpus = 0;         ///< and CPUs; 0: no limit
   std::int64_t unix_ns = 0;         ///< the host's clock; 0: Control::identify puts the time of sending
   std::vector<GuestFile> files;
+  /// The machine becomes a template: it comes up without a way in, and waits there for an identity that counts.
+  bool for_template = false;
+  /// Random bytes of the host for a machine from a template, `identity_entropy_bytes` or more.
+  std::string entropy;
 
   Json to_json() const;
   /// Throws `operation_failed` naming the key that is missing or not well-formed.
   static Identity from_json(const Json& json);
 };
 
+inline constexpr std::size_t identity_entropy_bytes = 64;
 inline constexpr unsigned agent_uid = 1000, agent_gid = 1000;
 
 }  // namespace agentvm::guest

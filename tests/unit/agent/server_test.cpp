@@ -121,6 +121,60 @@ TEST(Agent, AppliesTheIdentityOnceAndGoesOn) {
   EXPECT_EQ(control->exec(shell("true"), soon()).code, 0);
 }
 
+TEST(Agent, AMachineThatIsNobodysTakesOneIdentityAndNothingElse) {
+  test::TemporaryFolder root;
+  ServerOptions options;
+  options.root = root.path();
+  std::atomic<int> adopted = 0;
+  options.adopt = [&](const Identity& identity) {
+    if (identity.hostname == "bad") throw Error(ErrorCode::operation_failed, "no room");
+    ++adopted;
+    return "another boot";
+  };
+  Guest guest(Stage::waiting, std::move(options));
+  auto control = guest.control();
+  EXPECT_EQ(control->hello(soon()).stage, Hello::Stage::waiting);
+  EXPECT_EQ(error_of([&] { control->exec(shell("true"), soon()); })->code(), ErrorCode::wrong_state);
+  EXPECT_EQ(error_of([&] { control->refs("", milliseconds(10), {}, soon()); })->code(), ErrorCode::wrong_state);
+  control->freeze("nonce-1", soon());
+  EXPECT_EQ(read_file(root / "run/agentvm/template"), "nonce-1\n");
+  control->identify(sample_identity(), soon());
+  EXPECT_EQ(adopted, 1);
+  EXPECT_EQ(error_of([&] { control->freeze("nonce-2", soon()); })->code(), ErrorCode::wrong_state);
+  control->identify(sample_identity(), soon());
+  EXPECT_EQ(adopted, 1);
+}
+
+TEST(Agent, HalfAnIdentityIsNotMadeWhole) {
+  test::TemporaryFolder root;
+  ServerOptions options;
+  options.root = root.path();
+  std::atomic<int> tries = 0;
+  options.adopt = [&](const Identity&) -> std::string {
+    ++tries;
+    throw Error(ErrorCode::operation_failed, "no room");
+  };
+  Guest guest(Stage::waiting, std::move(options));
+  auto control = guest.control();
+  control->hello(soon());
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(error_of([&] { control->identify(sample_identity(), soon()); }));
+  EXPECT_EQ(tries, 1);
+  EXPECT_EQ(error_of([&] { control->exec(shell("true"), soon()); })->code(), ErrorCode::wrong_state);
+}
+
+TEST(Agent, AnImageThatStartsSshdByItselfIsNoTemplate) {
+  test::TemporaryFolder root;
+  fs::create_directories(root / "etc/ssh");
+  write_file_atomic(root / "etc/ssh/ssh_host_ed25519_key", "all the same");
+  ServerOptions options;
+  options.root = root.path();
+  Guest guest(Stage::waiting, std::move(options));
+  auto control = guest.control();
+  control->hello(soon());
+  EXPECT_EQ(error_of([&] { control->freeze("nonce", soon()); })->code(), ErrorCode::operation_failed);
+  EXPECT_FALSE(fs::exists(root / "run/agentvm/template"));
+}
+
 TEST(Agent, AFailedIdentityIsAnErrorAndEndsTheServer) {
   ServerOptions options;
   options.apply = [](const Identity&) {
