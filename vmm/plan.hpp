@@ -88,6 +88,7 @@ struct Plan {
   Planned<unsigned> vcpus;
   unsigned vcpus_asked = 1;
   Planned<bool> nested;
+  Planned<bool> warm;
   Planned<ByteSize> nested_memory;  ///< what machines within the guest get together
   Planned<unsigned> nested_vcpus;
   Planned<WorkspaceMode> workspace;

@@ -79,6 +79,9 @@ struct SandboxRecord {
   std::string accelerator;         ///< in use: "kvm" or "tcg"; empty before `starting`
   std::string accelerator_reason;  ///< why not KVM; empty with KVM
   std::string libvirt_uri;         ///< resolved: where reconciling looks
+  bool warm_wish = false;          ///< let its first machine go on from a template
+  bool warm = false;               ///< its machine did so
+  std::string warm_reason;         ///< why not; empty when it did, and before `starting`
   bool persist = true;
   bool autostart = false;
   /// Made by `agentvm run` for one command, and removed with its end. A project's commands do not mean it, unless it is

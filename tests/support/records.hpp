@@ -16,6 +16,8 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
   record.memory = ByteSize::gibibytes(3);
   record.vcpus = 3;
   record.nested = false;
+  record.warm_wish = record.warm = true;
+  record.warm_reason = "there is no template";
   record.nested_memory = ByteSize::gibibytes(1);
   record.nested_vcpus = 2;
   record.workspace = WorkspaceMode::disk;

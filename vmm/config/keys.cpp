@@ -17,6 +17,9 @@ constexpr ConfigKey keys[] = {
     {"vcpus", count, "4", "--vcpus", "AGENTVM_VCPUS", harmless, "1|256",
      "Virtual CPUs; cut to the host's; an emulated machine has one unless this is set"},
     {"nested", boolean, "true", "--nested", "", harmless, "", "Let the guest run virtual machines of its own"},
+    {"warm", boolean, "false", "--warm", "", harmless, "",
+     "Let a new sandbox go on from a machine that is up already, a template, and make such templates in the "
+     "background"},
     {"workspace.mode", choice, "virtiofs", "--workspace", "", harmless, "virtiofs|disk",
      "How /workspace gets into the guest: a shared folder or the guest's disk"},
     {"network", choice, "filtered", "--network", "AGENTVM_NETWORK", widening, "filtered|nat|none",

@@ -197,6 +197,7 @@ Plan resolve_plan(const PlanRequest& request) {
             .memory = planned(config, "memory", config.size("memory")),
             .vcpus = planned(config, "vcpus", config.count("vcpus")),
             .nested = planned(config, "nested", config.enabled("nested")),
+            .warm = planned(config, "warm", config.enabled("warm")),
             .nested_memory = {},
             .nested_vcpus = {},
             .workspace = planned(config, "workspace.mode", workspace_mode_from(config.text("workspace.mode"))),

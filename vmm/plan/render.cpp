@@ -20,6 +20,7 @@ Json Plan::to_json() const {
   json["vcpus"] = entry(vcpus.value, vcpus.origin);
   json["vcpus"]["asked"] = vcpus_asked;
   json["nested"] = entry(nested.value, nested.origin);
+  json["warm"] = entry(warm.value, warm.origin);
   json["limits_nested_memory"] = entry(nested_memory.value.bytes(), nested_memory.origin);
   json["limits_nested_vcpus"] = entry(nested_vcpus.value, nested_vcpus.origin);
   json["workspace_mode"] = entry(to_string(workspace.value), workspace.origin);

@@ -26,6 +26,7 @@ void take_changeable(SandboxRecord& record, const Plan& plan) {
   record.vcpus = plan.vcpus.value;
   record.vcpus_asked = plan.vcpus.origin.layer != ConfigLayer::default_value;
   record.nested = plan.nested.value;
+  record.warm_wish = plan.warm.value;
   record.nested_memory = plan.nested_memory.value;
   record.nested_vcpus = plan.nested_vcpus.value;
   record.network = plan.network.value;
@@ -133,6 +134,9 @@ Json record_to_json(const SandboxRecord& record) {
   json["vcpus"] = record.vcpus;
   json["vcpus_asked"] = record.vcpus_asked;
   json["nested"] = record.nested;
+  json["warm_wish"] = record.warm_wish;
+  json["warm"] = record.warm;
+  json["warm_reason"] = record.warm_reason;
   json["nested_memory"] = record.nested_memory.bytes();
   json["nested_vcpus"] = record.nested_vcpus;
   json["workspace_mode"] = to_string(record.workspace);
@@ -253,6 +257,9 @@ SandboxRecord record_from_json(const Json& json) {
   record.vcpus = require<unsigned>(json, "vcpus");
   record.vcpus_asked = value_or(json, "vcpus_asked", true);
   record.nested = require<bool>(json, "nested");
+  record.warm_wish = value_or(json, "warm_wish", false);
+  record.warm = value_or(json, "warm", false);
+  record.warm_reason = value_or<std::string>(json, "warm_reason", "");
   record.nested_memory = ByteSize(value_or<std::uint64_t>(json, "nested_memory", 0));
   record.nested_vcpus = value_or<unsigned>(json, "nested_vcpus", 0);
   record.workspace = workspace_mode_from(require<std::string>(json, "workspace_mode"));

@@ -229,6 +229,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
       {"memory", "1G"},
       {"vcpus", "1"},
       {"nested", "false"},
+      {"warm", "true"},
       {"workspace.mode", "disk"},
       {"network", "nat"},
       {"image", "./evil.yaml"},
@@ -308,7 +309,7 @@ TEST(ConfigResolve, WhatAProjectMaySetUnaskedIsWrittenDown) {
       classes[KeyClass::harmless],
       (std::set<std::string_view>{"accelerator", "autostart", "branch", "egress.deny", "env.deny", "env.set",
                                   "git_identity", "layers", "limits.nested_memory", "limits.nested_vcpus", "log.levels",
-                                  "memory", "name", "nested", "persist", "vcpus", "workspace.mode"}));
+                                  "memory", "name", "nested", "persist", "vcpus", "warm", "workspace.mode"}));
   EXPECT_EQ(classes[KeyClass::host_executing],
             (std::set<std::string_view>{"egress.grants", "egress.secrets", "egress.upstream", "env.commands",
                                         "libvirt.uri", "limits.disk_reserve", "notify", "proxy.enable", "proxy.port",
