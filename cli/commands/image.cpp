@@ -17,8 +17,12 @@ int build(Invocation& run) {
   if (run.args.given("recipe"))
     params["recipe"] = std::filesystem::absolute(run.args.text("recipe")).lexically_normal().string();
   if (run.args.given("layers")) params["layers"] = listed_names(run.args.text("layers"));
+  params["template"] = run.args.enabled("template");
   const auto result = run.call("image.build", params);
   run.show(result, fmt::format("{} {}\n", text_at(result, "name"), text_at(result, "digest")));
+  if (const auto& made = object_at(result, "template"); !made.empty() && !run.out.json())
+    run.out.say(fmt::format("template {} for {} of memory, {}", text_at(made, "key").substr(0, 12),
+                            size(number_at(made, "memory_bytes")), size(number_at(made, "size_bytes"))));
   return 0;
 }
 
@@ -100,6 +104,9 @@ std::vector<CommandSpec> image_commands() {
                                                          .complete = Complete::file});
   build_spec.options.push_back(
       {.name = "layers", .value = "NAMES", .help = "What it gets besides (a,b): containers, hypervisor"});
+  build_spec.options.push_back(
+      {.name = "template",
+       .help = "Make a template of it, too: a new sandbox of the project here then goes on from there (warm: true)"});
   build_spec.options.push_back(
       {.name = "agents",
        .value = "NAMES",

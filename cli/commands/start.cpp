@@ -10,6 +10,7 @@ int start(Invocation& run) {
   auto params = request_params();
   if (const auto path = run.args.positional(0)) params["path"] = *path;
   params["flags"] = given_config_flags(run.args);
+  if (run.args.enabled("cold")) params["flags"]["warm"] = "false";
   params["task"] = run.args.trailing;
   params["fresh"] = run.args.enabled("fresh");
   params["timing"] = run.args.enabled("timing");
@@ -44,6 +45,7 @@ int start(Invocation& run) {
 CommandSpec start_command() {
   auto options = config_options();
   options.push_back({.name = "fresh", .help = "Drop the old guest state first; its work is rescued before"});
+  options.push_back({.name = "cold", .help = "Boot the machine even where a template fits"});
   options.push_back({.name = "no-attach", .help = "Do not open a terminal in it afterwards"});
   options.push_back({.name = "timing", .help = "Print the phases beside this host's own median"});
   options.push_back(json_option());

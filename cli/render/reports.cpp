@@ -172,10 +172,17 @@ std::string render_sync(const Json& result, const Style& style) {
   return text;
 }
 
+/// "2, 310M"
+std::string templates_text(const Json& templates) {
+  std::int64_t bytes = 0;
+  for (const auto& one : templates) bytes += number_at(one, "size_bytes");
+  return templates.empty() ? "-" : fmt::format("{}, {}", templates.size(), size(bytes));
+}
+
 std::string render_images(const Json& answer, const Style& style, unsigned width) {
   const auto& images = list_at(answer, "images");
   if (images.empty()) return "";
-  Table table({"IMAGE", "DIGEST", "SIZE", "BUILT", "USED BY"});
+  Table table({"IMAGE", "DIGEST", "SIZE", "TEMPLATES", "BUILT", "USED BY"});
   std::string damaged;
   for (const auto& image : images) {
     std::string users;
@@ -183,6 +190,7 @@ std::string render_images(const Json& answer, const Style& style, unsigned width
     table.add({{text_at(image, "name")},
                {short_hash(text_at(image, "digest")), Tone::dim},
                {size(number_at(image, "size_bytes", -1))},
+               {templates_text(list_at(image, "templates"))},
                {text_at(image, "built")},
                {users.empty() ? "-" : users}});
     const auto damage = text_at(image, "damage", "");

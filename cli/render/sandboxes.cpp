@@ -158,6 +158,10 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
   add("Memory", size(number_at(status, "memory_bytes", -1)));
   add("vCPUs", text_at(status, "vcpus"));
   add("Disk", size(number_at(status, "disk_bytes", -1)));
+  if (verbose && status.is_object() && status.contains("warm"))
+    add("Start", true_at(status, "warm")                      ? "warm, from a template"
+                 : text_at(status, "warm_reason", "").empty() ? "-"
+                                                              : "cold: " + text_at(status, "warm_reason"));
   if (status.is_object() && status.contains("nested")) add("Nested", nested_text(status));
   if (const auto& agent = object_at(status, "guest_agent"); !agent.empty() && !true_at(agent, "answers"))
     add("Guest agent", "no answer: " + text_at(agent, "reason"));
@@ -184,7 +188,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
         "schema",      "name",         "state",     "reason",          "project", "uptime_seconds", "backend",
         "accelerator", "memory_bytes", "vcpus",     "disk_bytes",      "nested",  "network",        "workspace_mode",
         "ports",       "ssh",          "sync",      "worktrees",       "message", "branch",         "already_running",
-        "timing",      "agent",        "nested_l2", "nested_machines", "limits"};
+        "timing",      "agent",        "nested_l2", "nested_machines", "limits",  "warm",           "warm_reason"};
     for (const auto& [key, value] : status.items())
       if (!shown.contains(key) && !value.is_null() && !(value.is_structured() && value.empty()))
         rows.emplace_back(clean(key), text_at(status, key));

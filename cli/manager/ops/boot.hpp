@@ -19,9 +19,22 @@ struct ReadinessStep {
 void wait_until_ready(const std::vector<ReadinessStep>& steps, const Progress& progress,
                       const std::function<void(const std::string&)>& passed);
 
+/// The machine of a sandbox whose files are in `folder`.
+MachineSpec machine_spec(const Core& core, const SandboxRecord& record, const fs::path& folder, const Image& image);
+
+/// Decides the accelerator and what follows from it.
+void choose_accelerator(Core& core, CallContext& call, SandboxRecord& record, const Image& image);
+
+enum class RootDisk {
+  kept,  ///< it has been run
+  made,  ///< just now: nothing is on it
+};
+
 /// Starts share and machine of a prepared sandbox and waits for every readiness step. Expects the state `starting`. The
-/// caller undoes on an error (`tear_down`).
-void boot_machine(Core& core, CallContext& call, const SandboxRecord& record, const Image& image, Timeline& timeline);
+/// caller undoes on an error (`tear_down`). A machine whose disk is `made` goes on from a template where that is wished
+/// for and one fits; whatever goes wrong with that, it boots. The record says which it was, and why.
+void boot_machine(Core& core, CallContext& call, const SandboxRecord& record, const Image& image, RootDisk disk,
+                  Timeline& timeline);
 
 /// What a helper on this host is run with: KVM where it works with the image's kernel (tried once, see
 /// `decide_accelerator`).

@@ -86,6 +86,7 @@ Core::Core(Paths paths, OpenHypervisor open)
   }
   wip_timer_ = std::make_unique<WipTimer>(timed_snapshots(*this));
   disk_guard_ = std::make_unique<DiskGuard>(disk_guard_work(*this));
+  templates_ = std::make_unique<TemplateMaker>(*this);
 }
 
 Core::~Core() {
@@ -245,6 +246,7 @@ Config Core::project_config(const fs::path& project, const std::map<std::string,
 }
 
 void Core::shut_down() {
+  if (templates_) templates_->stop();
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [uri, hypervisor] : hypervisors_) hypervisor->on_event({});  // the next manager hears of the rest

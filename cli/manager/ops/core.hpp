@@ -16,6 +16,7 @@
 #include "cli/manager/ops/process_watch.hpp"
 #include "cli/manager/ops/secrets.hpp"
 #include "cli/manager/ops/sync_watch.hpp"
+#include "cli/manager/ops/template_maker.hpp"
 #include "cli/manager/ops/wip_timer.hpp"
 #include "guest/control/serial_log.hpp"
 #include "guest/image/images.hpp"
@@ -63,6 +64,7 @@ class Core {
   SyncWatch& syncs() { return *syncs_; }
   AgentWatch& agents() { return *agents_; }
   NestedWatch& nested() { return nested_; }
+  TemplateMaker& templates() { return *templates_; }
 
   /// Opened when first asked for, then kept: an embedded driver cannot be closed again. `uri` as in the record or the
   /// configuration.
@@ -110,6 +112,8 @@ class Core {
   fs::path kept_disks() const { return paths_.state / "kept-disks"; }
   /// The appliances that read disks of dead guests; in the data folder, like the images whose kernels they run.
   fs::path appliances() const { return paths_.data / "guestfs"; }
+  /// What new sandboxes can go on from; in the data folder, like the images that they stand on.
+  fs::path templates_folder() const { return paths_.data / "templates"; }
   /// The sandbox that a request means (`name`, else the project of `cwd`).
   SandboxRecord resolve(const Json& params);
 
@@ -136,8 +140,9 @@ class Core {
   std::unique_ptr<WipTimer> wip_timer_;  // its thread uses everything above
   std::unique_ptr<AgentWatch> agents_;   // it calls back into what is above
   NestedWatch nested_;
-  std::unique_ptr<SyncWatch> syncs_;       // its syncs use everything
-  std::unique_ptr<DiskGuard> disk_guard_;  // last: its thread uses all of the above
+  std::unique_ptr<SyncWatch> syncs_;          // its syncs use everything
+  std::unique_ptr<DiskGuard> disk_guard_;     // its thread uses all of the above
+  std::unique_ptr<TemplateMaker> templates_;  // likewise
 };
 
 }  // namespace agentvm::manager

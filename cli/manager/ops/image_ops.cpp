@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include "cli/manager/ops/agent_layers.hpp"
+#include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/boot.hpp"
 #include "cli/manager/ops/requests.hpp"
+#include "cli/manager/ops/start.hpp"
 #include "guest/image/foreign_disk.hpp"
 #include "guest/image/guestfs_child.hpp"
 #include "guest/image/import.hpp"
@@ -13,6 +15,7 @@
 namespace agentvm::manager {
 namespace {
 
+constexpr milliseconds call_limit{60'000};
 constexpr milliseconds build_limit{60 * 60'000};
 constexpr milliseconds verify_limit{10 * 60'000};
 
@@ -43,6 +46,36 @@ std::map<std::string, std::vector<std::string>> image_users(Core& core) {
   return users;
 }
 
+/// All of them: an image is removed with its templates.
+void add_templates(Json& image, const std::vector<MachineTemplate>& templates) {
+  image["templates"] = Json::array();
+  for (const auto& one : templates)
+    if (value_or<std::string>(one.shape, "image", "") == require<std::string>(image, "digest"))
+      image["templates"].push_back(one.to_json());
+}
+
+std::uint64_t remove_templates(Core& core, const std::function<bool(const std::string&)>& of_image) {
+  constexpr std::size_t any = 1'000'000;
+  return TemplateStore(core.templates_folder()).trim(any, [&](const MachineTemplate& one) {
+    return !of_image(value_or<std::string>(one.shape, "image", ""));
+  });
+}
+
+/// For the sandbox that the project around `cwd` would have.
+MachineTemplate make_template(Core& core, CallContext& call, const Json& params, const Image& image) {
+  auto setting = read_client_setting(params);
+  setting.path = setting.cwd;
+  const auto plan = plan_request(core, setting);
+  auto record = record_from_plan(plan, system_clock().unix_seconds());
+  record.libvirt_uri = core.hypervisor(plan.libvirt_uri.value, Deadline::after(call_limit))->uri();
+  choose_accelerator(core, call, record, image);
+  if (const auto agent = agent_of(core, record); agent && agent->has_layer()) {
+    ensure_layer(core, call, *agent, setting.environment);
+    record.layer = guest::layer_key(*agent);
+  }
+  return core.templates().make(record, image, call.progress_function(), call.cancelled(), Deadline::after(build_limit));
+}
+
 Json image_json(const Image& image) {
   auto json = image.to_json();
   json["folder"] = image.folder.string();
@@ -58,8 +91,10 @@ Json build(Core& core, CallContext& call, const Json& params) {
   request.mode = value_or<bool>(params, "refresh", false) ? BuildMode::refresh : BuildMode::reuse;
   request.stop = call.cancelled();
   ensure_private_dir(core.paths().data);
-  auto json = image_json(ensure_image(request, call.progress_function(), Deadline::after(build_limit)));
+  const auto image = ensure_image(request, call.progress_function(), Deadline::after(build_limit));
+  auto json = image_json(image);
   json["schema"] = "agentvm.image/1";
+  if (value_or<bool>(params, "template", false)) json["template"] = make_template(core, call, params, image).to_json();
   return json;
 }
 
@@ -95,9 +130,11 @@ Json list(Core& core) {
     // The list is still worth seeing; remove and prune refuse.
   }
   Json result{{"schema", "agentvm.image-list/1"}, {"images", Json::array()}};
+  const auto templates = TemplateStore(core.templates_folder()).list();
   for (const auto& image : list_images(core.paths().images())) {
     auto json = image_json(image);
     json["used_by"] = users[image.digest];
+    add_templates(json, templates);
     result["images"].push_back(json);
   }
   return result;
@@ -114,6 +151,7 @@ Json inspect(Core& core, const Json& params) {
     json["damage"] = damage.empty() ? Json(nullptr) : Json(damage);
   }
   json["used_by"] = image_users(core)[require<std::string>(json, "digest")];
+  add_templates(json, TemplateStore(core.templates_folder()).list());
   return json;
 }
 
@@ -124,8 +162,9 @@ Json remove(Core& core, const Json& params) {
                 fmt::format("image {} is in use by {}", image.digest.substr(0, 12), fmt::join(users, ", ")),
                 users.front().starts_with("kept disk ") ? "rm " + users.front().substr(10)
                                                         : "agentvm destroy " + users.front());
+  const auto freed = remove_templates(core, [&](const std::string& digest) { return digest == image.digest; });
   remove_image(core.paths().images(), image);
-  return {{"schema", "agentvm.image-remove/1"}, {"digest", image.digest}, {"freed_bytes", image.size_bytes}};
+  return {{"schema", "agentvm.image-remove/1"}, {"digest", image.digest}, {"freed_bytes", image.size_bytes + freed}};
 }
 
 /// Those of sandboxes, and what the next start with an agent wants.
@@ -142,8 +181,10 @@ Json prune(Core& core) {
   // The newest default image is what the next start wants.
   if (const auto current = find_image(core.image_request(""))) in_use.insert(current->digest);
   const auto pruned = prune_images(core.paths().images(), core.paths().libexec, in_use);
-  const auto freed =
-      pruned.freed_bytes + prune_appliances(core.appliances()) + prune_layers(core.paths(), layers_in_use(core));
+  const auto images = core.paths().images();
+  const auto freed = remove_templates(core, [&](const std::string& digest) { return !fs::exists(images / digest); }) +
+                     pruned.freed_bytes + prune_appliances(core.appliances()) +
+                     prune_layers(core.paths(), layers_in_use(core));
   Json result{{"schema", "agentvm.image-prune/1"}, {"images", Json::array()}, {"freed_bytes", freed}};
   for (const auto& image : pruned.images) result["images"].push_back(image_json(image));
   return result;

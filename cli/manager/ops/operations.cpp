@@ -269,7 +269,7 @@ void register_operations(Service& service, const Paths& paths) {
   add_trust_operations(service, core);
   add_egress_operations(service, core);
   service.lane_key([core](const Json& params) { return lane_key(*core, params); });
-  service.busy([core] { return core->any_live(); });
+  service.busy([core] { return core->any_live() || !core->templates().machine().empty(); });
   service.status_details([core](Json& status) { status["sandboxes"] = core->live_count(); });
   service.on_stop([core] { core->shut_down(); });
 }

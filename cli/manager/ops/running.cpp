@@ -371,6 +371,7 @@ std::vector<OrphanMachine> find_orphans(Core& core) {
   if (!listing.broken.empty()) return {};
   std::set<std::string> known;
   for (const auto& record : listing.records) known.insert(record.domain);
+  known.insert(core.templates().machine());
   std::erase_if(found, [&known](const OrphanMachine& machine) { return known.contains(machine.domain); });
   return found;
 }

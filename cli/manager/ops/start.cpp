@@ -81,6 +81,7 @@ class StartFlow {
       throw error;
     }
     if (options_.lifetime == Lifetime::until_destroyed) settle_nested(core_, record);
+    if (record.warm_wish && !record.warm && disk_ == RootDisk::made) core_.templates().wish(record, *image_);
     auto status = sandbox_status(core_, record, Detail::verbose);
     status["already_running"] = false;
     const auto history = core_.paths().host_facts() / "starts.json";
@@ -117,6 +118,7 @@ class StartFlow {
       report(call_.progress_function(), "disk", "creating the disk");
       create_overlay(folder() / sandbox_files::disk, image_->root, DiskFormat::raw, ByteSize(),
                      Deadline::after(short_limit));
+      disk_ = RootDisk::made;
     }
     timeline_.mark("disk");
     if (clone.valid()) clone.get();
@@ -306,7 +308,7 @@ class StartFlow {
           this_core->hypervisor(info->libvirt_uri, deadline)->stop(info->domain, deadline);
       });
     });
-    boot_machine(core_, call_, current, *image_, timeline_);
+    boot_machine(core_, call_, current, *image_, disk_, timeline_);
   }
 
   void populate_disk() {
@@ -386,6 +388,7 @@ class StartFlow {
   std::optional<SandboxName> record_name_;
   std::string name_;
   std::optional<Image> image_;
+  RootDisk disk_ = RootDisk::kept;
   bool booting_ = false;
 };
 

@@ -104,6 +104,8 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail, Dead
               {"nested", record.nested},
               {"nested_l2", nested_verdict(core, record)},
               {"nested_machines", nested_machines(core, record)},
+              {"warm", record.warm},
+              {"warm_reason", record.warm_reason},
               {"network", to_string(record.network)},
               {"egress", egress_status(core, record)},
               {"workspace_mode", to_string(record.workspace)},
