@@ -23,7 +23,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 # Keys at the root of what --json prints, beside "schema". More are welcome; one that goes or is renamed breaks those who read it.
 STATUS = ("accelerator accelerator_reason agent autostart backend branch disk_bytes egress guest_agent memory_bytes message name nested nested_l2 nested_machines network ports project reason "
-          "ssh state sync throw_away unsaved uptime_seconds vcpus workspace_mode worktrees")
+          "ssh state sync throw_away unsaved uptime_seconds vcpus warm warm_reason workspace_mode worktrees")
 VERBOSE = STATUS + " agent_credentials agent_variables created domain folder id identity_file image known_hosts libvirt_uri warnings"
 EXEC = "exit_code origin status stderr stdout truncated"
 SYNC = ("branch bytes commands commits conflicts deletions dry_run files_changed gated gated_count gone insertions log moved new_tip objects old_tip pushed reason "
@@ -73,14 +73,14 @@ SHAPES = [
     ("egress suggest BOX", 0, "egress-suggest", "allow name"),
     ("image build", 0, "image", IMAGE),
     ("image list", 0, "image-list", "images"),
-    ("image inspect default", 0, "image", IMAGE + " used_by"),
-    ("image inspect default --verify", 0, "image", IMAGE + " used_by verified"),
+    ("image inspect default", 0, "image", IMAGE + " templates used_by"),
+    ("image inspect default --verify", 0, "image", IMAGE + " templates used_by verified"),
     ("image remove default", 2, "error", ERROR),
     ("agents list", 0, "agents-list", "agents"),
     ("agents update --dry-run", (0, 3), "agents-update", "agents dry_run lock_file"),
     ("agents pin claude --remove", 0, "agents-update", "agents dry_run lock_file"),
     ("plan PROJECT", 0, "plan", "accelerator agent autostart branch egress egress_allow egress_ask egress_deny egress_grants egress_presets egress_secrets image layers libvirt_uri limits_nested_memory limits_nested_vcpus memory name nested network "
-                                "persist project run subfolder sync_mode values vcpus warnings workspace_mode"),
+                                "persist project run subfolder sync_mode values vcpus warm warnings workspace_mode"),
     ("config show", 0, "config", "egress keys warnings"),
     ("config validate", 0, "config-validate", "valid warnings"),
     ("trust PROJECT --dry-run", 0, "trust", "file keys project"),
