@@ -18,7 +18,7 @@
 namespace agentvm {
 namespace {
 
-constexpr std::size_t chunk_bytes = 1u << 20, block_bytes = 4096;
+constexpr std::size_t chunk_bytes = 1u << 20, page_bytes = 4096;
 
 off_t length_of(int fd) {
   struct stat status {};
@@ -45,14 +45,14 @@ void write_at(int fd, const char* data, std::size_t size, off_t offset) {
 std::uint64_t write_blocks(int fd, const char* data, std::size_t size, off_t offset) {
   std::uint64_t written = 0;
   for (std::size_t start = 0; start < size;) {
-    const auto block = std::min(block_bytes, size - start);
+    const auto block = std::min(page_bytes, size - start);
     if (is_zero(data + start, block)) {
       start += block;
       continue;
     }
     auto end = start + block;
-    while (end < size && !is_zero(data + end, std::min(block_bytes, size - end)))
-      end += std::min(block_bytes, size - end);
+    while (end < size && !is_zero(data + end, std::min(page_bytes, size - end)))
+      end += std::min(page_bytes, size - end);
     write_at(fd, data + start, end - start, offset + static_cast<off_t>(start));
     written += end - start;
     start = end;

@@ -120,6 +120,8 @@ void load_template(Core& core, const SandboxRecord& record, Hypervisor& hypervis
   hypervisor.load_state(record.domain, {from.devices(), from.memory(), sockets / "state.sock"},
                         Deadline::after(machine_limit));
   timeline.mark("template-state");
+  if (!TemplateStore(core.templates_folder()).is_still(from))
+    throw Error(ErrorCode::operation_failed, "the template was removed while it was copied");
   if (record.workspace == WorkspaceMode::virtiofs)
     hypervisor.plug(record.domain, {workspace_tag, sockets / socket_files::virtiofs}, Deadline::after(machine_limit));
   timeline.mark("plug");

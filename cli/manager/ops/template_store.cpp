@@ -135,6 +135,11 @@ std::vector<MachineTemplate> TemplateStore::list() const {
   return result;
 }
 
+bool TemplateStore::is_still(const MachineTemplate& found) const {
+  const auto text = read_file_if_exists(found.folder / description_file, description_limit_bytes);
+  return text && value_or<std::string>(parse_json(*text, "the description of a template"), "nonce", "") == found.nonce;
+}
+
 void TemplateStore::note_use(const MachineTemplate& found) const {
   ::utimensat(AT_FDCWD, (found.folder / description_file).c_str(), nullptr, 0);
 }

@@ -65,6 +65,8 @@ class TemplateStore {
   /// Newest use first; those that cannot be read are left out.
   std::vector<MachineTemplate> list() const;
   void note_use(const MachineTemplate& found) const;
+  /// Whether the one in its place is still this one, and not a newer: what was copied meanwhile then belongs together.
+  bool is_still(const MachineTemplate& found) const;
   /// What it freed.
   std::uint64_t remove(const std::string& key) const;
 

@@ -70,6 +70,16 @@ TEST_F(TemplateStoreTest, WhatWasMadeIsFound) {
   EXPECT_THAT(store.list(), SizeIs(1));
 }
 
+// Its disk and its memory are copied one after the other.
+TEST_F(TemplateStoreTest, ANewerOneInItsPlaceIsNotTakenForIt) {
+  const auto made = make();
+  EXPECT_TRUE(store.is_still(made));
+  make(sample_shape(), "another");
+  EXPECT_FALSE(store.is_still(made));
+  store.remove(made.key);
+  EXPECT_FALSE(store.is_still(made));
+}
+
 TEST_F(TemplateStoreTest, EveryPartOfTheShapeCounts) {
   make();
   const std::vector<std::function<void(TemplateShape&)>> changes = {
