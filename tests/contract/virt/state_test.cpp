@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/contract/virt/hypervisor_contract.hpp"
+#include "tests/contract/virt/support.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/files.hpp"
@@ -17,6 +17,12 @@ namespace {
 
 using ::testing::HasSubstr;
 using Start = Hypervisor::Start;
+
+/// A process can run one embedded root only, so all tests share this one.
+const fs::path& shared_folder() {
+  static const TemporaryFolder folder;
+  return folder.path();
+}
 
 struct Count {
   std::string number;
@@ -46,6 +52,7 @@ class Console {
 
 class SavedState : public ::testing::Test {
  protected:
+  static void SetUpTestSuite() { make_probe_guest(shared_folder()); }
   void SetUp() override {
     hypervisor = open_libvirt({"auto", shared_folder() / "libvirt", find_machine_platform()}, in_seconds(30));
   }
