@@ -85,9 +85,10 @@ class StartFlow {
     auto status = sandbox_status(core_, record, Detail::verbose);
     status["already_running"] = false;
     const auto history = core_.paths().host_facts() / "starts.json";
-    status["timing"] = with_medians(history, record.accelerator, timeline_.to_json());
+    const auto kind = record.accelerator + (record.warm ? " warm" : "");
+    status["timing"] = with_medians(history, kind, timeline_.to_json());
     try {
-      remember_start(history, record.accelerator, status["timing"]);
+      remember_start(history, kind, status["timing"]);
     } catch (const Error& error) {  // a full disk is told by what needs it
       log::warn("start", "{}: {}", name_, error.what());
     }
