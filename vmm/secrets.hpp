@@ -21,6 +21,13 @@ struct SecretRule {
   bool operator==(const SecretRule&) const = default;
 };
 
+/// Those whose hosts, headers and shape need not be said, by name; where each comes from is left empty.
+const std::vector<SecretRule>& known_secrets();
+/// Null: there is none of this name.
+const SecretRule* find_known_secret(const std::string& name);
+/// Their page of the reference.
+std::string known_secrets_markdown();
+
 /// "env", "file" or "command".
 std::string secret_source(const SecretRule& rule);
 

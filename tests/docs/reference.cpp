@@ -5,6 +5,7 @@
 #include "proxy/egress/presets.hpp"
 #include "vmm/config.hpp"
 #include "vmm/lifecycle.hpp"
+#include "vmm/secrets.hpp"
 
 int main(int argc, char** argv) {
   const std::string_view page = argc == 2 ? argv[1] : "";
@@ -12,6 +13,8 @@ int main(int argc, char** argv) {
     std::cout << agentvm::configuration_reference_markdown();
   else if (page == "egress-presets")
     std::cout << agentvm::egress::presets_reference_markdown();
+  else if (page == "known-secrets")
+    std::cout << agentvm::known_secrets_markdown();
   else if (page == "lifecycle")
     std::cout << "# States of a sandbox\n\nGenerated from the transition table in `vmm/lifecycle/`; an empty field is "
                  "a transition that is "

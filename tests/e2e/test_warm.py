@@ -166,6 +166,7 @@ def test_a_disk_that_was_run_boots(agentvm, home, made):
     ends(agentvm, "two")
 
 
+@harness.full_tier("one more boot")
 def test_cold_by_request(agentvm, home, made):
     status = start(agentvm, home, "four", "--cold")
     assert status["warm"] is False
@@ -201,7 +202,10 @@ def state_that_does_not_load(folder):
     path.write_text(json.dumps(description))
 
 
-@pytest.mark.parametrize("damage,reason", [(cut_state, "removed"), (another_emulator, "another machine, emulator"), (state_that_does_not_load, "failed")])
+@pytest.mark.parametrize("damage,reason", [
+    pytest.param(cut_state, "removed", marks=harness.full_tier("one more boot")),
+    pytest.param(another_emulator, "another machine, emulator", marks=harness.full_tier("one more boot")),
+    (state_that_does_not_load, "failed")])
 def test_what_is_no_good_is_removed_and_the_start_boots(agentvm, home, made, damage, reason):
     wait_for_template(home)
     folder = template(home).parent

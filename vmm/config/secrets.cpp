@@ -22,8 +22,6 @@ class EntryReader {
 
   SecretRule read() {
     if (!is_variable_name(entry_.key)) refuse(entry_.key_mark, quote_foreign(entry_.key) + " is no name of a variable");
-    if (entry_.value.kind != YamlNode::Kind::mapping)
-      refuse(entry_.value.mark, fmt::format("expected a mapping with {}", fields));
     SecretRule rule{.name = entry_.key,
                     .hosts = {},
                     .from = {},
@@ -31,7 +29,13 @@ class EntryReader {
                     .variable = entry_.key,
                     .shape = "{}",
                     .projects = {}};
-    for (const auto& [key, key_mark, value] : entry_.value.entries) read_field(rule, key, key_mark, value);
+    if (const auto* known = find_known_secret(entry_.key)) rule = *known;
+    if (entry_.value.kind == YamlNode::Kind::mapping)
+      for (const auto& [key, key_mark, value] : entry_.value.entries) read_field(rule, key, key_mark, value);
+    else if (entry_.value.kind == YamlNode::Kind::scalar && !rule.hosts.empty())
+      rule.from = source(entry_.value);
+    else
+      refuse(entry_.value.mark, fmt::format("expected a mapping with {}", fields));
     if (rule.hosts.empty()) refuse(entry_.value.mark, "'hosts' is missing: which names get it?");
     if (rule.from.empty())
       refuse(entry_.value.mark, "'from' is missing: env:VARIABLE, file:PATH or command:WORDS say where it comes from");

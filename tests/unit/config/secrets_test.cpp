@@ -62,6 +62,37 @@ TEST(Secrets, AnEntrySaysAllOrLeavesItToUs) {
   EXPECT_EQ(secret_source(rules[1]), "command");
 }
 
+TEST(Secrets, OfAKnownNameOnlyTheSourceIsNeeded) {
+  const auto rules = rules_of(
+      "    ANTHROPIC_API_KEY: file:~/.keys/anthropic\n"
+      "    GITLAB_TOKEN: {from: 'env:GITLAB_TOKEN', hosts: gitlab.example.org}\n");
+  ASSERT_EQ(rules.size(), 2u);
+  auto whole = *find_known_secret("ANTHROPIC_API_KEY");
+  EXPECT_THAT(whole.hosts, ElementsAre("api.anthropic.com"));
+  EXPECT_THAT(whole.headers, ElementsAre("x-api-key"));
+  whole.from = "file:~/.keys/anthropic";
+  EXPECT_EQ(rules[0], whole);
+  EXPECT_THAT(rules[1].hosts, ElementsAre("gitlab.example.org"));
+  EXPECT_THAT(rules[1].headers, ElementsAre("PRIVATE-TOKEN", "Authorization"));
+  EXPECT_EQ(rules[1].shape, "glpat-{}");
+  EXPECT_EQ(find_known_secret("MY_KEY"), nullptr);
+}
+
+/// What the table says must be what a user could have written.
+TEST(Secrets, KnownOnesAreAsIfTheyWereWritten) {
+  for (const auto& rule : known_secrets()) {
+    std::string hosts, headers;
+    for (const auto& host : rule.hosts) hosts += (hosts.empty() ? "" : ", ") + host;
+    for (const auto& header : rule.headers) headers += (headers.empty() ? "" : ", ") + header;
+    auto written = rules_of("    OTHER: {hosts: [" + hosts + "], header: [" + headers + "], env: " + rule.name +
+                            ", shape: '" + rule.shape + "', from: 'env:K'}\n");
+    ASSERT_EQ(written.size(), 1u) << rule.name;
+    written[0].name = rule.name;
+    written[0].from = "";
+    EXPECT_EQ(written[0], rule);
+  }
+}
+
 TEST(Secrets, WhatIsWrongIsNamedWhereItStands) {
   const std::pair<const char*, const char*> cases[] = {
       {"    KEY: {hosts: a.example, from: 'env:K', hidden: 1}",
@@ -75,6 +106,9 @@ TEST(Secrets, WhatIsWrongIsNamedWhereItStands) {
       {"    KEY: {hosts: 'a b', from: 'env:K'}", "'a b' is not a host name"},
       {"    2KEY: {hosts: a.example, from: 'env:K'}", "3:5: egress.secrets: '2KEY': '2KEY' is no name of a variable"},
       {"    KEY: 1", "3:10: egress.secrets: 'KEY': expected a mapping with hosts"},
+      {"    OPENAI_API_KEY: 1", "3:21: egress.secrets: 'OPENAI_API_KEY': 'from' is env:VARIABLE, file:PATH"},
+      {"    OPENAI_API_KEY: [a]", "3:21: egress.secrets: 'OPENAI_API_KEY': expected a mapping with hosts"},
+      {"    OPENAI_API_KEY: {hosts: a.example}", "'from' is missing"},
       {"    KEY: {hosts: a.example, from: 'env:A B'}", "behind 'env:' stands the name of a variable"},
       {"    KEY: {hosts: a.example, from: 'file:key'}", "behind 'file:' stands an absolute path"},
       {"    KEY: {hosts: a.example, from: 'command:'}", "what stands behind 'command:' is empty"},
@@ -99,6 +133,7 @@ TEST(Secrets, WhatMayBeTheSecretIsNotQuoted) {
     const auto said = problem_of(std::string("    KEY: {hosts: a.example, from: '") + from + "'}");
     EXPECT_THAT(said, Not(HasSubstr("hunter2"))) << from;
     EXPECT_THAT(said, HasSubstr("3:35")) << from;
+    EXPECT_THAT(problem_of(std::string("    OPENAI_API_KEY: '") + from + "'"), Not(HasSubstr("hunter2"))) << from;
   }
 }
 
