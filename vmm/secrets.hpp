@@ -17,6 +17,7 @@ struct SecretRule {
   std::vector<std::string> headers;   ///< where its placeholder is replaced
   std::string variable;               ///< what holds its placeholder in the guest
   std::string shape;                  ///< of the placeholder: holds {} once
+  std::vector<std::string> requests;  ///< "METHODS PATH" that it may be used for, as in "GET,HEAD /v1/*"; empty: all
   std::vector<std::string> projects;  ///< folders, absolute or from ~/; those in or below them alone; empty: all
   bool operator==(const SecretRule&) const = default;
 };

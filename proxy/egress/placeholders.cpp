@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <openssl/crypto.h>
 
 #include "vmm/base/base64.hpp"
@@ -97,6 +98,18 @@ bool is_wanted(const SecretUse& use, const http::Fields& fields) {
   return std::any_of(fields.begin(), fields.end(), [&](const http::Field& field) {
     return is_its_header(use, field.name) && field_holds(field, use);
   });
+}
+
+std::string forbidden_use(const std::vector<const SecretUse*>& uses, const http::Request& request) {
+  for (const auto* use : uses) {
+    if (!is_wanted(*use, request.fields)) continue;
+    const auto why = beyond_rules(use->requests, request);
+    if (why.empty()) continue;
+    std::vector<std::string> permitted;
+    for (const auto& rule : use->requests) permitted.push_back(rule.str());
+    return fmt::format("{} may be used for {} alone; of this request, {}", use->name, fmt::join(permitted, ", "), why);
+  }
+  return "";
 }
 
 void put_in(const SecretUse& use, std::string_view value, http::Fields& fields) {

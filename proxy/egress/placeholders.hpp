@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "proxy/egress/policy.hpp"
+#include "proxy/egress/request_rule.hpp"
 #include "proxy/http/head.hpp"
 
 namespace agentvm::egress {
@@ -19,6 +20,7 @@ struct SecretUse {
   std::string placeholder;           ///< long and random: no text holds it by accident
   std::vector<HostRule> hosts;       ///< each with its port
   std::vector<std::string> headers;  ///< where the placeholder is replaced
+  std::vector<RequestRule> requests; ///< what it may be used for; empty: anything
 
   bool meant_for(const HostPort& target) const;
 };
@@ -34,6 +36,8 @@ std::string stray_placeholder(const std::vector<SecretUse>& uses, const HostPort
 
 /// Whether a value is needed: `use` stands in one of its headers.
 bool is_wanted(const SecretUse& use, const http::Fields& fields);
+/// Why a request with one of `uses`, all meant for its host, goes beyond what that may be used for; empty: it does not.
+std::string forbidden_use(const std::vector<const SecretUse*>& uses, const http::Request& request);
 /// Puts `value` in the place of every placeholder of `use` in its headers, within Basic credentials too.
 void put_in(const SecretUse& use, std::string_view value, http::Fields& fields);
 

@@ -184,6 +184,8 @@ std::optional<Termination::Reply> Termination::judge() const {
   if (auto stray = stray_placeholder(secrets_->uses, target, Passage::secure, request_.target, request_.fields);
       !stray.empty())
     return Reply{403, Kind::denied, Cause::placeholder, std::move(stray)};
+  if (auto beyond = forbidden_use(secrets_for(secrets_->uses, target), request_); !beyond.empty())
+    return Reply{403, Kind::denied, Cause::placeholder, std::move(beyond)};
   if (!unreachable_.empty())
     return Reply{
         502, Kind::failed, Cause::allowed, fmt::format("no TLS to {}: {}", target.str(), unreachable_),

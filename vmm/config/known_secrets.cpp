@@ -17,6 +17,7 @@ SecretRule known(const char* name, std::vector<std::string> hosts, std::vector<s
           .headers = std::move(headers),
           .variable = name,
           .shape = shape,
+          .requests = {},
           .projects = {}};
 }
 

@@ -155,14 +155,20 @@ Json choices_json(const ConfigKey& key) {
 Json secrets_schema() {
   const Json text{{"type", "string"}};
   const Json texts{{"anyOf", Json::array({text, Json{{"type", "array"}, {"minItems", 1}, {"items", text}}})}};
+  const Json source{{"type", "string"}, {"pattern", "^(env|file|command):."}};
   Json entry{{"type", "object"}, {"additionalProperties", false}, {"required", {"hosts", "from"}}};
   entry["properties"] = {{"hosts", texts},
-                         {"from", {{"type", "string"}, {"pattern", "^(env|file|command):."}}},
+                         {"from", source},
                          {"header", texts},
                          {"env", {{"type", "string"}, {"pattern", "^[A-Za-z_][A-Za-z0-9_]*$"}}},
                          {"shape", {{"type", "string"}, {"pattern", "^[A-Za-z0-9._~+/=-]*[{][}][A-Za-z0-9._~+/=-]*$"}}},
+                         {"requests", texts},
                          {"projects", texts}};
-  return entry;
+  auto known = entry;
+  known["required"] = {"from"};
+  Json schema{{"type", "object"}, {"additionalProperties", entry}, {"properties", Json::object()}};
+  for (const auto& rule : known_secrets()) schema["properties"][rule.name] = {{"anyOf", Json::array({source, known})}};
+  return schema;
 }
 
 Json key_schema(const ConfigKey& key) {
@@ -203,8 +209,7 @@ Json key_schema(const ConfigKey& key) {
       schema["items"] = {{"type", "string"}};
       break;
     case KeyType::secrets:
-      schema["type"] = "object";
-      schema["additionalProperties"] = secrets_schema();
+      schema.update(secrets_schema());
       break;
     case KeyType::proxy:
       schema["type"] = "string";

@@ -10,9 +10,9 @@
 namespace agentvm {
 namespace {
 
-constexpr std::size_t secret_limit = 64, host_limit = 32, header_limit = 8, project_limit = 64;
-constexpr std::size_t source_limit_bytes = 4096, shape_limit_bytes = 128, header_name_limit_bytes = 64;
-constexpr std::string_view fields = "hosts, from, header, env, shape and projects";
+constexpr std::size_t secret_limit = 64, host_limit = 32, header_limit = 8, project_limit = 64, request_limit = 64;
+constexpr std::size_t source_limit_bytes = 4096, shape_limit_bytes = 128, header_name_limit_bytes = 64, request_limit_bytes = 512;
+constexpr std::string_view fields = "hosts, from, header, env, shape, requests and projects";
 constexpr std::string_view kinds[] = {"env", "file", "command"};
 
 /// Of one entry; knows where it stands.
@@ -28,6 +28,7 @@ class EntryReader {
                     .headers = {"Authorization"},
                     .variable = entry_.key,
                     .shape = "{}",
+                    .requests = {},
                     .projects = {}};
     if (const auto* known = find_known_secret(entry_.key)) rule = *known;
     if (entry_.value.kind == YamlNode::Kind::mapping)
@@ -58,6 +59,8 @@ class EntryReader {
       rule.variable = variable(value);
     else if (key == "shape")
       rule.shape = shape(value);
+    else if (key == "requests")
+      rule.requests = texts(value, request_limit, [this](const YamlNode& node) { return request(node); });
     else if (key == "projects")
       rule.projects = texts(value, project_limit, [this](const YamlNode& node) { return folder(node); });
     else
@@ -145,6 +148,25 @@ class EntryReader {
     return text;
   }
 
+  /// "METHODS PATH": methods in capitals with commas between, or *; a path from / or *, of what stands in a request.
+  std::string request(const YamlNode& node) const {
+    const auto& text = scalar(node);
+    const auto space = text.find(' ');
+    const auto methods = text.substr(0, space), path = space == text.npos ? "" : text.substr(space + 1);
+    const bool named = methods == "*" || std::all_of(methods.begin(), methods.end(),
+                                                     [](char c) { return (c >= 'A' && c <= 'Z') || c == ','; });
+    const bool listed = !methods.empty() && !methods.starts_with(',') && !methods.ends_with(',') &&
+                        methods.find(",,") == methods.npos;
+    const bool plain = std::none_of(path.begin(), path.end(), [](char c) {
+      const auto byte = static_cast<unsigned char>(c);
+      return byte <= 0x20 || byte >= 0x7f || c == '?' || c == '#';
+    });
+    if (!named || !listed || !plain || text.size() > request_limit_bytes || !(path.starts_with('/') || path.starts_with('*')))
+      refuse(node.mark,
+             quote_foreign(text) + " is not methods and a path, as in 'GET,HEAD /repos/*' or '* /v1/messages'");
+    return text;
+  }
+
   std::string folder(const YamlNode& node) const {
     const auto& text = scalar(node);
     if (!text.starts_with('/') && !text.starts_with("~/"))
@@ -179,7 +201,7 @@ std::string secret_source(const SecretRule& rule) {
 
 Json to_json(const SecretRule& rule) {
   return {{"name", rule.name},    {"hosts", rule.hosts}, {"from", rule.from},        {"header", rule.headers},
-          {"env", rule.variable}, {"shape", rule.shape}, {"projects", rule.projects}};
+          {"env", rule.variable}, {"shape", rule.shape}, {"requests", rule.requests}, {"projects", rule.projects}};
 }
 
 Json to_json(const std::vector<SecretRule>& rules) {
@@ -199,6 +221,7 @@ std::vector<SecretRule> secret_rules(const Json& value) {
                      .headers = require<std::vector<std::string>>(each, "header"),
                      .variable = require<std::string>(each, "env"),
                      .shape = require<std::string>(each, "shape"),
+                     .requests = value_or<std::vector<std::string>>(each, "requests", {}),
                      .projects = require<std::vector<std::string>>(each, "projects")});
   return rules;
 }

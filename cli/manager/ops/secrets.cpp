@@ -95,8 +95,9 @@ std::shared_ptr<const egress::SecretSet> SecretKeeper::set_for(const SandboxReco
     const auto holders = placeholders(record);
     for (const auto& rule : record.egress_secrets) {
       egress::SecretUse use{
-          .name = rule.name, .placeholder = holders.at(rule.name), .hosts = {}, .headers = rule.headers};
+          .name = rule.name, .placeholder = holders.at(rule.name), .hosts = {}, .headers = rule.headers, .requests = {}};
       for (const auto& host : rule.hosts) use.hosts.push_back(host_rule(host));
+      for (const auto& request : rule.requests) use.requests.push_back(egress::RequestRule::parse(request));
       set->uses.push_back(std::move(use));
     }
     set->authority = open_authority(store_, record, proxy::AuthoritySpec::Unfit::named);
@@ -208,6 +209,7 @@ Json secrets_plan(const std::vector<SecretRule>& rules, const egress::EgressPoli
                       {"hosts", rule.hosts},
                       {"env", rule.variable},
                       {"header", rule.headers},
+                      {"requests", rule.requests},
                       {"source", secret_source(rule)}});
     for (const auto& text : rule.hosts) {
       const auto host = host_rule(text);

@@ -53,8 +53,8 @@ class SecretsTest : public EgressTest {
                               .unfit = proxy::AuthoritySpec::Unfit::replaced};
     auto set = std::make_shared<SecretSet>();
     const auto rule = [&](const char* name) { return HostRule::parse(at_port(name), "egress.secrets"); };
-    set->uses = {{"API_KEY", placeholder, {rule("api.test")}, {"Authorization", "x-api-key"}},
-                 {"FORGE", other_placeholder, {rule("forge.test")}, {"Authorization"}}};
+    set->uses = {{"API_KEY", placeholder, {rule("api.test")}, {"Authorization", "x-api-key"}, requests_},
+                 {"FORGE", other_placeholder, {rule("forge.test")}, {"Authorization"}, {}}};
     set->authority = proxy::Authority::open(folder_ / "box", spec, system_clock());
     set->values = std::make_shared<SecretValues>(
         std::vector<SecretSource>{{"API_KEY", "env:API_KEY"}, {"FORGE", "env:FORGE"}},
@@ -104,6 +104,7 @@ class SecretsTest : public EgressTest {
   Heard heard_;
   std::atomic<int> greeted_ = 0, reads_ = 0;
   std::string source_problem_;
+  std::vector<RequestRule> requests_;  // what API_KEY may be used for; before the start
 };
 
 }  // namespace agentvm::egress

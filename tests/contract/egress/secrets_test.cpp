@@ -159,6 +159,23 @@ TEST_F(SecretsTest, APlaceholderGoesNowhereElse) {
   EXPECT_EQ(reads_, 0);
 }
 
+TEST_F(SecretsTest, ASecretIsForItsRequestsAlone) {
+  requests_ = {RequestRule::parse("GET,HEAD /v1/*")};
+  start_echo();
+  for (const char* line : {"POST /v1/messages HTTP/1.1", "GET /v2/models HTTP/1.1", "GET /v1/../v2/models HTTP/1.1"}) {
+    const auto answer = one(request(key_header(), line));
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 403 Forbidden\r\n")) << line;
+    EXPECT_THAT(answer, HasSubstr("API_KEY may be used for GET,HEAD /v1/* alone")) << line;
+  }
+  EXPECT_EQ(last_decision(3).cause, Cause::placeholder);
+  EXPECT_EQ(heard_.text(), "");
+  EXPECT_EQ(reads_, 0);
+  one(request(key_header() + "Connection: close\r\n", "GET /v1/models?limit=5 HTTP/1.1"));
+  EXPECT_THAT(heard_.text(), HasSubstr("x-api-key: " + value));
+  one(request("Connection: close\r\n", "POST /v2/anything HTTP/1.1"));
+  EXPECT_THAT(heard_.text(), HasSubstr("POST /v2/anything HTTP/1.1")) << "without the placeholder there is no key to limit";
+}
+
 TEST_F(SecretsTest, BodiesPassInPiecesBothWays) {
   constexpr std::size_t size = 1u << 20;
   start([this](TlsPeer& peer) {

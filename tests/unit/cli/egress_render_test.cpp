@@ -101,11 +101,14 @@ TEST(RenderEgress, GuestTextIsCleaned) {
 
 TEST(RenderEgress, SecretsAreShownByNameAndNeverByValue) {
   const auto plan = Json::parse(R"~({"egress":{"mode":"filtered","exposes":"names","secrets":[
-    {"name":"KEY","hosts":["a.test","*.b.test:8443"],"env":"API_KEY","header":["Authorization","x-api-key"],"source":"command"}]}})~");
+    {"name":"KEY","hosts":["a.test","*.b.test:8443"],"env":"API_KEY","header":["Authorization","x-api-key"],"source":"command","requests":[]},
+    {"name":"FEW","hosts":["c.test"],"env":"FEW","header":["Authorization"],"source":"file","requests":["GET,HEAD /a/*","POST /b"]}]}})~");
   EXPECT_THAT(
       render_plan(plan, plain, 80),
       HasSubstr("  TLS to a.test, *.b.test:8443 is ended here: KEY, from a command, takes the place of $API_KEY "
-                "in Authorization, x-api-key\n"));
+                "in Authorization, x-api-key\n"
+                "  TLS to c.test is ended here: FEW, from a file, takes the place of $FEW in Authorization, for "
+                "GET,HEAD /a/*, POST /b alone\n"));
   const auto status = Json::parse(R"~({"name":"box","egress":{"secrets":[
     {"name":"KEY","hosts":["a.test"],"state":"ok","problem":"","last_use":"2026-01-02T03:04:05Z"},
     {"name":"NEW","hosts":["b.test"],"state":"not-asked","problem":"","last_use":null},

@@ -41,6 +41,7 @@ TEST(Secrets, AnEntrySaysAllOrLeavesItToUs) {
       "      header: [PRIVATE-TOKEN, Authorization]\n"
       "      env: FORGE_TOKEN\n"
       "      shape: glpat-{}\n"
+      "      requests: ['GET,HEAD *', POST /api/v4/projects/*/issues]\n"
       "      projects: [~/src, /src/demo]\n");
   const SecretRule simple{.name = "API_KEY",
                           .hosts = {"api.example.org"},
@@ -48,6 +49,7 @@ TEST(Secrets, AnEntrySaysAllOrLeavesItToUs) {
                           .headers = {"Authorization"},
                           .variable = "API_KEY",
                           .shape = "{}",
+                          .requests = {},
                           .projects = {}};
   const SecretRule whole{.name = "FORGE",
                          .hosts = {"forge.example.org", "*.example.net:8443"},
@@ -55,6 +57,7 @@ TEST(Secrets, AnEntrySaysAllOrLeavesItToUs) {
                          .headers = {"PRIVATE-TOKEN", "Authorization"},
                          .variable = "FORGE_TOKEN",
                          .shape = "glpat-{}",
+                         .requests = {"GET,HEAD *", "POST /api/v4/projects/*/issues"},
                          .projects = {"~/src", "/src/demo"}};
   EXPECT_THAT(rules, ElementsAre(simple, whole));
   EXPECT_EQ(secret_rules(to_json(rules)), rules);
@@ -119,6 +122,11 @@ TEST(Secrets, WhatIsWrongIsNamedWhereItStands) {
       {"    KEY: {hosts: a.example, from: 'env:K', shape: '{}{}'}", "'{}{}' is not {} once"},
       {"    KEY: {hosts: a.example, from: 'env:K', shape: '$(x){}'}", "is not {} once among letters"},
       {"    KEY: {hosts: a.example, from: 'env:K', projects: src}", "'src' is no absolute path"},
+      {"    KEY: {hosts: a.example, from: 'env:K', requests: '/v1/*'}", "'/v1/*' is not methods and a path"},
+      {"    KEY: {hosts: a.example, from: 'env:K', requests: 'get /v1/*'}", "'get /v1/*' is not methods and a path"},
+      {"    KEY: {hosts: a.example, from: 'env:K', requests: 'GET, HEAD /'}", "'GET, HEAD /' is not methods and a path"},
+      {"    KEY: {hosts: a.example, from: 'env:K', requests: 'GET /a?b=1'}", "'GET /a?b=1' is not methods and a path"},
+      {"    KEY: {hosts: a.example, from: 'env:K', requests: 'GET v1'}", "'GET v1' is not methods and a path"},
       {"    A: {hosts: a.example, from: 'env:K'}\n    B: {hosts: b.example, from: 'env:K', env: A}",
        "4:5: egress.secrets: 'B': the variable A is another's already"},
   };

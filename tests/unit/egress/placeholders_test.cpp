@@ -13,8 +13,8 @@ const std::string key_holder = "sk-0123456789abcdef", forge_holder = "glpat-fedc
 
 std::vector<SecretUse> uses() {
   const auto host = [](const char* text) { return HostRule::parse(text, "egress.secrets"); };
-  return {{"API_KEY", key_holder, {host("api.test"), host("*.example.org:8443")}, {"Authorization", "x-api-key"}},
-          {"FORGE", forge_holder, {host("forge.test")}, {"Authorization"}}};
+  return {{"API_KEY", key_holder, {host("api.test"), host("*.example.org:8443")}, {"Authorization", "x-api-key"}, {}},
+          {"FORGE", forge_holder, {host("forge.test")}, {"Authorization"}, {}}};
 }
 
 std::string stray(const HostPort& target, const http::Fields& fields, const std::string& path = "/",
