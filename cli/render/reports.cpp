@@ -304,9 +304,9 @@ std::string render_plan(const Json& plan, const Style& style, unsigned width) {
                         upstream == "environment" ? "of the environment" : upstream);
   for (const auto& secret : list_at(egress, "secrets"))
     text += fmt::format(
-        "  TLS to {} is ended here: {}, from {}, takes the place of ${} in {}{}\n", item_texts(list_at(secret, "hosts")),
-        text_at(secret, "name"), source_text(text_at(secret, "source")), text_at(secret, "env"),
-        item_texts(list_at(secret, "header")),
+        "  TLS to {} is ended here: {}, from {}, takes the place of ${} in {}{}\n",
+        item_texts(list_at(secret, "hosts")), text_at(secret, "name"), source_text(text_at(secret, "source")),
+        text_at(secret, "env"), item_texts(list_at(secret, "header")),
         list_at(secret, "requests").empty() ? "" : ", for " + item_texts(list_at(secret, "requests")) + " alone");
   if (true_at(egress, "ask")) text += "  names that no rule is about wait for your answer (egress.ask)\n";
   return text + render_egress_rules(egress, style);

@@ -16,11 +16,11 @@ inline constexpr std::uint16_t secret_port = 443;  ///< of a host without one
 
 /// What the proxy knows of a secret before it needs its value.
 struct SecretUse {
-  std::string name;                  ///< the user's word for it
-  std::string placeholder;           ///< long and random: no text holds it by accident
-  std::vector<HostRule> hosts;       ///< each with its port
-  std::vector<std::string> headers;  ///< where the placeholder is replaced
-  std::vector<RequestRule> requests; ///< what it may be used for; empty: anything
+  std::string name;                   ///< the user's word for it
+  std::string placeholder;            ///< long and random: no text holds it by accident
+  std::vector<HostRule> hosts;        ///< each with its port
+  std::vector<std::string> headers;   ///< where the placeholder is replaced
+  std::vector<RequestRule> requests;  ///< what it may be used for; empty: anything
 
   bool meant_for(const HostPort& target) const;
 };

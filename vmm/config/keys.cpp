@@ -91,8 +91,8 @@ constexpr ConfigKey keys[] = {
      "The proxy this host stands behind: direct, environment (https_proxy, no_proxy; also with a password) or its URL"},
     {"egress.secrets", KeyType::secrets, "", "", "", host_executing, "",
      "Secrets that stay on this host: NAME: {hosts, from: env:VARIABLE, file:PATH or command:WORDS, header, env, "
-     "shape, requests, projects}, or NAME: env:VARIABLE where its hosts are known; the guest gets a placeholder, which the proxy "
-     "replaces on the way to these hosts"},
+     "shape, requests, projects}, or NAME: env:VARIABLE where its hosts are known; the guest gets a placeholder, which "
+     "the proxy replaces on the way to these hosts"},
     {"limits.disk_reserve", size, "2G", "", "", host_executing, "64M|16T",
      "Room kept free where the sandboxes are: the greediest guest is paused before less is left; unset: 2G, and no "
      "more "

@@ -11,7 +11,8 @@ namespace agentvm {
 namespace {
 
 constexpr std::size_t secret_limit = 64, host_limit = 32, header_limit = 8, project_limit = 64, request_limit = 64;
-constexpr std::size_t source_limit_bytes = 4096, shape_limit_bytes = 128, header_name_limit_bytes = 64, request_limit_bytes = 512;
+constexpr std::size_t source_limit_bytes = 4096, shape_limit_bytes = 128, header_name_limit_bytes = 64,
+                      request_limit_bytes = 512;
 constexpr std::string_view fields = "hosts, from, header, env, shape, requests and projects";
 constexpr std::string_view kinds[] = {"env", "file", "command"};
 
@@ -155,13 +156,14 @@ class EntryReader {
     const auto methods = text.substr(0, space), path = space == text.npos ? "" : text.substr(space + 1);
     const bool named = methods == "*" || std::all_of(methods.begin(), methods.end(),
                                                      [](char c) { return (c >= 'A' && c <= 'Z') || c == ','; });
-    const bool listed = !methods.empty() && !methods.starts_with(',') && !methods.ends_with(',') &&
-                        methods.find(",,") == methods.npos;
+    const bool listed =
+        !methods.empty() && !methods.starts_with(',') && !methods.ends_with(',') && methods.find(",,") == methods.npos;
     const bool plain = std::none_of(path.begin(), path.end(), [](char c) {
       const auto byte = static_cast<unsigned char>(c);
       return byte <= 0x20 || byte >= 0x7f || c == '?' || c == '#';
     });
-    if (!named || !listed || !plain || text.size() > request_limit_bytes || !(path.starts_with('/') || path.starts_with('*')))
+    if (!named || !listed || !plain || text.size() > request_limit_bytes ||
+        !(path.starts_with('/') || path.starts_with('*')))
       refuse(node.mark,
              quote_foreign(text) + " is not methods and a path, as in 'GET,HEAD /repos/*' or '* /v1/messages'");
     return text;
@@ -200,7 +202,7 @@ std::string secret_source(const SecretRule& rule) {
 }
 
 Json to_json(const SecretRule& rule) {
-  return {{"name", rule.name},    {"hosts", rule.hosts}, {"from", rule.from},        {"header", rule.headers},
+  return {{"name", rule.name},    {"hosts", rule.hosts}, {"from", rule.from},         {"header", rule.headers},
           {"env", rule.variable}, {"shape", rule.shape}, {"requests", rule.requests}, {"projects", rule.projects}};
 }
 

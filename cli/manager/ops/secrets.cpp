@@ -94,8 +94,11 @@ std::shared_ptr<const egress::SecretSet> SecretKeeper::set_for(const SandboxReco
   try {
     const auto holders = placeholders(record);
     for (const auto& rule : record.egress_secrets) {
-      egress::SecretUse use{
-          .name = rule.name, .placeholder = holders.at(rule.name), .hosts = {}, .headers = rule.headers, .requests = {}};
+      egress::SecretUse use{.name = rule.name,
+                            .placeholder = holders.at(rule.name),
+                            .hosts = {},
+                            .headers = rule.headers,
+                            .requests = {}};
       for (const auto& host : rule.hosts) use.hosts.push_back(host_rule(host));
       for (const auto& request : rule.requests) use.requests.push_back(egress::RequestRule::parse(request));
       set->uses.push_back(std::move(use));

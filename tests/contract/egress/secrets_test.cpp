@@ -173,7 +173,8 @@ TEST_F(SecretsTest, ASecretIsForItsRequestsAlone) {
   one(request(key_header() + "Connection: close\r\n", "GET /v1/models?limit=5 HTTP/1.1"));
   EXPECT_THAT(heard_.text(), HasSubstr("x-api-key: " + value));
   one(request("Connection: close\r\n", "POST /v2/anything HTTP/1.1"));
-  EXPECT_THAT(heard_.text(), HasSubstr("POST /v2/anything HTTP/1.1")) << "without the placeholder there is no key to limit";
+  EXPECT_THAT(heard_.text(), HasSubstr("POST /v2/anything HTTP/1.1"))
+      << "without the placeholder there is no key to limit";
 }
 
 TEST_F(SecretsTest, BodiesPassInPiecesBothWays) {

@@ -27,24 +27,24 @@ TEST(RequestRule, PermitsMethodsAndPaths) {
     const char *rule, *method, *target;
     bool permitted;
   };
-  for (const auto& [rule, method, target, permitted] : std::initializer_list<Case>{
-           {"GET /v1/models", "GET", "/v1/models", true},
-           {"GET /v1/models", "GET", "/v1/models?limit=5", true},
-           {"GET /v1/models", "GET", "/v1/models/", false},
-           {"GET /v1/models", "POST", "/v1/models", false},
-           {"GET /v1/models", "get", "/v1/models", false},
-           {"GET,HEAD /v1/*", "HEAD", "/v1/a/b", true},
-           {"GET,HEAD /v1/*", "GET", "/v1", false},
-           {"GET,HEAD /v1/*", "GETHEAD", "/v1/a", false},
-           {"* /v1/*", "DELETE", "/v1/", true},
-           {"GET *", "GET", "/", true},
-           {"POST */git-upload-pack", "POST", "/me/repo.git/git-upload-pack", true},
-           {"POST */git-upload-pack", "POST", "/me/repo.git/git-receive-pack", false},
-           {"POST */git-upload-pack", "POST", "/me/git-receive-pack?/git-upload-pack", false},
-           {"GET /a*b*c", "GET", "/axxbyybzzc", true},
-           {"GET /a*b*c", "GET", "/axxbyybzz", false},
-           {"GET /projects/a%2Fb/*", "GET", "/projects/a%2Fb/issues", true},
-           {"GET *", "OPTIONS", "*", false}})
+  for (const auto& [rule, method, target, permitted] :
+       std::initializer_list<Case>{{"GET /v1/models", "GET", "/v1/models", true},
+                                   {"GET /v1/models", "GET", "/v1/models?limit=5", true},
+                                   {"GET /v1/models", "GET", "/v1/models/", false},
+                                   {"GET /v1/models", "POST", "/v1/models", false},
+                                   {"GET /v1/models", "get", "/v1/models", false},
+                                   {"GET,HEAD /v1/*", "HEAD", "/v1/a/b", true},
+                                   {"GET,HEAD /v1/*", "GET", "/v1", false},
+                                   {"GET,HEAD /v1/*", "GETHEAD", "/v1/a", false},
+                                   {"* /v1/*", "DELETE", "/v1/", true},
+                                   {"GET *", "GET", "/", true},
+                                   {"POST */git-upload-pack", "POST", "/me/repo.git/git-upload-pack", true},
+                                   {"POST */git-upload-pack", "POST", "/me/repo.git/git-receive-pack", false},
+                                   {"POST */git-upload-pack", "POST", "/me/git-receive-pack?/git-upload-pack", false},
+                                   {"GET /a*b*c", "GET", "/axxbyybzzc", true},
+                                   {"GET /a*b*c", "GET", "/axxbyybzz", false},
+                                   {"GET /projects/a%2Fb/*", "GET", "/projects/a%2Fb/issues", true},
+                                   {"GET *", "OPTIONS", "*", false}})
     EXPECT_EQ(beyond({rule}, method, target).empty(), permitted) << rule << " | " << method << " " << target;
   EXPECT_EQ(beyond({}, "DELETE", "/../x"), "") << "no rules, no limits";
   EXPECT_EQ(beyond({"GET /a", "POST /b"}, "POST", "/b"), "");
@@ -76,7 +76,8 @@ TEST(RequestRule, CountsForWhoeverUsesTheSecretAlone) {
   auto with = without;
   with.fields = {{"X-Api-Key", "holder"}};
   EXPECT_EQ(forbidden_use({&limited}, without), "");
-  EXPECT_EQ(forbidden_use({&limited}, with), "KEY may be used for GET /a, GET /b alone; of this request, it is POST /c");
+  EXPECT_EQ(forbidden_use({&limited}, with),
+            "KEY may be used for GET /a, GET /b alone; of this request, it is POST /c");
 }
 
 }  // namespace
