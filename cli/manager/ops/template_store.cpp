@@ -36,10 +36,10 @@ Json measures(const MachineTemplate& made) {
 
 /// Memory that lost some of its blocks is damaged; that its file system stores it in fewer is not.
 bool as_measured(const Json& then, const Json& now) {
-  return then.is_object() && then.value("devices_sha256", "") == now["devices_sha256"] &&
-         then.value("memory_bytes", std::uint64_t{0}) == now["memory_bytes"] &&
-         then.value("disk_bytes", std::uint64_t{0}) == now["disk_bytes"] &&
-         then.value("memory_used_bytes", std::uint64_t{0}) / 2 <= now["memory_used_bytes"].get<std::uint64_t>();
+  const auto same = [&](const char* field) { return value_or<Json>(then, field, nullptr) == now.at(field); };
+  constexpr const char* used = "memory_used_bytes";
+  return same("devices_sha256") && same("memory_bytes") && same("disk_bytes") &&
+         value_or<std::uint64_t>(then, used, 0) / 2 <= require<std::uint64_t>(now, used);
 }
 
 std::int64_t last_use(const MachineTemplate& one) {
