@@ -79,6 +79,7 @@ struct SandboxRecord {
   std::string accelerator;         ///< in use: "kvm" or "tcg"; empty before `starting`
   std::string accelerator_reason;  ///< why not KVM; empty with KVM
   std::string libvirt_uri;         ///< resolved: where reconciling looks
+  bool saved = false;              ///< its memory is in files that fit its disk; with `saved`, and on the way from it
   bool warm_wish = false;          ///< let its first machine go on from a template
   bool warm = false;               ///< its machine did so
   std::string warm_reason;         ///< why not; empty when it did, and before `starting`

@@ -38,6 +38,7 @@ inline constexpr const char* egress_authority = "egress-ca";   ///< folder, 0700
 inline constexpr const char* virtiofsd_log = "virtiofsd.log";
 inline constexpr const char* terminals = "terminals";    ///< folder: what agents' sessions showed at the last stop
 inline constexpr const char* workspace = "workspace";    ///< folder; the clone in virtiofs mode
+inline constexpr const char* saved = "saved";            ///< folder, 0700; the memory of a saved sandbox
 inline constexpr const char* domain_xml = "domain.xml";  ///< as last started, for people
 }  // namespace sandbox_files
 

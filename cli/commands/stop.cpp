@@ -79,10 +79,15 @@ CommandSpec suspend_command() {
       .description =
           "It takes no processor time until 'agentvm resume'; commands and terminals that are open go on then. Its "
           "memory stays in use, and a restart of the host ends it as a crash would. Uncommitted work is brought to the "
-          "host first.",
+          "host first. With --save its memory goes to the disk: nothing is in use, and it goes on after a restart of "
+          "the host, too; what is connected to it from outside then ends. For sandboxes with --workspace disk.",
       .arguments = {sandbox_argument()},
-      .options = {json_option()},
-      .run = [](Invocation& run) { return call_and_say(run, "suspend", run.params()); }};
+      .options = {{.name = "save", .help = "Keep its memory on the disk, and end its machine"}, json_option()},
+      .run = [](Invocation& run) {
+        auto params = run.params();
+        params["save"] = run.args.enabled("save");
+        return call_and_say(run, "suspend", params);
+      }};
 }
 
 CommandSpec resume_command() {

@@ -152,6 +152,8 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
   add("Message", text_at(status, "message"));
   add("Project", text_at(status, "project"));
   add("Branch", text_at(status, "branch"));
+  if (const auto saved = number_at(status, "saved_bytes", 0); saved > 0)
+    add("Saved", size(saved) + " of memory, on this host's disk");
   if (number_at(status, "uptime_seconds") > 0) add("Uptime", duration(number_at(status, "uptime_seconds")));
   const auto backend = text_at(status, "backend");
   add("Backend", backend == "-" ? backend : fmt::format("{}, {}", backend, text_at(status, "accelerator")));

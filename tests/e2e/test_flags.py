@@ -23,7 +23,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 # Keys at the root of what --json prints, beside "schema". More are welcome; one that goes or is renamed breaks those who read it.
 STATUS = ("accelerator accelerator_reason agent autostart backend branch disk_bytes egress guest_agent memory_bytes message name nested nested_l2 nested_machines network ports project reason "
-          "ssh state sync throw_away unsaved uptime_seconds vcpus warm warm_reason workspace_mode worktrees")
+          "saved_bytes ssh state sync throw_away unsaved uptime_seconds vcpus warm warm_reason workspace_mode worktrees")
 VERBOSE = STATUS + " agent_credentials agent_variables created domain folder id identity_file image known_hosts libvirt_uri warnings"
 EXEC = "exit_code origin status stderr stdout truncated"
 SYNC = ("branch bytes commands commits conflicts deletions dry_run files_changed gated gated_count gone insertions log moved new_tip objects old_tip pushed reason "

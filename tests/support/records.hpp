@@ -18,6 +18,7 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
   record.nested = false;
   record.warm_wish = record.warm = true;
   record.warm_reason = "there is no template";
+  record.saved = true;
   record.nested_memory = ByteSize::gibibytes(1);
   record.nested_vcpus = 2;
   record.workspace = WorkspaceMode::disk;

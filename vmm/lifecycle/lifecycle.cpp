@@ -31,6 +31,7 @@ constexpr Row table[] = {
     {S::preparing, E::destroy, S::destroying},
 
     {S::starting, E::ready, S::running},
+    {S::starting, E::saved, S::saved},  // it could not go on from what was saved, which is still there
     {S::starting, E::stop, S::stopping},
     // A machine that ends before it was ready did not do what was asked, however orderly it ended.
     {S::starting, E::ended, S::failed},

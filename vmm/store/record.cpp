@@ -137,6 +137,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["warm_wish"] = record.warm_wish;
   json["warm"] = record.warm;
   json["warm_reason"] = record.warm_reason;
+  json["saved"] = record.saved;
   json["nested_memory"] = record.nested_memory.bytes();
   json["nested_vcpus"] = record.nested_vcpus;
   json["workspace_mode"] = to_string(record.workspace);
@@ -260,6 +261,7 @@ SandboxRecord record_from_json(const Json& json) {
   record.warm_wish = value_or(json, "warm_wish", false);
   record.warm = value_or(json, "warm", false);
   record.warm_reason = value_or<std::string>(json, "warm_reason", "");
+  record.saved = value_or<bool>(json, "saved", false);
   record.nested_memory = ByteSize(value_or<std::uint64_t>(json, "nested_memory", 0));
   record.nested_vcpus = value_or<unsigned>(json, "nested_vcpus", 0);
   record.workspace = workspace_mode_from(require<std::string>(json, "workspace_mode"));

@@ -30,6 +30,7 @@ constexpr milliseconds libvirt_limit{
     60'000};  // the first start after an installation probes QEMU: 4-5 s seen under emulation
 constexpr milliseconds trial_limit{120'000};
 constexpr milliseconds machine_limit{60'000};
+constexpr milliseconds load_limit{10 * 60'000};  // some gigabytes from a slow disk
 constexpr int port_attempts = 5;
 constexpr int hang_attempts = 3;
 constexpr const char* workspace_tag = "workspace";
@@ -136,14 +137,33 @@ guest::Identity new_identity(Core& core, const SandboxRecord& record, const Imag
   return identity;
 }
 
+/// Sockets of its own, where nothing of an earlier machine is left.
+void clear_sockets(Core& core, const SandboxRecord& record) {
+  const auto sockets = core.paths().sockets(record.name.str());
+  core.serial().remove(record.name.str());  // what an earlier machine said is not this one's
+  remove_tree(sockets);
+  ensure_private_dir(sockets);
+}
+
+/// Slower machines get more time: emulation is 5 to 20 times slower, and several guests may share few cores. KVM may be
+/// a guest's own, within an emulator; a machine that hangs is noticed sooner.
+milliseconds patience_with(const SandboxRecord& record) {
+  return record.accelerator == "kvm" ? milliseconds(120'000) : milliseconds(240'000);
+}
+
+/// Both sessions, side by side.
+void open_sessions(LiveSandbox& live, Deadline deadline) {
+  auto data = std::async(std::launch::async, [&] { live.session(Session::data, deadline); });
+  live.session(Session::control, deadline);
+  data.get();
+}
+
 /// Share and machine, until every readiness step has passed. `started`: the machine has been. `from`: it goes on from
 /// there; null: it boots.
 void boot_once(Core& core, CallContext& call, SandboxRecord record, const Image& image, const MachineTemplate* from,
                Hypervisor& hypervisor, Timeline& timeline, bool& started) {
   const auto sockets = core.paths().sockets(record.name.str());
-  core.serial().remove(record.name.str());  // what an earlier machine said is not this one's
-  remove_tree(sockets);
-  ensure_private_dir(sockets);
+  clear_sockets(core, record);
   report(call.progress_function(), "machine",
          fmt::format("starting the machine ({}, {} vCPU{}, {}{})", record.memory.str(), record.vcpus,
                      record.vcpus == 1 ? "" : "s", record.accelerator, from ? ", from a template" : ""));
@@ -159,9 +179,7 @@ void boot_once(Core& core, CallContext& call, SandboxRecord record, const Image&
   timeline.mark("machine");
   if (from) load_template(core, record, hypervisor, *from, timeline);
 
-  // Slower machines get more time: emulation is 5 to 20 times slower, and several guests may share few cores.
-  // KVM may be a guest's own, within an emulator; a machine that hangs is noticed sooner.
-  const milliseconds patience = record.accelerator == "kvm" ? milliseconds(120'000) : milliseconds(240'000);
+  const auto patience = patience_with(record);
   const auto hint = "agentvm logs " + record.name.str() + " --boot";
   const auto& name = record.name;
   std::shared_ptr<LiveSandbox> live;
@@ -179,13 +197,7 @@ void boot_once(Core& core, CallContext& call, SandboxRecord record, const Image&
        patience},
       {"the guest's sshd listens", [&](Deadline deadline) { live->control()->wait_until("ssh", deadline); }, hint,
        patience},
-      {"ssh lets us in",
-       [&](Deadline deadline) {
-         auto data = std::async(std::launch::async, [&] { live->session(Session::data, deadline); });
-         live->session(Session::control, deadline);
-         data.get();
-       },
-       hint, patience},
+      {"ssh lets us in", [&](Deadline deadline) { open_sessions(*live, deadline); }, hint, patience},
   };
   wait_until_ready(steps, call.progress_function(), [&](const std::string& what) {
     timeline.mark(what);
@@ -374,6 +386,38 @@ void boot_machine(Core& core, CallContext& call, const SandboxRecord& prepared, 
   if (from && boot_from(core, call, record, image, *from, hypervisor, timeline)) return;
   if (!from) note_start(core, record, why_not);
   boot_cold(core, call, record, image, hypervisor, timeline);
+}
+
+void continue_machine(Core& core, CallContext& call, const SandboxRecord& saved, const Image& image,
+                      const MachineState& state, const std::function<void()>& goes_on) {
+  const auto& name = saved.name;
+  const auto sockets = core.paths().sockets(name.str());
+  const auto hypervisor = core.hypervisor(saved.libvirt_uri, Deadline::after(libvirt_limit));
+  const std::stop_callback on_cancel(call.cancelled(), [&] {
+    core.janitor().post("cancelled resume of " + name.str(), [hypervisor, domain = saved.domain] {
+      hypervisor->stop(domain, Deadline::after(machine_limit));
+    });
+  });
+  clear_sockets(core, saved);
+  report(call.progress_function(), "machine", "loading the memory of " + name.str());
+  auto record = start_machine(core, saved, image, *hypervisor, MachineSpec::Begin::state);
+  record = limit_machine(core, record, *hypervisor);
+  hypervisor->load_state(record.domain, state, Deadline::after(load_limit));
+  call.check_cancelled();
+  goes_on();
+  std::shared_ptr<LiveSandbox> live;
+  const auto hint = "agentvm logs " + name.str() + " --manager";
+  const auto patience = patience_with(record);
+  wait_until_ready({{"the guest's agent answers",
+                     [&](Deadline deadline) {
+                       core.serial().add(name.str(), sockets / socket_files::serial, core.store().folder(name));
+                       live = connect_running(core, record, deadline,
+                                              [&] { hypervisor->resume(record.domain, deadline); });
+                       set_guest_clock(*live->control(), deadline);
+                     },
+                     hint, patience},
+                    {"ssh lets us in", [&](Deadline deadline) { open_sessions(*live, deadline); }, hint, patience}},
+                   call.progress_function(), [&](const std::string&) { call.check_cancelled(); });
 }
 
 }  // namespace agentvm::manager

@@ -36,6 +36,11 @@ enum class RootDisk {
 void boot_machine(Core& core, CallContext& call, const SandboxRecord& record, const Image& image, RootDisk disk,
                   Timeline& timeline);
 
+/// Starts the machine of a saved sandbox and lets it go on from its state; `goes_on` is called when that is loaded and
+/// nothing of it has run yet. Expects the state `starting`. The caller undoes on an error (`tear_down`).
+void continue_machine(Core& core, CallContext& call, const SandboxRecord& record, const Image& image,
+                      const MachineState& state, const std::function<void()>& goes_on);
+
 /// What a helper on this host is run with: KVM where it works with the image's kernel (tried once, see
 /// `decide_accelerator`).
 Accelerator usable_accelerator(Core& core, const Image& image);

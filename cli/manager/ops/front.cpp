@@ -148,7 +148,8 @@ void Front::show(const SandboxRecord& record) {
     route.state_text = to_string(record.state);
     route.message = clean_guest_text(record.message, Newlines::escape, 300);
     route.command = "agentvm start " + record.project.string();
-    if (record.state == SandboxState::paused) route.command = "agentvm resume " + record.name.str();
+    if (record.state == SandboxState::paused || record.state == SandboxState::saved)
+      route.command = "agentvm resume " + record.name.str();
     if (record.state == SandboxState::stopping || record.state == SandboxState::destroying)
       route.command = "agentvm status " + record.name.str();
     if (!gone) return set_worktrees(route, record);

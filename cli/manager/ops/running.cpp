@@ -203,6 +203,11 @@ void reconcile_one(Core& core, const SandboxRecord& record) {
       return tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
     case SandboxState::preparing:
     case SandboxState::starting:
+      if (record.saved) {  // nothing of it has run since
+        tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
+        core.apply(name, SandboxEvent::saved, "manager-ended", "it was not resumed to the end");
+        return;
+      }
       core.apply(name, SandboxEvent::failed, "manager-ended", "the start did not come to an end");
       return tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
     case SandboxState::stopping:
@@ -215,9 +220,10 @@ void reconcile_one(Core& core, const SandboxRecord& record) {
     case SandboxState::defined:
     case SandboxState::stopped:
     case SandboxState::failed:
-    case SandboxState::saved:
       if (!record.teardown.empty()) tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
       return;
+    case SandboxState::saved:  // whose machine may not have been ended yet
+      return tear_down(core, name, Shutdown::forced, milliseconds(0), gone_limit);
   }
 }
 
@@ -347,6 +353,11 @@ void watch_events(Core& core, Hypervisor& hypervisor) {
                                               : "the machine ended unexpectedly");
     });
   });
+}
+
+void set_guest_clock(guest::Control& control, Deadline deadline) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  control.set_time(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count(), deadline);
 }
 
 void dial_data(Core& core, const SandboxName& name) {

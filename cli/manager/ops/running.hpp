@@ -42,6 +42,9 @@ void machine_ended(Core& core, const std::string& domain, const std::string& rea
 /// The vCPUs of this domain were stopped, maybe by nobody here: as above.
 void machine_paused(Core& core, const std::string& domain);
 
+/// Gives the guest the time of this moment.
+void set_guest_clock(guest::Control& control, Deadline deadline);
+
 /// Soon, on the janitor: the session that egress and the proxy stand on, unless it is there.
 void dial_data(Core& core, const SandboxName& name);
 

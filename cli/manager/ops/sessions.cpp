@@ -62,7 +62,8 @@ std::optional<int> start_detached(guest::Streams& session, guest::ExecSpec spec,
 std::string command_to_run(const SandboxRecord& record) {
   if (record.state == SandboxState::starting || record.state == SandboxState::preparing)
     return "agentvm status " + record.name.str();
-  if (record.state == SandboxState::paused) return "agentvm resume " + record.name.str();
+  if (record.state == SandboxState::paused || record.state == SandboxState::saved)
+    return "agentvm resume " + record.name.str();
   return "agentvm start " + record.project.string();
 }
 

@@ -17,6 +17,7 @@
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/running.hpp"
 #include "cli/manager/ops/salvage.hpp"
+#include "cli/manager/ops/saved_state.hpp"
 #include "cli/manager/ops/sessions.hpp"
 #include "cli/manager/ops/start_history.hpp"
 #include "cli/manager/ops/status.hpp"
@@ -477,6 +478,12 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
   if (record.state == SandboxState::paused && !options.fresh) {
     report(call.progress_function(), "resume", "resuming " + record.name.str());
     auto status = sandbox_status(core, wake(core, record), Detail::verbose);
+    status["already_running"] = false;
+    return status;
+  }
+  if (record.state == SandboxState::saved && !options.fresh) {
+    core.secrets().take(record, options.variables);
+    auto status = sandbox_status(core, restore_from_disk(core, call, record), Detail::verbose);
     status["already_running"] = false;
     return status;
   }

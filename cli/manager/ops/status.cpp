@@ -4,6 +4,7 @@
 #include "cli/manager/ops/egress_ops.hpp"
 #include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/nested_check.hpp"
+#include "cli/manager/ops/saved_state.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/text.hpp"
 #include "vmm/disk/overlay.hpp"
@@ -106,6 +107,7 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail, Dead
               {"nested_machines", nested_machines(core, record)},
               {"warm", record.warm},
               {"warm_reason", record.warm_reason},
+              {"saved_bytes", record.saved ? Json(saved_bytes(core, record.name)) : Json()},
               {"network", to_string(record.network)},
               {"egress", egress_status(core, record)},
               {"workspace_mode", to_string(record.workspace)},

@@ -6,6 +6,7 @@
 #include "cli/manager/ops/recordings.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/salvage.hpp"
+#include "cli/manager/ops/saved_state.hpp"
 #include "cli/manager/ops/status.hpp"
 #include "cli/manager/ops/suspend.hpp"
 #include "cli/manager/ops/sync_op.hpp"
@@ -30,6 +31,14 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   const SyncWatch::Quiet quiet(core.syncs(), record.name);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
+  if (record.state == SandboxState::saved) {
+    core.apply(record.name, SandboxEvent::stop, "user");
+    drop_saved(core, record.name);
+    call.warning(fmt::format("what ran in '{}' when it was saved is dropped; its disk stays", record.name.str()));
+    auto status = sandbox_status(core, core.store().get(record.name), Detail::brief);
+    status["rescued"] = Json::array();
+    return status;
+  }
   const bool short_of_disk = must_stay_paused(core, record);  // its work is read from its files, later
   if (!force && !short_of_disk) record = wake(core, record);  // to be asked for its work, and to power off
   const bool running = record.state == SandboxState::running;

@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include "cli/manager/ops/machine_limits.hpp"
+#include "cli/manager/ops/recordings.hpp"
 #include "cli/manager/ops/rescue.hpp"
 #include "cli/manager/ops/running.hpp"
+#include "cli/manager/ops/saved_state.hpp"
 #include "cli/manager/ops/status.hpp"
+#include "cli/manager/ops/terminals.hpp"
 #include "vmm/base/log.hpp"
 
 namespace agentvm::manager {
@@ -18,10 +21,7 @@ constexpr milliseconds write_limit{15'000};
 
 void set_clock(Core& core, const SandboxName& name, Deadline deadline) {
   const auto live = core.live(name);
-  const auto control = live ? live->control() : nullptr;
-  if (!control) return;
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  control->set_time(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count(), deadline);
+  if (const auto control = live ? live->control() : nullptr) set_guest_clock(*control, deadline);
 }
 
 /// A machine that could not be resumed as a whole is as it was: the record says so, too.
@@ -81,11 +81,24 @@ Json suspend_sandbox(Core& core, CallContext& call, const Json& params) {
   const SyncWatch::Quiet quiet(core.syncs(), record.name);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
+  const bool save = value_or<bool>(params, "save", false);
+  const auto seen = core.as_seen(record).state;
   std::vector<std::string> rescued;
-  if (core.as_seen(record).state != SandboxState::paused) {
-    next(record.state, SandboxEvent::pause, record.name.str());  // said before anything is done
+  const auto bring_home = [&] {
     rescued = rescue(core, call, record, Rescue::best_effort).refs;
     write_back(core, record.name, Deadline::after(write_limit));
+  };
+  if (save && seen != SandboxState::saved) {
+    next(seen, SandboxEvent::saved, record.name.str());  // said before anything is done
+    check_savable(core, record);
+    record = wake(core, record);  // the guest must see that we hang up
+    bring_home();
+    keep_agent_logs(core, record);
+    keep_recordings(core, record);
+    record = save_to_disk(core, call, record);
+  } else if (!save && seen != SandboxState::paused) {
+    next(record.state, SandboxEvent::pause, record.name.str());
+    bring_home();
     const auto live = core.live(record.name);
     if (live) live->expect_silence(true);
     try {
@@ -103,11 +116,13 @@ Json suspend_sandbox(Core& core, CallContext& call, const Json& params) {
   return status;
 }
 
-Json resume_sandbox(Core& core, CallContext&, const Json& params) {
+Json resume_sandbox(Core& core, CallContext& call, const Json& params) {
   auto record = core.resolve(params);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
-  if (core.as_seen(record).state != SandboxState::running) {
+  if (record.state == SandboxState::saved) {
+    record = restore_from_disk(core, call, record);
+  } else if (core.as_seen(record).state != SandboxState::running) {
     next(core.as_seen(record).state, SandboxEvent::resume, record.name.str());
     check_disk_reserve(core, "resuming " + record.name.str());
     record = wake(core, record);

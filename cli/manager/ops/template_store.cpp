@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "cli/manager/ops/state_files.hpp"
 #include "vmm/base/digest.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
@@ -20,26 +21,17 @@ constexpr const char* schema = "agentvm.template/1";
 constexpr std::string_view unfinished = ".making-";
 constexpr std::size_t description_limit_bytes = 64u << 10;
 
-std::uint64_t length_of(const fs::path& path) {
-  std::error_code absent;
-  const auto length = fs::file_size(path, absent);
-  return absent ? 0 : length;
-}
-
 /// What can be compared without reading hundreds of megabytes.
 Json measures(const MachineTemplate& made) {
-  return {{"devices_sha256", sha256_file(made.devices())},
-          {"memory_bytes", length_of(made.memory())},
-          {"memory_used_bytes", allocated_bytes(made.memory())},
-          {"disk_bytes", length_of(made.disk())}};
+  auto json = measure_state({made.devices(), made.memory(), {}});
+  std::error_code absent;
+  const auto length = fs::file_size(made.disk(), absent);
+  json["disk_bytes"] = absent ? std::uintmax_t(0) : length;
+  return json;
 }
 
-/// Memory that lost some of its blocks is damaged; that its file system stores it in fewer is not.
 bool as_measured(const Json& then, const Json& now) {
-  const auto same = [&](const char* field) { return value_or<Json>(then, field, nullptr) == now.at(field); };
-  constexpr const char* used = "memory_used_bytes";
-  return same("devices_sha256") && same("memory_bytes") && same("disk_bytes") &&
-         value_or<std::uint64_t>(then, used, 0) / 2 <= require<std::uint64_t>(now, used);
+  return state_is_as_measured(then, now) && value_or<Json>(then, "disk_bytes", nullptr) == now.at("disk_bytes");
 }
 
 std::int64_t last_use(const MachineTemplate& one) {

@@ -23,7 +23,7 @@ constexpr std::string_view expected_table =
     "destroying\n"
     "preparing   -          starting  -        -       -        -      stopping  -        -        failed      "
     "destroying\n"
-    "starting    -          -         running  -       -        -      stopping  failed   failed   failed      "
+    "starting    -          -         running  -       -        saved  stopping  failed   failed   failed      "
     "destroying\n"
     "running     -          -         -        paused  -        saved  stopping  stopped  failed   -           "
     "destroying\n"
