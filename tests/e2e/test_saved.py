@@ -101,13 +101,17 @@ def test_damaged_memory_is_named_and_stop_drops_it(agentvm, home, box, repositor
     assert refused.returncode != 0 and b"not as it was written" in refused.stderr and b"agentvm stop " + NAME.encode() in refused.stderr
     assert state(agentvm) == "saved"
     state_file.write_bytes(whole)
+    shutil.copytree(folder, home.folder / "aside")
     (folder / "memory").rename(folder / "elsewhere")
     assert b"not as it was written" in agentvm.run("resume", NAME, code=None).stderr
     stopped = agentvm.run("stop", NAME)
     assert b"what ran in 'sleeper' when it was saved is dropped" in stopped.stderr
     assert state(agentvm) == "stopped" and not folder.exists()
+    shutil.copytree(home.folder / "aside", folder)  # as a backup that is put back: its disk is another one by now
     start(agentvm, repository)
     assert agentvm.exec(NAME, "sh", "-c", "cat /workspace/untracked; ls /tmp") == "kept\n", "its disk is what it was, and it booted"
+    agentvm.run("manager", "stop")
+    harness.eventually(lambda: agentvm.run("status", NAME) and not folder.exists(), 30, "what is of no use is swept")
     agentvm.exec(NAME, "rm", "/workspace/untracked")
 
 

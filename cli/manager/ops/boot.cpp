@@ -377,6 +377,7 @@ void boot_machine(Core& core, CallContext& call, const SandboxRecord& prepared, 
     r.nested_vcpus = record.nested_vcpus;
     r.libvirt_uri = hypervisor->uri();
     r.warm = false;
+    r.saved = false;  // whatever was: its disk goes another way from here on
   });
   if (::geteuid() == 0 && hypervisor->uri() == "qemu:///system")
     call.warning(
@@ -393,18 +394,21 @@ void continue_machine(Core& core, CallContext& call, const SandboxRecord& saved,
   const auto& name = saved.name;
   const auto sockets = core.paths().sockets(name.str());
   const auto hypervisor = core.hypervisor(saved.libvirt_uri, Deadline::after(libvirt_limit));
-  const std::stop_callback on_cancel(call.cancelled(), [&] {
-    core.janitor().post("cancelled resume of " + name.str(), [hypervisor, domain = saved.domain] {
-      hypervisor->stop(domain, Deadline::after(machine_limit));
+  auto record = saved;
+  {
+    const std::stop_callback on_cancel(call.cancelled(), [&] {
+      core.janitor().post("cancelled resume of " + name.str(), [hypervisor, domain = saved.domain] {
+        hypervisor->stop(domain, Deadline::after(machine_limit));
+      });
     });
-  });
-  clear_sockets(core, saved);
-  report(call.progress_function(), "machine", "loading the memory of " + name.str());
-  auto record = start_machine(core, saved, image, *hypervisor, MachineSpec::Begin::state);
-  record = limit_machine(core, record, *hypervisor);
-  hypervisor->load_state(record.domain, state, Deadline::after(load_limit));
+    clear_sockets(core, saved);
+    report(call.progress_function(), "machine", "loading the memory of " + name.str());
+    record = start_machine(core, saved, image, *hypervisor, MachineSpec::Begin::state);
+    record = limit_machine(core, record, *hypervisor);
+    hypervisor->load_state(record.domain, state, Deadline::after(load_limit));
+  }
   call.check_cancelled();
-  goes_on();
+  goes_on();  // and nobody may end it any more before it is whole
   std::shared_ptr<LiveSandbox> live;
   const auto hint = "agentvm logs " + name.str() + " --manager";
   const auto patience = patience_with(record);
@@ -417,7 +421,7 @@ void continue_machine(Core& core, CallContext& call, const SandboxRecord& saved,
                      },
                      hint, patience},
                     {"ssh lets us in", [&](Deadline deadline) { open_sessions(*live, deadline); }, hint, patience}},
-                   call.progress_function(), [&](const std::string&) { call.check_cancelled(); });
+                   call.progress_function(), [](const std::string&) {});
 }
 
 }  // namespace agentvm::manager

@@ -8,6 +8,7 @@
 
 #include "cli/manager/ops/call_relay.hpp"
 #include "cli/manager/ops/egress_policy.hpp"
+#include "cli/manager/ops/saved_state.hpp"
 #include "cli/manager/ops/stop_op.hpp"
 #include "cli/manager/ops/teardown.hpp"
 #include "proxy/egress/guest_settings.hpp"
@@ -187,6 +188,7 @@ bool ended_with_its_machine(Core& core, const SandboxRecord& record) {
 void reconcile_one(Core& core, const SandboxRecord& record) {
   const auto& name = record.name;
   const auto gone_limit = Deadline::after(teardown_limit);
+  sweep_saved(core, record);
   switch (record.state) {
     case SandboxState::running:
     case SandboxState::paused:

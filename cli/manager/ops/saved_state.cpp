@@ -32,6 +32,10 @@ fs::path saved_folder(Core& core, const SandboxName& name) {
   return core.store().folder(name) / sandbox_files::saved;
 }
 
+fs::path unfinished_folder(Core& core, const SandboxName& name) {
+  return saved_folder(core, name).string() + ".new";
+}
+
 MachineState state_in(Core& core, const SandboxName& name, const fs::path& folder) {
   return {folder / "device-state", folder / "memory", core.paths().sockets(name.str()) / "state.sock"};
 }
@@ -50,7 +54,7 @@ Image image_of(Core& core, const SandboxRecord& record) {
 /// The files are written and described before they are in their place.
 void write_files(Core& core, const SandboxRecord& record, Hypervisor& hypervisor) {
   const auto place = saved_folder(core, record.name);
-  const fs::path folder = place.string() + ".new";
+  const auto folder = unfinished_folder(core, record.name);
   remove_tree(folder);
   remove_tree(place);
   ensure_private_dir(folder);
@@ -137,6 +141,7 @@ SandboxRecord save_to_disk(Core& core, CallContext& call, const SandboxRecord& r
     hypervisor->pause(record.domain, Deadline::after(machine_limit));
     write_files(core, record, *hypervisor);
   } catch (Error& error) {
+    sweep_saved(core, record);
     go_on(core, record, *hypervisor);
     error.while_doing("saving " + name.str());
     throw;
@@ -158,8 +163,7 @@ SandboxRecord restore_from_disk(Core& core, CallContext& call, const SandboxReco
   try {
     continue_machine(core, call, core.store().get(name), image, state, [&] {
       // From here on its disk goes another way than the memory that was saved.
-      core.store().update(name, [](SandboxRecord& r) { r.saved = false; });
-      remove_tree(saved_folder(core, name));
+      sweep_saved(core, core.store().update(name, [](SandboxRecord& r) { r.saved = false; }));
     });
   } catch (Error& error) {
     const bool still_saved = core.store().get(name).saved;
@@ -174,9 +178,9 @@ SandboxRecord restore_from_disk(Core& core, CallContext& call, const SandboxReco
   return core.apply(name, SandboxEvent::ready, "user");
 }
 
-void drop_saved(Core& core, const SandboxName& name) {
-  core.store().update(name, [](SandboxRecord& r) { r.saved = false; });
-  remove_tree(saved_folder(core, name));
+void sweep_saved(Core& core, const SandboxRecord& record) {
+  remove_tree(unfinished_folder(core, record.name));
+  if (!record.saved) remove_tree(saved_folder(core, record.name));
 }
 
 std::uint64_t saved_bytes(Core& core, const SandboxName& name) {

@@ -19,8 +19,8 @@ SandboxRecord save_to_disk(Core& core, CallContext& call, const SandboxRecord& r
 /// is not saved any more: `failed`, with its disk as it is.
 SandboxRecord restore_from_disk(Core& core, CallContext& call, const SandboxRecord& record);
 
-/// Removes the saved memory; the record is brought into line by the caller.
-void drop_saved(Core& core, const SandboxName& name);
+/// Removes what is of no use: memory that the record does not say fits, and what an interrupted saving left.
+void sweep_saved(Core& core, const SandboxRecord& record);
 
 /// What the saved memory takes on the disk.
 std::uint64_t saved_bytes(Core& core, const SandboxName& name);

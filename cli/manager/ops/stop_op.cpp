@@ -32,8 +32,8 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   if (record.state == SandboxState::saved) {
-    core.apply(record.name, SandboxEvent::stop, "user");
-    drop_saved(core, record.name);
+    core.apply(record.name, SandboxEvent::stop, "user", "", [](SandboxRecord& r) { r.saved = false; });
+    sweep_saved(core, core.store().get(record.name));
     call.warning(fmt::format("what ran in '{}' when it was saved is dropped; its disk stays", record.name.str()));
     auto status = sandbox_status(core, core.store().get(record.name), Detail::brief);
     status["rescued"] = Json::array();
