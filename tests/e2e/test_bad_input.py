@@ -217,6 +217,10 @@ def test_the_schema_and_the_program_agree(agentvm, home):
                "host:port": [["a.example:22"], "a.example:22", [1.5, {}]], "choices": [[], ["nosuch"], "nosuch", [{}]],
                "proxy": ["http://proxy.example:3128/", "environment", "https://proxy.example", "http://me:secret@proxy.example:1", ["x"]],
                "variables": [["API_KEY", "API_*"], ["*"], ["1A"], "API_KEY", [{}]], "NAME=VALUE": [["A=b", "A="], ["A"], ["A B=c"], "A=b", [{}]],
+               "secrets": [{"KEY": {"hosts": "a.example", "from": "env:A"}}, {"OPENAI_API_KEY": "env:A"}, {"OPENAI_API_KEY": {"from": "file:/a"}},
+                           {"KEY": {"hosts": ["a.example"], "from": "env:A", "requests": ["GET,HEAD /v1/*"], "shape": "k-{}"}}, {}, {"KEY": "env:A"}, {"KEY": {"from": "env:A"}},
+                           {"OPENAI_API_KEY": "sk-1"}, {"KEY": {"hosts": "a.example", "from": "env:A", "other": 1}}, {"1A": {"hosts": "a.example", "from": "env:A"}},
+                           {"KEY": {"hosts": "a.example", "from": "env:A", "requests": "get /"}}, ["KEY"]],
                "levels": ["*:info", ["x"]], "text": ["x", ["x"]]}
     keys = agentvm.json("config", "show")["keys"]
     assert len(keys) > 20

@@ -105,7 +105,7 @@ def test_the_plan_says_whose_tls_is_ended_and_why(agentvm, home, api, config):
     repository = harness.make_repository(home.folder / "other")
     plan = agentvm.json("plan", repository)
     assert plan["egress"]["secrets"][0] == {"name": "API_KEY", "hosts": [f"localhost:{api.port}"], "env": "API_KEY",
-                                            "header": ["Authorization", "x-api-key"], "source": "file"}
+                                            "header": ["Authorization", "x-api-key"], "source": "file", "requests": []}
     text = agentvm.text("plan", repository)
     assert f"TLS to localhost:{api.port} is ended here: API_KEY, from a file, takes the place of $API_KEY in Authorization, x-api-key" in text
     (repository / "agentvm.yaml").write_text("egress: {secrets: {API_KEY: {hosts: evil.example, from: 'file:/etc/hostname'}}}\n")

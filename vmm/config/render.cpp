@@ -155,6 +155,8 @@ Json choices_json(const ConfigKey& key) {
 Json secrets_schema() {
   const Json text{{"type", "string"}};
   const Json texts{{"anyOf", Json::array({text, Json{{"type", "array"}, {"minItems", 1}, {"items", text}}})}};
+  const Json request{{"type", "string"}, {"pattern", "^([*]|[A-Z]+(,[A-Z]+)*) [/*][^ ?#]*$"}};
+  const Json requests{{"anyOf", Json::array({request, Json{{"type", "array"}, {"minItems", 1}, {"items", request}}})}};
   const Json source{{"type", "string"}, {"pattern", "^(env|file|command):."}};
   Json entry{{"type", "object"}, {"additionalProperties", false}, {"required", {"hosts", "from"}}};
   entry["properties"] = {{"hosts", texts},
@@ -162,11 +164,12 @@ Json secrets_schema() {
                          {"header", texts},
                          {"env", {{"type", "string"}, {"pattern", "^[A-Za-z_][A-Za-z0-9_]*$"}}},
                          {"shape", {{"type", "string"}, {"pattern", "^[A-Za-z0-9._~+/=-]*[{][}][A-Za-z0-9._~+/=-]*$"}}},
-                         {"requests", texts},
+                         {"requests", requests},
                          {"projects", texts}};
   auto known = entry;
   known["required"] = {"from"};
   Json schema{{"type", "object"}, {"additionalProperties", entry}, {"properties", Json::object()}};
+  schema["propertyNames"] = {{"pattern", "^[A-Za-z_][A-Za-z0-9_]*$"}};
   for (const auto& rule : known_secrets()) schema["properties"][rule.name] = {{"anyOf", Json::array({source, known})}};
   return schema;
 }
