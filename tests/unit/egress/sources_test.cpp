@@ -118,7 +118,7 @@ TEST(GuestSettings, SayTheProxyToEveryProgram) {
   EXPECT_EQ(settings.git[0].key, "http.proxy");
   // A shell and apt take them as meant.
   EXPECT_EQ(run_checked({.argv = {"sh", "-c", files["/etc/profile.d/agentvm-proxy.sh"] + "printf %s $https_proxy"},
-                         .env = {{}}},
+                         .env = std::map<std::string, std::string>()},
                         Deadline::after(milliseconds(5000))),
             "http://127.0.0.1:3128");
 }
