@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import stat
@@ -29,6 +30,12 @@ def full_tier(reason):
     import pytest  # what measures and builds images needs no pytest
 
     return pytest.mark.skipif(not FULL, reason=f"{reason}; AGENTVM_TEST_TIER=full has it")
+
+
+def qemu_saves_machines():
+    """Whether this host's QEMU is one of before 8.1, the last whose states leave memory out."""
+    said = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    return tuple(int(part) for part in re.search(r"version (\d+)\.(\d+)", said).groups()) < (8, 1)
 
 
 @dataclasses.dataclass

@@ -40,15 +40,15 @@ std::shared_ptr<Hypervisor> open_embedded() {
 }  // namespace
 
 std::vector<Candidate> contract_candidates() {
+  std::set<Capability> embedded{Capability::hot_plug, Capability::events, Capability::survives_close};
+  if (saves_machines(find_machine_platform())) embedded.insert(Capability::state);
   return {{"Fake", {Capability::events}, [] { return std::make_shared<FakeHypervisor>(); }},
           {"TestDriver",
            {Capability::events},
            [] {
              return open_libvirt({"test:///default", "/nonexistent", {}}, in_seconds(20));
            }},
-          {"Embedded",
-           {Capability::state, Capability::hot_plug, Capability::events, Capability::survives_close},
-           open_embedded}};
+          {"Embedded", embedded, open_embedded}};
 }
 
 namespace {

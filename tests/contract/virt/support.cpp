@@ -1,5 +1,6 @@
 #include "tests/contract/virt/support.hpp"
 
+#include <cstdio>
 #include <cstdlib>
 
 #include <fcntl.h>
@@ -48,6 +49,15 @@ void make_probe_guest(const fs::path& folder) {
   initrd += cpio_archive("agentvm-probe", read_file(PROBE_FILE));
   write_file_atomic(folder / "initrd", initrd, 0644);
   fs::permissions(folder / "kernel", fs::perms(0644));
+}
+
+bool saves_machines(const MachinePlatform& platform) {
+  const auto said = run_checked({.argv = {platform.emulator.string(), "--version"}}, in_seconds(20));
+  const std::string word = "version ";
+  const auto at = said.find(word);
+  int major = 0, minor = 0;
+  if (at == said.npos || std::sscanf(said.c_str() + at + word.size(), "%d.%d", &major, &minor) != 2) return false;
+  return major < 8 || (major == 8 && minor < 1);
 }
 
 MachineSpec probe_machine(const fs::path& folder, const std::string& domain, const std::string& mode) {

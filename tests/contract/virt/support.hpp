@@ -14,6 +14,9 @@ namespace agentvm::test {
 
 namespace fs = std::filesystem;
 
+/// Whether this QEMU is one of before 8.1, the last whose states leave memory out.
+bool saves_machines(const MachinePlatform& platform);
+
 /// The image under test (AGENTVM_TEST_IMAGE: kernel, initrd, root.raw); throws, and so fails the test, when the
 /// variable is not set.
 fs::path test_image();
