@@ -419,6 +419,39 @@ SandboxRecord find_or_create(Core& core, const Plan& plan, Lifetime lifetime) {
   return core.store().create(std::move(record));
 }
 
+/// One that has a machine, or the memory of one, goes on; nothing where it has neither or is to be a fresh one.
+std::optional<Json> go_on(Core& core, CallContext& call, const Plan& plan, const StartOptions& options,
+                          const SandboxRecord& record) {
+  const bool goes_on = record.state == SandboxState::running || record.state == SandboxState::paused;
+  if (goes_on && !options.fresh && plan.network.value != record.network)
+    call.warning(fmt::format("'{}' goes on with network {}; {} comes with its next start", record.name.str(),
+                             to_string(record.network), to_string(plan.network.value)));
+  if (record.state == SandboxState::paused && !options.fresh) {
+    report(call.progress_function(), "resume", "resuming " + record.name.str());
+    auto status = sandbox_status(core, wake(core, record), Detail::verbose);
+    status["already_running"] = false;
+    return status;
+  }
+  if (record.state == SandboxState::saved && !options.fresh) {
+    core.secrets().take(record, options.variables);
+    auto status = sandbox_status(core, restore_from_disk(core, call, record), Detail::verbose);
+    status["already_running"] = false;
+    return status;
+  }
+  if (record.state == SandboxState::running || record.state == SandboxState::paused) {
+    if (!options.task.empty())
+      call.warning(fmt::format("'{}' runs already: its agent was not given the task", record.name.str()));
+    if (plan.agent.value != record.agent)
+      call.warning(fmt::format("'{}' goes on with agent {}; {} comes with its next start", record.name.str(),
+                               record.agent, plan.agent.value));
+    if (core.secrets().take(record, options.variables)) apply_egress_policy(core, record.name);
+    auto status = sandbox_status(core, record, Detail::verbose);
+    status["already_running"] = true;
+    return status;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Plan plan_request(Core& core, const ClientSetting& setting) {
@@ -471,33 +504,7 @@ Json start_sandbox(Core& core, CallContext& call, const ClientSetting& setting, 
     record = *settled;
   else
     record = find_or_create(core, plan, options.lifetime);
-  const bool goes_on = record.state == SandboxState::running || record.state == SandboxState::paused;
-  if (goes_on && !options.fresh && plan.network.value != record.network)
-    call.warning(fmt::format("'{}' goes on with network {}; {} comes with its next start", record.name.str(),
-                             to_string(record.network), to_string(plan.network.value)));
-  if (record.state == SandboxState::paused && !options.fresh) {
-    report(call.progress_function(), "resume", "resuming " + record.name.str());
-    auto status = sandbox_status(core, wake(core, record), Detail::verbose);
-    status["already_running"] = false;
-    return status;
-  }
-  if (record.state == SandboxState::saved && !options.fresh) {
-    core.secrets().take(record, options.variables);
-    auto status = sandbox_status(core, restore_from_disk(core, call, record), Detail::verbose);
-    status["already_running"] = false;
-    return status;
-  }
-  if (record.state == SandboxState::running || record.state == SandboxState::paused) {
-    if (!options.task.empty())
-      call.warning(fmt::format("'{}' runs already: its agent was not given the task", record.name.str()));
-    if (plan.agent.value != record.agent)
-      call.warning(fmt::format("'{}' goes on with agent {}; {} comes with its next start", record.name.str(),
-                               record.agent, plan.agent.value));
-    if (core.secrets().take(record, options.variables)) apply_egress_policy(core, record.name);
-    auto status = sandbox_status(core, record, Detail::verbose);
-    status["already_running"] = true;
-    return status;
-  }
+  if (auto status = go_on(core, call, plan, options, record)) return *status;
   if (!record.teardown.empty())
     tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(short_limit));
   const bool anew = never_ran(record) && record.workspace != plan.workspace.value;
