@@ -89,7 +89,6 @@ std::uint64_t memory_in_use(int pid) {
 }
 
 void check_room(Core& core, const SandboxRecord& record, Hypervisor& hypervisor) {
-  check_disk_reserve(core, "saving " + record.name.str());
   const auto pid = hypervisor.pid(record.domain, Deadline::after(machine_limit));
   const auto needed = ByteSize(pid ? memory_in_use(*pid) : record.memory.bytes());
   const auto room = ByteSize(disk_room(core.paths().state).bytes), kept = ByteSize(disk_reserve(core).bytes);
@@ -127,6 +126,8 @@ void check_savable(Core& core, const SandboxRecord& record) {
     throw Error(ErrorCode::host_lacks,
                 hypervisor->uri() + " cannot save machines here (QEMU before 8.1 can, with libvirt.uri: auto)",
                 "agentvm suspend " + record.name.str());
+  // Before a sandbox that was paused for it runs on.
+  check_disk_reserve(core, "saving " + record.name.str());
 }
 
 SandboxRecord save_to_disk(Core& core, CallContext& call, const SandboxRecord& record) {

@@ -7,7 +7,8 @@
 
 namespace agentvm::manager {
 
-/// Throws `host_lacks` or `usage` where the sandbox cannot be saved: a shared workspace, a driver that cannot.
+/// Throws `host_lacks` or `usage` where the sandbox cannot be saved: a shared workspace, a driver that cannot, a disk
+/// that is short.
 void check_savable(Core& core, const SandboxRecord& record);
 
 /// Saves a running sandbox and ends its machine; uncommitted work has been brought home. The caller holds it. On an
