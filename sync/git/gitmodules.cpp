@@ -1,6 +1,9 @@
 // The content of a .gitmodules file: names that leave .git/modules, addresses and paths that a command line would take
 // for options, update commands. A small reader of git's configuration syntax, stricter than git's: what it cannot read
 // is refused.
+#include <algorithm>
+#include <charconv>
+
 #include <fmt/format.h>
 
 #include "sync/git/object_rules.hpp"
@@ -60,15 +63,18 @@ struct Reader {
   }
 };
 
-/// "[section "sub"]" after the '['. False when malformed.
+/// "[section "sub"]", "[section.sub]" or both after the '['. False when malformed.
 bool read_section(Reader& in, std::string& section, std::string& subsection) {
   section.clear();
   subsection.clear();
   while (!in.done() && in.peek() != ']' && in.peek() != ' ' && in.peek() != '\t' && in.peek() != '\n')
     section += in.take();
   in.skip_blanks();
+  const auto dot = section.find('.');
+  if (dot != std::string::npos) subsection = section.substr(dot + 1);
   if (in.peek() == '"') {
     in.take();
+    if (dot != std::string::npos) subsection += '.';
     while (in.peek() != '"') {
       if (in.done()) return false;
       char c = in.take();
@@ -77,11 +83,8 @@ bool read_section(Reader& in, std::string& section, std::string& subsection) {
       subsection += c;
     }
     in.take();
-  } else if (const auto dot = section.find('.'); dot != std::string::npos) {
-    subsection = section.substr(dot + 1);
-    section.resize(dot);
   }
-  section = lower_case(section);
+  section = lower_case(section.substr(0, dot));
   return in.take() == ']';
 }
 
@@ -141,12 +144,61 @@ bool decodes_to_control(std::string_view url) {
   return false;
 }
 
-/// An address of a kind that asks credential helpers, without a host: they would answer for any (CVE-2020-11008).
-bool has_no_host(std::string_view url) {
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/// Of letters, digits and `marks`.
+bool consists_of(std::string_view text, std::string_view marks) {
+  return std::all_of(text.begin(), text.end(),
+                     [&](char c) { return is_letter(c) || is_digit(c) || marks.find(c) != std::string_view::npos; });
+}
+
+/// What follows the host's ':'. Empty is the scheme's own.
+bool is_port(std::string_view port) {
+  constexpr unsigned last = 65535;
+  unsigned number = 0;
+  const auto [end, problem] = std::from_chars(port.data(), port.data() + port.size(), number);
+  return port.empty() || (problem == std::errc{} && end == port.data() + port.size() && number > 0 && number <= last);
+}
+
+bool has_broken_escape(std::string_view url) {
+  for (auto at = url.find('%'); at != std::string_view::npos; at = url.find('%', at + 1))
+    if (at + 2 >= url.size() || hex_digit(url[at + 1]) < 0 || hex_digit(url[at + 2]) < 0) return true;
+  return false;
+}
+
+/// Whether more folders are left than were entered, each ".." also when it is encoded.
+bool leaves_its_root(std::string_view path) {
+  int depth = 0;
+  for (std::size_t start = 0; start < path.size();) {
+    const auto end = std::min(path.find('/', start), path.size());
+    auto segment = std::string(path.substr(start, end - start));
+    for (auto at = segment.find('%'); at != std::string::npos; at = segment.find('%', at))
+      segment.replace(at, 3, segment.substr(at, 3) == "%2e" || segment.substr(at, 3) == "%2E" ? "." : "x");
+    if (segment == "..")
+      --depth;
+    else if (segment != ".")
+      ++depth;
+    if (depth < 0) return true;
+    start = end + 1;
+  }
+  return false;
+}
+
+/// What keeps an address of a kind that asks credential helpers from being one: they would answer for any host, or for
+/// another than the one that is asked (CVE-2020-11008; what git itself refuses since 2.41, urlmatch.c).
+const char* address_problem(std::string_view url) {
+  bool named = false;  // as another's helper: no scheme of its own is asked for
   for (const char* prefix : {"http::", "https::", "ftp::", "ftps::"})
     if (lower_case(url.substr(0, std::string_view(prefix).size())) == prefix) {
       url.remove_prefix(std::string_view(prefix).size());
-      if (url.find("://") == std::string_view::npos) return true;
+      if (url.find("://") == std::string_view::npos) return "without a host";
+      named = true;
       break;
     }
   // Relative ones lose a folder per "../"; what then begins with ':' or '/' eats the host of the address it is joined
@@ -154,16 +206,27 @@ bool has_no_host(std::string_view url) {
   if (url.starts_with("./") || url.starts_with("../") || url.starts_with(".\\") || url.starts_with("..\\")) {
     while (url.starts_with("./") || url.starts_with("../") || url.starts_with(".\\") || url.starts_with("..\\"))
       url.remove_prefix(url[1] == '.' ? 3 : 2);
-    return url.starts_with(':') || url.starts_with('/');
+    return url.starts_with(':') || url.starts_with('/') ? "without a host" : nullptr;
   }
   const auto mark = url.find("://");
-  if (mark == std::string_view::npos) return false;
+  if (mark == std::string_view::npos) return nullptr;
   const auto scheme = lower_case(url.substr(0, mark));
-  if (scheme != "http" && scheme != "https" && scheme != "ftp" && scheme != "ftps") return false;
-  auto host = url.substr(mark + 3);
-  host = host.substr(0, host.find_first_of("/?#"));
-  if (const auto at = host.rfind('@'); at != std::string_view::npos) host.remove_prefix(at + 1);
-  return host.empty() || host.front() == ':';
+  if (!named && scheme != "http" && scheme != "https" && scheme != "ftp" && scheme != "ftps") return nullptr;
+  if (scheme.empty() || !is_letter(scheme[0]) || !consists_of(scheme, "+.-")) return "with an impossible scheme";
+  if (has_broken_escape(url)) return "with a broken escape";
+  url.remove_prefix(mark + 3);
+  const auto path = std::min(url.find_first_of("/?#"), url.size());
+  auto host = url.substr(0, path);
+  if (const auto at = host.find('@'); at != std::string_view::npos) host.remove_prefix(at + 1);
+  if (host.empty() || host.front() == ':') return "without a host";
+  if (const auto colon = host.find_last_of(":]"); colon != std::string_view::npos && host[colon] == ':') {
+    if (!is_port(host.substr(colon + 1))) return "with an impossible port";
+    host = host.substr(0, colon);
+  }
+  if (!consists_of(host, ".-_[:]")) return "with an impossible host name";
+  url = url.substr(path, url.find_first_of("?#") - path);
+  if (url.starts_with('/')) url.remove_prefix(1);
+  return leaves_its_root(url) ? "that leaves its host" : nullptr;
 }
 
 Problem setting_problem(const std::string& name, const std::string& key, const std::string& value) {
@@ -175,7 +238,9 @@ Problem setting_problem(const std::string& name, const std::string& key, const s
     return "has a submodule address that runs a command: " + shown(value);
   if (key == "url" && decodes_to_control(value))
     return "has a submodule address with an encoded control character: " + shown(value);
-  if (key == "url" && has_no_host(value)) return "has a submodule address without a host: " + shown(value);
+  if (key == "url")
+    if (const char* problem = address_problem(value))
+      return fmt::format("has a submodule address {}: {}", problem, shown(value));
   if (key == "path" && (value.starts_with('-') || value.starts_with('/') || leaves_its_folder(value)))
     return "has a submodule path that leaves the tree or looks like an option: " + shown(value);
   if (key == "update" && value.starts_with('!'))
@@ -189,6 +254,9 @@ Problem gitmodules_problem(std::string_view content) {
   const Problem malformed = "is a .gitmodules file that cannot be read";
   Reader in{content};
   if (content.starts_with("\xEF\xBB\xBF")) in.rest.remove_prefix(3);
+  // Git takes one that ends no line for a blank, in some places.
+  for (auto at = content.find('\r'); at != std::string_view::npos; at = content.find('\r', at + 1))
+    if (!content.substr(at).starts_with("\r\n")) return malformed;
   std::string section, name, value;
   while (!in.done()) {
     const char c = in.take();

@@ -150,8 +150,7 @@ class LibvirtHypervisor final : public Hypervisor {
     libvirt::ensure_library();
     const bool daemon = target_.driver == Driver::session || target_.driver == Driver::system;
     line_.emplace(target_.uri, daemon ? libvirt::Line::Peer::daemon : libvirt::Line::Peer::library, pool_, deadline);
-    if (target_.driver == Driver::embedded)
-      leaves_memory_out_ = leaves_memory_out(config_.platform.emulator, deadline);
+    if (target_.driver == Driver::embedded) leaves_memory_out_ = leaves_memory_out(config_.platform.emulator, deadline);
   }
 
   std::string uri() const override { return target_.uri; }

@@ -289,8 +289,9 @@ TEST(GitmodulesContent, RefusesWhatACommandLineWouldObey) {
   EXPECT_FALSE(
       gitmodules_problem("[submodule \"lib\"]\n\tpath = third/lib\n\turl = ../lib.git ; note\n# x\n[other]\n\tkey\n"));
   EXPECT_FALSE(gitmodules_problem(""));
-  for (const char* url : {"https://example.org/a.git", "https://u:p@example.org:8443/a%20b", "../lib", "./lib",
-                          "git@h:x", "ssh://h/x", "/srv/x.git", "file:///srv/x"})
+  for (const char* url :
+       {"https://example.org/a.git", "https://u:p@example.org:8443/a%20b", "../lib", "./lib", "git@h:x", "ssh://h/x",
+        "/srv/x.git", "file:///srv/x", "https://[::1]:8/x", "http://h:/a/../b?c%2e", "ssh://h:x/../../%"})
     EXPECT_FALSE(gitmodules_problem("[submodule \"a\"]\n\tpath = a\n\turl = " + std::string(url) + "\n")) << url;
   for (const char* bad : {"[submodule \"../x\"]\n",
                           "[submodule \"a/../../x\"]\n",
@@ -305,6 +306,20 @@ TEST(GitmodulesContent, RefusesWhatACommandLineWouldObey) {
                           "[submodule \"a\"]\nurl = http::///x\n",
                           "[submodule \"a\"]\nurl = http::x\n",
                           "[submodule \"a\"]\nurl = https://user@/x\n",
+                          "[submodule \"a\"]\nurl = https://a@b@c/x\n",
+                          "[submodule \"a\"]\nurl = https://ex ample.org/x\n",
+                          "[submodule \"a\"]\nurl = https://h\\\\/x\n",
+                          "[submodule \"a\"]\nurl = HTTPS://h:0/x\n",
+                          "[submodule \"a\"]\nurl = https://h:65536/x\n",
+                          "[submodule \"a\"]\nurl = https://h:8x/x\n",
+                          "[submodule \"a\"]\nurl = ftp::gopher://h:x/x\n",
+                          "[submodule \"a\"]\nurl = https::://h/x\n",
+                          "[submodule \"a\"]\nurl = http::1s://h/x\n",
+                          "[submodule \"a\"]\nurl = http::s_s://h/x\n",
+                          "[submodule \"a\"]\nurl = https://h/%zz\n",
+                          "[submodule \"a\"]\nurl = https://h/x%2\n",
+                          "[submodule \"a\"]\nurl = https://h/../x\n",
+                          "[submodule \"a\"]\nurl = https://h/a/%2E./.%2e/x\n",
                           "[submodule \"a\"]\nurl = ../../../../:localhost:8080/foo.git\n",
                           "[submodule \"a\"]\nurl = ..//example.org/foo.git\n",
                           "[submodule \"a\"]\npath = -x\n",
@@ -314,6 +329,8 @@ TEST(GitmodulesContent, RefusesWhatACommandLineWouldObey) {
                           "[submodule \"a\"]\nURL = -x\n",
                           "[submodule.a/../b]\n",
                           "[SubModule \"../x\"]\n",
+                          "[submodule.. \"\"]\n",
+                          "[submodule \"a\"]\rupdate = !x\n",
                           "[submodule \"a\"]\npath = \"x\\n\"\n",
                           "[submodule \"a\"]\npath = \"x\r\"\n",
                           "[submodule \"a\"",
@@ -341,7 +358,10 @@ TEST_F(ObjectRules, NoGitmodulesPassesThatGitRefuses) {
                                            "\r",          "[submodule \"../x\"]\n",
                                            "URL",         "http://",
                                            "::",          ":",
-                                           "\t",          std::string(1, '\0')};
+                                           "\t",          std::string(1, '\0'),
+                                           "%2e%2e",      "%g",
+                                           "@",           "?",
+                                           "70000",       "0"};
   std::mt19937 random(20261129);  // the same files each time
   const auto below = [&](std::size_t limit) { return random() % limit; };
   std::map<std::string, std::string> files;  // id -> content
