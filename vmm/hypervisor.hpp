@@ -62,8 +62,8 @@ struct MachineSpec {
 /// What a machine is besides its disks, as files. Good for machines of the same definition (name, id, paths and ports
 /// may differ) on the same emulator.
 struct MachineState {
-  std::filesystem::path devices;  ///< the emulator's stream: CPUs and devices, no memory
-  std::filesystem::path memory;   ///< as long as the guest's memory; what is zero there is a hole
+  std::filesystem::path devices;  ///< the emulator's stream of CPUs and devices, or the word that it is in `memory`
+  std::filesystem::path memory;   ///< at least as long as the guest's memory; what is zero there is a hole
   std::filesystem::path socket;   ///< a path of ours that nobody uses, for the transfer
 };
 

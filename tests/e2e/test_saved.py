@@ -10,7 +10,7 @@ import pytest
 
 import harness
 
-pytestmark = pytest.mark.skipif(not harness.qemu_saves_machines(), reason="this host's QEMU (8.1 or later) cannot save machines")
+pytestmark = pytest.mark.skipif(not harness.qemu_saves_machines(), reason="this host's QEMU (8.1 or 8.2) cannot save machines")
 NAME = "sleeper"
 COUNTER = """cd /workspace && exec 3>half && printf 'first ' >&3
 n=0; while [ ! -e go ]; do n=$((n+1)); echo "$$ $n" >/tmp/count; sleep 0.1; done; printf second >&3; pwd >/tmp/where"""

@@ -11,7 +11,7 @@ import pytest
 
 import harness
 
-pytestmark = pytest.mark.skipif(not harness.qemu_saves_machines(), reason="this host's QEMU (8.1 or later) cannot save machines")
+pytestmark = pytest.mark.skipif(not harness.qemu_saves_machines(), reason="this host's QEMU (8.1 or 8.2) cannot save machines")
 MEMORY = "768M"
 MAKE_SECONDS = 600
 OPTIONS = ("--memory", MEMORY, "--agent", "none")

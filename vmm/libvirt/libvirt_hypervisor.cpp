@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstdio>
 #include <mutex>
-#include <utility>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -29,16 +27,6 @@ using libvirt::Domain;
 
 // Enough that one machine's slow start delays no other's stop; libvirt itself serialises per machine.
 constexpr unsigned pool_thread_count = 4;
-/// QEMU 8.1 leaves only memory in named files out of a machine's state (x-ignore-shared, migration/ram.c): not a memfd.
-constexpr std::pair first_without_state{8, 1};
-
-/// Asks the emulator itself: libvirt's virConnectGetVersion runs every emulator of the host first.
-bool leaves_memory_out(const fs::path& emulator, Deadline deadline) {
-  const auto shown = run({.argv = {emulator.string(), "--version"}}, deadline).out;
-  std::pair version{0, 0};
-  return std::sscanf(shown.c_str(), "QEMU emulator version %d.%d", &version.first, &version.second) == 2 &&
-         version < first_without_state;
-}
 
 enum class Driver { embedded, session, system, test };
 
@@ -150,7 +138,7 @@ class LibvirtHypervisor final : public Hypervisor {
     libvirt::ensure_library();
     const bool daemon = target_.driver == Driver::session || target_.driver == Driver::system;
     line_.emplace(target_.uri, daemon ? libvirt::Line::Peer::daemon : libvirt::Line::Peer::library, pool_, deadline);
-    if (target_.driver == Driver::embedded) leaves_memory_out_ = leaves_memory_out(config_.platform.emulator, deadline);
+    if (target_.driver == Driver::embedded) saves_state_ = libvirt::can_save_state(config_.platform.emulator, deadline);
   }
 
   std::string uri() const override { return target_.uri; }
@@ -160,7 +148,7 @@ class LibvirtHypervisor final : public Hypervisor {
     if (target_.driver == Driver::test) return {events};
     // Only what a verb of the port offers and the contract suite exercises.
     if (target_.driver != Driver::embedded) return {events, survives_close};
-    if (!leaves_memory_out_) return {hot_plug, events, survives_close};
+    if (!saves_state_) return {hot_plug, events, survives_close};
     return {state, hot_plug, events, survives_close};
   }
 
@@ -307,7 +295,7 @@ class LibvirtHypervisor final : public Hypervisor {
   Target target_;
   libvirt::CallPool pool_{pool_thread_count, libvirt::drop_capabilities_of_children};
   std::optional<libvirt::Line> line_;
-  bool leaves_memory_out_ = false;  ///< the embedded driver's emulator, where a machine's state is handed over
+  bool saves_state_ = false;
 };
 
 }  // namespace

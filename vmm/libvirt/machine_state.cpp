@@ -1,6 +1,8 @@
 #include "vmm/libvirt/machine_state.hpp"
 
 #include <algorithm>
+#include <cstdio>
+#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -12,6 +14,7 @@
 
 #include "vmm/base/files.hpp"
 #include "vmm/base/json.hpp"
+#include "vmm/base/process.hpp"
 #include "vmm/base/text.hpp"
 #include "vmm/base/unix_socket.hpp"
 #include "vmm/disk/sparse_copy.hpp"
@@ -40,9 +43,25 @@ Json command(virDomain* domain, const std::string& name, const Json& arguments =
   return answer.contains("return") ? answer["return"] : Json::object();
 }
 
-void leave_memory_out(virDomain* domain) {
+using Version = std::pair<int, int>;
+constexpr Version last_that_leaves_out{8, 0}, first_that_maps{9, 0};
+constexpr const char* leaves_out = "x-ignore-shared";
+constexpr const char* maps = "mapped-ram";
+
+void enable(virDomain* domain, const char* capability) {
   command(domain, "migrate-set-capabilities",
-          {{"capabilities", Json::array({{{"capability", "x-ignore-shared"}, {"state", true}}})}});
+          {{"capabilities", Json::array({{{"capability", capability}, {"state", true}}})}});
+}
+
+bool can_map(virDomain* domain) {
+  const auto version = require<Json>(command(domain, "query-version"), "qemu");
+  return Version(require<int>(version, "major"), require<int>(version, "minor")) >= first_that_maps;
+}
+
+/// A path that is a path, whatever is in it.
+Json channel_to(const fs::path& file) {
+  const Json address{{"transport", "file"}, {"filename", file.string()}, {"offset", 0}};
+  return {{"channels", Json::array({{{"channel-type", "main"}, {"addr", address}}})}};
 }
 
 /// Until the emulator is through with it.
@@ -88,44 +107,65 @@ UniqueFd accept_in_time(int listener, Deadline deadline) {
   return UniqueFd(check_errno(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC), "accept"));
 }
 
+std::string stream_without_memory(virDomain* domain, const fs::path& path, Deadline deadline) {
+  enable(domain, leaves_out);
+  const RemovedAtEnd socket{path};
+  const auto listener = listen_unix(path);
+  command(domain, "migrate", {{"uri", "unix:" + path.string()}});
+  const auto stream = accept_in_time(listener.get(), deadline);
+  auto devices = read_to_end(stream.get(), devices_limit_bytes, deadline);
+  if (!devices) throw Error(ErrorCode::operation_failed, "the emulator's state is larger than any of its kind");
+  wait_until_through(domain, deadline);
+  return std::move(*devices);
+}
+
+void fill_memory(int pid, const fs::path& from, Deadline deadline) {
+  const auto saved = open_file(from, O_RDONLY | O_NOFOLLOW), memory = open_memory(pid, O_RDWR);
+  struct stat ours {
+  }, theirs{};
+  check_errno(::fstat(saved.get(), &ours), from.string());
+  check_errno(::fstat(memory.get(), &theirs), "the emulator's memory");
+  if (ours.st_size != theirs.st_size)
+    throw Error(ErrorCode::usage,
+                fmt::format("{} is {} bytes, the machine's memory {}", from.string(), ours.st_size, theirs.st_size));
+  copy_sparse(saved.get(), memory.get(), deadline);
+}
+
 }  // namespace
 
+bool can_save_state(const fs::path& emulator, Deadline deadline) {
+  // libvirt's virConnectGetVersion would run every emulator of the host first.
+  const auto shown = run({.argv = {emulator.string(), "--version"}}, deadline).out;
+  Version version;
+  if (std::sscanf(shown.c_str(), "QEMU emulator version %d.%d", &version.first, &version.second) != 2) return false;
+  return version <= last_that_leaves_out || version >= first_that_maps;
+}
+
 void save_state(virDomain* domain, int pid, const MachineState& into, Deadline deadline) {
-  leave_memory_out(domain);
   command(domain, "migrate-set-parameters", {{"max-bandwidth", bandwidth_bytes}});
-  {
-    const RemovedAtEnd socket{into.socket};
-    const auto listener = listen_unix(into.socket);
-    command(domain, "migrate", {{"uri", "unix:" + into.socket.string()}});
-    const auto stream = accept_in_time(listener.get(), deadline);
-    const auto devices = read_to_end(stream.get(), devices_limit_bytes, deadline);
-    if (!devices) throw Error(ErrorCode::operation_failed, "the emulator's state is larger than any of its kind");
+  const auto memory = open_file(into.memory, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
+  const auto devices = open_file(into.devices, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
+  if (can_map(domain)) {
+    enable(domain, maps);
+    command(domain, "migrate", channel_to(into.memory));
     wait_until_through(domain, deadline);
-    const auto file = open_file(into.devices, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
-    write_all(file.get(), *devices, deadline);
+    write_all(devices.get(), maps, deadline);
+  } else {
+    write_all(devices.get(), stream_without_memory(domain, into.socket, deadline), deadline);
+    copy_sparse(open_memory(pid, O_RDONLY).get(), memory.get(), deadline);
   }
-  const auto memory = open_memory(pid, O_RDONLY);
-  const auto file = open_file(into.memory, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
-  copy_sparse(memory.get(), file.get(), deadline);
 }
 
 void load_state(virDomain* domain, int pid, const MachineState& from, Deadline deadline) {
   const auto devices = read_file(from.devices, devices_limit_bytes);
-  {
-    const auto saved = open_file(from.memory, O_RDONLY | O_NOFOLLOW), memory = open_memory(pid, O_RDWR);
-    struct stat ours {
-    }, theirs{};
-    check_errno(::fstat(saved.get(), &ours), from.memory.string());
-    check_errno(::fstat(memory.get(), &theirs), "the emulator's memory");
-    if (ours.st_size != theirs.st_size)
-      throw Error(ErrorCode::usage, fmt::format("{} is {} bytes, the machine's memory {}", from.memory.string(),
-                                                ours.st_size, theirs.st_size));
-    copy_sparse(saved.get(), memory.get(), deadline);
-  }
-  leave_memory_out(domain);
-  const RemovedAtEnd socket{from.socket};
-  command(domain, "migrate-incoming", {{"uri", "unix:" + from.socket.string()}});
-  {
+  if (devices == maps) {
+    enable(domain, maps);
+    command(domain, "migrate-incoming", channel_to(from.memory));
+  } else {
+    fill_memory(pid, from.memory, deadline);
+    enable(domain, leaves_out);
+    const RemovedAtEnd socket{from.socket};
+    command(domain, "migrate-incoming", {{"uri", "unix:" + from.socket.string()}});
     const auto stream = connect_unix(from.socket, deadline);
     write_all(stream.get(), devices, deadline);
   }

@@ -123,9 +123,10 @@ void check_savable(Core& core, const SandboxRecord& record) {
                 "agentvm suspend " + record.name.str() + ", or a sandbox started with --workspace disk");
   const auto hypervisor = core.hypervisor(record.libvirt_uri, Deadline::after(machine_limit));
   if (!hypervisor->capabilities().contains(HypervisorCapability::state))
-    throw Error(ErrorCode::host_lacks,
-                hypervisor->uri() + " cannot save machines here (QEMU before 8.1 can, with libvirt.uri: auto)",
-                "agentvm suspend " + record.name.str());
+    throw Error(
+        ErrorCode::host_lacks,
+        hypervisor->uri() + " cannot save machines here (QEMU up to 8.0 and from 9.0 can, with libvirt.uri: auto)",
+        "agentvm suspend " + record.name.str());
   // Before a sandbox that was paused for it runs on.
   check_disk_reserve(core, "saving " + record.name.str());
 }

@@ -284,9 +284,10 @@ MachineTemplate TemplateMaker::make_as(Priority priority, const SandboxRecord& r
                                        const Progress& progress, std::stop_token stop, Deadline deadline) {
   const auto hypervisor = core_.hypervisor(record.libvirt_uri, Deadline::after(call_limit));
   if (!hypervisor->capabilities().contains(HypervisorCapability::state))
-    throw Error(ErrorCode::host_lacks,
-                hypervisor->uri() + " cannot save machines here (QEMU before 8.1 can, with libvirt.uri: auto)",
-                "agentvm config show");
+    throw Error(
+        ErrorCode::host_lacks,
+        hypervisor->uri() + " cannot save machines here (QEMU up to 8.0 and from 9.0 can, with libvirt.uri: auto)",
+        "agentvm config show");
   check_room(record);
   const TemplateStore store(core_.templates_folder());
   ensure_private_dir(core_.templates_folder());

@@ -76,7 +76,7 @@ class Template : public ::testing::Test {
   void SetUp() override {
     hypervisor = open_libvirt({"auto", libvirt_folder() / "libvirt", find_machine_platform()}, in_seconds(60));
     if (!hypervisor->capabilities().contains(HypervisorCapability::state))
-      GTEST_SKIP() << "this QEMU (8.1 or later) cannot save machines";
+      GTEST_SKIP() << "this QEMU (8.1 or 8.2) cannot save machines";
   }
   void TearDown() override {
     for (const auto& name : started) hypervisor->stop(name, in_seconds(30));

@@ -57,7 +57,7 @@ bool saves_machines(const MachinePlatform& platform) {
   const auto at = said.find(word);
   int major = 0, minor = 0;
   if (at == said.npos || std::sscanf(said.c_str() + at + word.size(), "%d.%d", &major, &minor) != 2) return false;
-  return major < 8 || (major == 8 && minor < 1);
+  return major != 8 || minor == 0;
 }
 
 MachineSpec probe_machine(const fs::path& folder, const std::string& domain, const std::string& mode) {

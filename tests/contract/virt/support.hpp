@@ -14,7 +14,8 @@ namespace agentvm::test {
 
 namespace fs = std::filesystem;
 
-/// Whether this QEMU is one of before 8.1, the last whose states leave memory out.
+/// Whether this QEMU is none of 8.1 and 8.2, which can neither leave memory out of a state nor map it
+/// (machine_state.hpp).
 bool saves_machines(const MachinePlatform& platform);
 
 /// The image under test (AGENTVM_TEST_IMAGE: kernel, initrd, root.raw); throws, and so fails the test, when the
