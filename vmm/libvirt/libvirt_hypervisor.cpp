@@ -195,11 +195,13 @@ class LibvirtHypervisor final : public Hypervisor {
   }
 
   void resume(const std::string& domain, Deadline deadline) override {
-    pool_.call("resuming machine " + domain, deadline, [connection = line_->get(deadline), domain] {
-      const auto handle = need(connection.get(), domain);
-      if (state_of(handle.get(), domain) == DomainState::running) return 0;
-      return check_libvirt(virDomainResume(handle.get()), "resuming machine " + domain);
-    });
+    pool_.call("resuming machine " + domain, deadline,
+               [connection = line_->get(deadline), domain, saves = saves_state_, deadline] {
+                 const auto handle = need(connection.get(), domain);
+                 if (state_of(handle.get(), domain) == DomainState::running) return 0;
+                 if (saves) libvirt::end_transfer(handle.get(), deadline);
+                 return check_libvirt(virDomainResume(handle.get()), "resuming machine " + domain);
+               });
   }
 
   std::optional<DomainInfo> find(const std::string& domain, Deadline deadline) override {

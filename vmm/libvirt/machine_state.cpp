@@ -1,6 +1,7 @@
 #include "vmm/libvirt/machine_state.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <utility>
 
@@ -64,13 +65,20 @@ Json channel_to(const fs::path& file) {
   return {{"channels", Json::array({{{"channel-type", "main"}, {"addr", address}}})}};
 }
 
+/// MigrationStatus (qapi/migration.json) of none, or of one that is over; all others are on their way.
+constexpr std::array<std::string_view, 4> over{"none", "completed", "failed", "cancelled"};
+
+bool is_over(std::string_view status) {
+  return std::find(over.begin(), over.end(), status) != over.end();
+}
+
 /// Until the emulator is through with it.
 void wait_until_through(virDomain* domain, Deadline deadline) {
   for (;;) {
     const auto answer = command(domain, "query-migrate");
     const auto status = value_or<std::string>(answer, "status", "none");
     if (status == "completed") return;
-    if (status == "failed" || status == "cancelled")
+    if (is_over(status) && status != "none")
       throw Error(ErrorCode::operation_failed,
                   "the emulator could not hand over its state: " +
                       clean_guest_text(value_or<std::string>(answer, "error-desc", status), Newlines::escape, 500));
@@ -153,6 +161,16 @@ void save_state(virDomain* domain, int pid, const MachineState& into, Deadline d
   } else {
     write_all(devices.get(), stream_without_memory(domain, into.socket, deadline), deadline);
     copy_sparse(open_memory(pid, O_RDONLY).get(), memory.get(), deadline);
+  }
+}
+
+void end_transfer(virDomain* domain, Deadline deadline) {
+  const auto status = [domain] { return value_or<std::string>(command(domain, "query-migrate"), "status", "none"); };
+  if (is_over(status())) return;
+  command(domain, "migrate_cancel");
+  while (!is_over(status())) {
+    if (deadline.expired()) throw Error(ErrorCode::timed_out, "the emulator did not leave off writing its state");
+    system_clock().sleep(look_pause);
   }
 }
 

@@ -128,6 +128,26 @@ TEST_F(SavedState, AShareComesAfterwards) {
   hypervisor->stop(spec.domain, in_seconds(20));
 }
 
+TEST_F(SavedState, OneWhoseSavingWasGivenUpGoesOnAndCanBeSavedAgain) {
+  const auto spec = machine("avm-source", MachineSpec::Begin::boot);
+  hypervisor->start(spec, Start::paused, in_seconds(60));
+  Console console(spec.serial_socket);
+  hypervisor->resume(spec.domain, in_seconds(20));
+  console.count();
+  hypervisor->pause(spec.domain, in_seconds(20));
+  // Whether it comes to an end within that time or not.
+  error_of([&] { hypervisor->save_state(spec.domain, state, Deadline::after(milliseconds(50))); });
+  hypervisor->resume(spec.domain, in_seconds(20));
+  const auto first = console.count();
+  while (console.count().count < first.count + 3) {
+  }
+  EXPECT_EQ(hypervisor->find(spec.domain, in_seconds(20))->state, DomainState::running);
+  hypervisor->pause(spec.domain, in_seconds(20));
+  const MachineState again{folder / "devices-2", folder / "memory-2", folder / "transfer-2"};
+  hypervisor->save_state(spec.domain, again, in_seconds(60));
+  EXPECT_TRUE(fs::exists(again.devices));
+}
+
 TEST_F(SavedState, WhatIsDamagedIsAnErrorAndTheMachineCanBeStopped) {
   save();
   const auto whole = read_file(state.devices);
