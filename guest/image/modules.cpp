@@ -24,7 +24,7 @@ constexpr std::array<WantedModule, 10> boot_list = {{
     {"virtio_net", ModuleNeed::required},
     {"virtiofs", ModuleNeed::required},
     {"virtio_rng", ModuleNeed::optional},
-    {"unix", ModuleNeed::required},
+    {"unix", ModuleNeed::optional},  // built in, and in no list of modules, since Linux 6.9 (CONFIG_UNIX is a bool)
     {"vmgenid", ModuleNeed::optional},
     {"qemu_fw_cfg", ModuleNeed::optional},
 }};

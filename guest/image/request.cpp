@@ -12,7 +12,7 @@ namespace agentvm {
 namespace {
 
 // Raised when the builder's own steps change what comes out for the same input.
-constexpr int builder_version = 1;
+constexpr int builder_version = 2;
 
 /// Each part with its length, so that no two lists of parts are the same text.
 std::string digest_of(const std::vector<std::string>& parts) {

@@ -22,8 +22,8 @@ std::string join_group(const std::string& text, const std::string& group);
 
 /// Programs that systemd runs at every start, before anything else, to find disks and consoles that this machine does
 /// not have.
-inline constexpr const char* idle_generators[] = {"cryptsetup",       "debug",          "getty",    "gpt-auto",
-                                                  "hibernate-resume", "integritysetup", "rc-local", "run",
-                                                  "system-update",    "veritysetup"};
+inline constexpr const char* idle_generators[] = {"cryptsetup",     "debug",    "getty", "gpt-auto", "hibernate-resume",
+                                                  "integritysetup", "rc-local", "run",   "ssh",      "system-update",
+                                                  "veritysetup"};
 
 }  // namespace agentvm

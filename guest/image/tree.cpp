@@ -139,6 +139,8 @@ void set_units(const fs::path& tree, const Recipe& recipe) {
   fs::remove(inside(tree, "/etc/modules-load.d/modules.conf"), ignored);
   put_link(units / "sysinit.target.wants" / "ssh.service", "/etc/systemd/system/ssh.service");
   put_link(units / "sshd.service", "/etc/systemd/system/ssh.service");
+  // Debian 13's: it would make keys that nobody uses, and comes before sshd but after what sshd comes before.
+  put_link(units / "sshd-keygen.service", "/dev/null");
 }
 
 /// The folders that say what starts with what.

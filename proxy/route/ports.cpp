@@ -6,8 +6,8 @@ namespace agentvm::proxy {
 namespace {
 
 bool is_system(const Port& port) {
-  // sshd holds its own port and every one that we listen on over ssh (egress).
-  constexpr std::string_view processes[] = {"sshd", "systemd", "systemd-resolve", "systemd-networkd"};
+  // sshd holds its own port and every one that we listen on over ssh (egress), from 9.8 on by a program of its own.
+  constexpr std::string_view processes[] = {"sshd", "sshd-session", "systemd", "systemd-resolve", "systemd-networkd"};
   return port.number == 22 ||
          std::find(std::begin(processes), std::end(processes), port.process) != std::end(processes);
 }

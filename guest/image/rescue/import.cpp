@@ -47,6 +47,7 @@ constexpr const char* foreign_units[] = {"NetworkManager.service",
                                          "snapd.service",
                                          "snapd.socket",
                                          "ssh.socket",
+                                         "sshd-keygen.service",
                                          "sshd.socket",
                                          "systemd-networkd-wait-online.service",
                                          "systemd-networkd.service",
@@ -54,8 +55,9 @@ constexpr const char* foreign_units[] = {"NetworkManager.service",
                                          "systemd-resolved.service",
                                          "ufw.service",
                                          "unattended-upgrades.service"};
-constexpr const char* foreign_generators[] = {"cloud-init-generator", "netplan", "ostree-system-generator",
-                                              "sshd-socket-generator", "zram-generator"};
+constexpr const char* foreign_generators[] = {"cloud-init-generator",    "netplan",
+                                              "ostree-system-generator", "sshd-socket-generator",
+                                              "systemd-ssh-generator",   "zram-generator"};
 
 class Import {
  public:

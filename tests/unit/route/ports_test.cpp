@@ -11,8 +11,8 @@ Port port(std::uint16_t number, const std::string& process = "node", bool in_wor
 }
 
 TEST(Ports, LeaveOutWhatTheSystemListensOn) {
-  const auto servers = dev_servers(
-      {port(22, ""), port(5355, "systemd-resolve"), port(3128, "sshd"), port(9000), port(111, "systemd"), port(3000)});
+  const auto servers = dev_servers({port(22, ""), port(5355, "systemd-resolve"), port(3128, "sshd"),
+                                    port(3129, "sshd-session"), port(9000), port(111, "systemd"), port(3000)});
   ASSERT_EQ(servers.size(), 2u);
   EXPECT_EQ(servers[0].number, 3000);
   EXPECT_EQ(servers[1].number, 9000);
