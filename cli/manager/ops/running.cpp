@@ -28,6 +28,7 @@ constexpr milliseconds redial_pause{2'000};
 constexpr milliseconds longest_agent_pause{60'000};
 constexpr milliseconds hello_limit{10'000};
 constexpr milliseconds full_disk_pause{10'000};
+constexpr milliseconds found_again_limit{15'000};
 constexpr milliseconds end_notice_limit{10'000};
 constexpr milliseconds own_end_limit{3'000};
 constexpr milliseconds dial_limit{60'000};
@@ -326,7 +327,8 @@ void machine_paused(Core& core, const std::string& domain) {
 
 namespace {
 
-/// Nobody told of what happened while the driver was away: each of its machines is looked at.
+/// Nobody told of what happened while the driver was away: each of its machines is looked at. And once more: of what
+/// ends before a daemon that came back has found it, it tells nothing either.
 void look_again(Core& core, const std::string& uri) {
   for (const auto& record : core.store().list().records) {
     if (record.libvirt_uri != uri) continue;
@@ -343,7 +345,11 @@ void look_again(Core& core, const std::string& uri) {
 void watch_events(Core& core, Hypervisor& hypervisor) {
   hypervisor.on_event([&core, uri = hypervisor.uri()](const Hypervisor::Event& event) {
     using Kind = Hypervisor::Event::Kind;
-    if (event.kind == Kind::reconnected) core.janitor().post("look at " + uri, [&core, uri] { look_again(core, uri); });
+    if (event.kind == Kind::reconnected) {
+      const auto look = [&core, uri] { look_again(core, uri); };
+      core.janitor().post("look at " + uri, look);
+      core.janitor().post_later(found_again_limit, "look at " + uri, look);
+    }
     if (event.kind == Kind::paused)
       core.janitor().post("pause of " + event.domain, [&core, domain = event.domain] { machine_paused(core, domain); });
     if (event.kind != Kind::stopped && event.kind != Kind::crashed && event.kind != Kind::destroyed) return;
