@@ -1,7 +1,5 @@
 #include "cli/manager/ops/boot.hpp"
 
-#include <future>
-
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
@@ -151,11 +149,11 @@ milliseconds patience_with(const SandboxRecord& record) {
   return record.accelerator == "kvm" ? milliseconds(120'000) : milliseconds(240'000);
 }
 
-/// Both sessions, side by side.
-void open_sessions(LiveSandbox& live, Deadline deadline) {
-  auto data = std::async(std::launch::async, [&] { live.session(Session::data, deadline); });
-  live.session(Session::control, deadline);
-  data.get();
+/// Each costs an emulated guest most of a second: who waits does so for the one with the way out, and the other one
+/// comes after it.
+void open_sessions(Core& core, const SandboxName& name, LiveSandbox& live, Deadline deadline) {
+  live.session(Session::data, deadline);
+  dial_control(core, name);
 }
 
 /// Share and machine, until every readiness step has passed. `started`: the machine has been. `from`: it goes on from
@@ -197,7 +195,7 @@ void boot_once(Core& core, CallContext& call, SandboxRecord record, const Image&
        patience},
       {"the guest's sshd listens", [&](Deadline deadline) { live->control()->wait_until("ssh", deadline); }, hint,
        patience},
-      {"ssh lets us in", [&](Deadline deadline) { open_sessions(*live, deadline); }, hint, patience},
+      {"ssh lets us in", [&](Deadline deadline) { open_sessions(core, name, *live, deadline); }, hint, patience},
   };
   wait_until_ready(steps, call.progress_function(), [&](const std::string& what) {
     timeline.mark(what);
@@ -412,16 +410,16 @@ void continue_machine(Core& core, CallContext& call, const SandboxRecord& saved,
   std::shared_ptr<LiveSandbox> live;
   const auto hint = "agentvm logs " + name.str() + " --manager";
   const auto patience = patience_with(record);
-  wait_until_ready({{"the guest's agent answers",
-                     [&](Deadline deadline) {
-                       core.serial().add(name.str(), sockets / socket_files::serial, core.store().folder(name));
-                       live = connect_running(core, record, deadline,
-                                              [&] { hypervisor->resume(record.domain, deadline); });
-                       set_guest_clock(*live->control(), deadline);
-                     },
-                     hint, patience},
-                    {"ssh lets us in", [&](Deadline deadline) { open_sessions(*live, deadline); }, hint, patience}},
-                   call.progress_function(), [](const std::string&) {});
+  wait_until_ready(
+      {{"the guest's agent answers",
+        [&](Deadline deadline) {
+          core.serial().add(name.str(), sockets / socket_files::serial, core.store().folder(name));
+          live = connect_running(core, record, deadline, [&] { hypervisor->resume(record.domain, deadline); });
+          set_guest_clock(*live->control(), deadline);
+        },
+        hint, patience},
+       {"ssh lets us in", [&](Deadline deadline) { open_sessions(core, name, *live, deadline); }, hint, patience}},
+      call.progress_function(), [](const std::string&) {});
 }
 
 }  // namespace agentvm::manager

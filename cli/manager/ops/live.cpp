@@ -10,6 +10,11 @@ std::shared_ptr<guest::Streams> LiveSandbox::session_if_alive(Session which) con
   return session && session->alive() ? session : nullptr;
 }
 
+std::shared_ptr<guest::Streams> LiveSandbox::any_session_if_alive() const {
+  auto session = session_if_alive(Session::control);
+  return session ? session : session_if_alive(Session::data);
+}
+
 std::shared_ptr<guest::Streams> LiveSandbox::session(Session which, Deadline deadline) {
   const std::lock_guard dialling(dialling_[static_cast<int>(which)]);
   if (auto session = session_if_alive(which)) return session;

@@ -32,6 +32,8 @@ class LiveSandbox {
   std::shared_ptr<guest::Streams> session(Session which, Deadline deadline);
   /// The session when it is there and alive.
   std::shared_ptr<guest::Streams> session_if_alive(Session which) const;
+  /// For what must not wait for a second one to be dialled: the control session, else the data session, else null.
+  std::shared_ptr<guest::Streams> any_session_if_alive() const;
   /// Called with each new data session, before anybody else gets it: egress hangs its listener in here; what it returns
   /// lives as long as the session. May throw: the dial fails. Set before the first `session`.
   void on_data_session(std::function<std::unique_ptr<guest::Listener>(guest::Streams&, Deadline)> callback) {

@@ -372,6 +372,28 @@ void dial_data(Core& core, const SandboxName& name) {
   core.janitor().post("dial " + name.str(), [&core, name] { redial_data(core, name); });
 }
 
+void dial_control(Core& core, const SandboxName& name) {
+  core.janitor().post("dial control of " + name.str(), [&core, name] {
+    const auto live = core.live(name);
+    if (!live || live->silent()) return;
+    try {
+      live->session(Session::control, Deadline::after(dial_limit));
+    } catch (const Error& error) {
+      log::info("ssh", "{}: the session for commands is not open: {}", name.str(), error.what());
+    }
+  });
+}
+
+std::shared_ptr<guest::Streams> command_session(Core& core, const SandboxName& name, LiveSandbox& live,
+                                                Deadline deadline) {
+  if (auto session = live.session_if_alive(Session::control)) return session;
+  if (auto session = live.session_if_alive(Session::data)) {
+    dial_control(core, name);
+    return session;
+  }
+  return live.session(Session::control, deadline);
+}
+
 std::string machine_home(const Paths& paths) {
   constexpr std::size_t digits = 16;
   return sha256_hex(paths.state.string()).substr(0, digits);

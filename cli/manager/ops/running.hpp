@@ -48,6 +48,13 @@ void set_guest_clock(guest::Control& control, Deadline deadline);
 /// Soon, on the janitor: the session that egress and the proxy stand on, unless it is there.
 void dial_data(Core& core, const SandboxName& name);
 
+/// Soon, on the janitor: the session for commands and terminals, unless it is there. One try: who needs it dials, too.
+void dial_control(Core& core, const SandboxName& name);
+
+/// For a command without a terminal: the control session, or the data session while the other is dialled.
+std::shared_ptr<guest::Streams> command_session(Core& core, const SandboxName& name, LiveSandbox& live,
+                                                Deadline deadline);
+
 /// Hangs both to the hypervisor's events. Idempotent.
 void watch_events(Core& core, Hypervisor& hypervisor);
 

@@ -5,6 +5,7 @@
 #include "cli/manager/ops/agent_session.hpp"
 #include "cli/manager/ops/recordings.hpp"
 #include "cli/manager/ops/requests.hpp"
+#include "cli/manager/ops/running.hpp"
 #include "cli/manager/ops/worktrees.hpp"
 #include "vmm/base/log.hpp"
 
@@ -169,7 +170,10 @@ guest::ExecSpec spec_of(Core& core, const SandboxRecord& record, LiveSandbox& li
 GuestProcess start_command(Core& core, const Json& params, Deadline deadline) {
   const auto [record, live] = running_sandbox(core, params);
   const auto spec = spec_of(core, record, *live, params);
-  return {record.name.str(), live->session(Session::control, deadline)->exec(spec, deadline), spec.pty.has_value()};
+  // Bulk data beside it must not delay what is typed.
+  const auto session =
+      spec.pty ? live->session(Session::control, deadline) : command_session(core, record.name, *live, deadline);
+  return {record.name.str(), session->exec(spec, deadline), spec.pty.has_value()};
 }
 
 void exec_in_guest(Core& core, const std::shared_ptr<Responder>& call, const Json& params) {

@@ -319,7 +319,7 @@ class StartFlow {
     report(call_.progress_function(), "workspace", "sending the repository into the guest");
     const auto live = core_.live(*record_name_);
     const auto deadline = Deadline::after(seed_limit);
-    const auto session = live->session(Session::control, deadline);
+    const auto session = command_session(core_, *record_name_, *live, deadline);
     // An interrupted start may have left half a tree there.
     const auto wipe = session->exec({.argv = {"find", "/workspace", "-mindepth", "1", "-delete"}}, deadline);
     wipe->wait(deadline);

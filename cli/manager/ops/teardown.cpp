@@ -40,7 +40,7 @@ bool seems_gone(Hypervisor& hypervisor, const SandboxRecord& record) {
 bool ask_to_power_off(Core& core, const SandboxRecord& record, Hypervisor& hypervisor, Deadline grace) {
   const auto live = core.live(record.name);
   const auto control = live ? live->control() : nullptr;
-  const auto session = live ? live->session_if_alive(Session::control) : nullptr;
+  const auto session = live ? live->any_session_if_alive() : nullptr;
   const auto attempt = [&](const char* whom, const std::function<void()>& ask) {
     try {
       ask();

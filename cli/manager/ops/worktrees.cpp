@@ -169,7 +169,7 @@ Json worktree_status(Core& core, const SandboxRecord& record) {
   auto list = Json::array();
   if (record.worktrees.empty()) return list;
   const auto live = record.state == SandboxState::running ? core.live(record.name) : nullptr;
-  if (live && live->session_if_alive(Session::control)) {
+  if (live && live->any_session_if_alive()) {
     try {
       const auto seen = survey(record, *live, sync::Survey::commits, Deadline::after(status_limit));
       for (std::size_t i = 1; i < seen.size(); ++i) list.push_back(to_json(record, seen[i]));
