@@ -16,8 +16,9 @@ std::shared_ptr<guest::Streams> LiveSandbox::any_session_if_alive() const {
 }
 
 std::shared_ptr<guest::Streams> LiveSandbox::session(Session which, Deadline deadline) {
-  const std::lock_guard dialling(dialling_[static_cast<int>(which)]);
+  const std::unique_lock dialling(dialling_[static_cast<int>(which)], deadline.at());
   if (auto session = session_if_alive(which)) return session;
+  if (!dialling) throw Error(ErrorCode::timed_out, endpoint_.name + ": the guest's ssh is still being connected to");
   std::shared_ptr<guest::Streams> session = guest::connect_ssh(endpoint_, deadline, {}, ending_.get_token());
   std::unique_ptr<guest::Listener> listener;
   if (which == Session::data && on_data_session_) listener = on_data_session_(*session, deadline);

@@ -64,7 +64,7 @@ class LiveSandbox {
   bool closed_ = false;
   std::stop_source ending_;
   std::atomic<bool> silent_ = false;
-  std::mutex dialling_[2];  // one dial at a time per session; taken before mutex_
+  std::timed_mutex dialling_[2];  // one dial at a time per session; taken before mutex_
 };
 
 }  // namespace agentvm::manager

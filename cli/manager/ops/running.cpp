@@ -377,7 +377,7 @@ void dial_control(Core& core, const SandboxName& name) {
     const auto live = core.live(name);
     if (!live || live->silent()) return;
     try {
-      live->session(Session::control, Deadline::after(dial_limit));
+      live->session(Session::control, Deadline::after(let_in_limit));
     } catch (const Error& error) {
       log::info("ssh", "{}: the session for commands is not open: {}", name.str(), error.what());
     }
