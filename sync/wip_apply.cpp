@@ -130,7 +130,7 @@ class Apply {
   }
 
   std::string tree_on_disk() {
-    git_.output({"add", "--update", "--", ":/"}, deadline_);
+    git_.output({"add", "--update"}, deadline_);  // of the whole tree; newer gits refuse ":/" where it is empty
     if (const auto names = meeting_names(); !names.empty())
       git_.output({"--literal-pathspecs", "add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"}, deadline_,
                   names);

@@ -248,15 +248,11 @@ Problem setting_problem(const std::string& name, const std::string& key, const s
   return std::nullopt;
 }
 
-}  // namespace
+constexpr const char* cannot_be_read = "is a .gitmodules file that cannot be read";
 
-Problem gitmodules_problem(std::string_view content) {
-  const Problem malformed = "is a .gitmodules file that cannot be read";
+Problem first_problem(std::string_view content) {
   Reader in{content};
   if (content.starts_with("\xEF\xBB\xBF")) in.rest.remove_prefix(3);
-  // Git takes one that ends no line for a blank, in some places.
-  for (auto at = content.find('\r'); at != std::string_view::npos; at = content.find('\r', at + 1))
-    if (!content.substr(at).starts_with("\r\n")) return malformed;
   std::string section, name, value;
   while (!in.done()) {
     const char c = in.take();
@@ -266,7 +262,7 @@ Problem gitmodules_problem(std::string_view content) {
       continue;
     }
     if (c == '[') {
-      if (!read_section(in, section, name)) return malformed;
+      if (!read_section(in, section, name)) return cannot_be_read;
       if (section == "submodule")
         if (auto problem = setting_problem(name, "", "")) return problem;
       continue;
@@ -279,7 +275,7 @@ Problem gitmodules_problem(std::string_view content) {
     value.clear();
     if (in.peek() == '=') {
       in.take();
-      if (!read_value(in, value)) return malformed;
+      if (!read_value(in, value)) return cannot_be_read;
     } else {
       in.skip_line();
     }
@@ -287,6 +283,21 @@ Problem gitmodules_problem(std::string_view content) {
       if (auto problem = setting_problem(name, lower_case(key), value)) return problem;
   }
   return std::nullopt;
+}
+
+/// Git takes one for a blank, in some places.
+bool has_return_within_a_line(std::string_view content) {
+  for (auto at = content.find('\r'); at != std::string_view::npos; at = content.find('\r', at + 1))
+    if (!content.substr(at).starts_with("\r\n")) return true;
+  return false;
+}
+
+}  // namespace
+
+Problem gitmodules_problem(std::string_view content) {
+  auto problem = first_problem(content);
+  if (!problem && has_return_within_a_line(content)) return cannot_be_read;
+  return problem;
 }
 
 }  // namespace agentvm::git
