@@ -108,6 +108,13 @@ KeyPtr load_private_key(const std::string& key) {
   return KeyPtr(raw);
 }
 
+/// A descriptor that was given to it as an option stays its giver's, and from libssh 0.11 on it forgets one whose peer
+/// hung up without closing it. Afterwards it is the session's own, and closed with it in each version.
+void give_socket_away(ssh_session session) {
+  const socket_t none = SSH_INVALID_SOCKET;
+  ssh_options_set(session, SSH_OPTIONS_FD, &none);  // says that it is no descriptor, and takes it
+}
+
 void check_host_key(ssh_session session, const ssh_key pinned, const std::string& what) {
   ssh_key raw = nullptr;
   if (ssh_get_server_publickey(session, &raw) != SSH_OK)
@@ -139,15 +146,17 @@ Handshake shake_hands(const SshEndpoint& endpoint, const SshOptions& options, De
     const bool pending = (ssh_get_poll_flags(session.get()) & SSH_WRITE_PENDING) != 0;
     wait_ready(socket, static_cast<short>(POLLIN | (pending ? POLLOUT : 0)), deadline, cancel_fd, what);
   };
-  // From its first call libssh owns the descriptor, whatever that call returns.
+  // From its first call libssh has the descriptor, whatever that call returns.
   int result = ssh_connect(session.get());
   static_cast<void>(fd.release());
+  auto problem = ssh_error_text(session.get());
+  give_socket_away(session.get());
   while (result == SSH_AGAIN) {
     wait();
     result = ssh_connect(session.get());
+    problem = ssh_error_text(session.get());
   }
-  if (result != SSH_OK)
-    throw Error(ErrorCode::operation_failed, fmt::format("{}: {}", what, ssh_error_text(session.get())));
+  if (result != SSH_OK) throw Error(ErrorCode::operation_failed, fmt::format("{}: {}", what, problem));
   check_host_key(session.get(), pinned.get(), what);
   int answer = ssh_userauth_publickey(session.get(), nullptr, client.get());
   while (answer == SSH_AUTH_AGAIN) {

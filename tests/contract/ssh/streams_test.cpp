@@ -371,6 +371,21 @@ TEST(SshStreams, StormOfOpenAndCloseLeaksNeitherDescriptorsNorThreads) {
   EXPECT_LE(count_entries("/proc/self/fd"), fds);
 }
 
+TEST(SshStreams, WhoeverEndsAConnectionItsDescriptorIsClosed) {
+  const auto before = settled_descriptors();
+  for (const bool by_the_guest : {false, true, true}) {
+    auto sshd = std::make_unique<Sshd>();
+    auto streams = connect(*sshd);
+    if (by_the_guest) {
+      sshd.reset();
+      for (const Deadline deadline = soon(); streams->alive() && !deadline.expired();) ::usleep(10'000);
+      EXPECT_FALSE(streams->alive());
+    }
+    streams.reset();
+  }
+  EXPECT_EQ(settled_descriptors(), before);
+}
+
 TEST(SshStreams, TheEndOfSshdEndsEverything) {
   Sshd sshd;
   const auto streams = connect(sshd);
