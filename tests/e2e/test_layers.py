@@ -43,7 +43,7 @@ def test_the_image_tells_its_layers(agentvm, box):
     named = agentvm.json("image", "inspect", status["image"]["digest"])
     assert named["name"] == "default+containers+hypervisor" and named["used_by"] == [box]
     assert agentvm.json("plan", "start", cwd=home_of(agentvm))["layers"]["value"] == ["containers", "hypervisor"]
-    idle = agentvm.text("exec", box, "--", "systemctl", "is-active", "libvirtd.service", "podman.service", code=(0, 3, 4)).split()
+    idle = agentvm.text("exec", box, "--", "sudo", "systemctl", "is-active", "libvirtd.service", "podman.service", code=(0, 3, 4)).split()
     assert "active" not in idle, "nothing runs that nobody asked for"
 
 
