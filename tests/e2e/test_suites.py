@@ -20,8 +20,10 @@ def repository(home):
 
 @pytest.fixture(scope="module")
 def box(agentvm, home, repository):
-    text, count = re.subn(r"(?m)^suite: \w+$", f"suite: {SUITE}", (harness.ROOT / "guest/image/recipes/default.yaml").read_text())
-    assert count == 1
+    text = (harness.ROOT / "guest/image/recipes/default.yaml").read_text()
+    for key, value in (("name", NAME), ("suite", SUITE)):  # a name of its own: other files ask for the image "default"
+        text, count = re.subn(rf"(?m)^{key}: \w+$", f"{key}: {value}", text)
+        assert count == 1
     recipe = home.folder / "recipe.yaml"
     recipe.write_text(text)
     started = agentvm.run("start", repository, "--name", NAME, "--image", recipe, "--memory", "1G", "--no-attach", timeout=IMAGE_SECONDS, code=None)
