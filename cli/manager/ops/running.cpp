@@ -28,7 +28,7 @@ constexpr milliseconds redial_pause{2'000};
 constexpr milliseconds longest_agent_pause{60'000};
 constexpr milliseconds hello_limit{10'000};
 constexpr milliseconds full_disk_pause{10'000};
-constexpr milliseconds found_again_limit{15'000};
+constexpr milliseconds found_again_pause{15'000};
 constexpr milliseconds end_notice_limit{10'000};
 constexpr milliseconds own_end_limit{3'000};
 constexpr milliseconds dial_limit{60'000};
@@ -348,7 +348,7 @@ void watch_events(Core& core, Hypervisor& hypervisor) {
     if (event.kind == Kind::reconnected) {
       const auto look = [&core, uri] { look_again(core, uri); };
       core.janitor().post("look at " + uri, look);
-      core.janitor().post_later(found_again_limit, "look at " + uri, look);
+      core.janitor().post_later(found_again_pause, "look at " + uri, look);
     }
     if (event.kind == Kind::paused)
       core.janitor().post("pause of " + event.domain, [&core, domain = event.domain] { machine_paused(core, domain); });
