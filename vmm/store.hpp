@@ -34,6 +34,7 @@ inline constexpr const char* serial_log = "serial.log";
 inline constexpr const char* serial_log_previous = "serial.log.1";
 inline constexpr const char* egress_journal = "egress.jsonl";  ///< and egress.jsonl.1; see `egress::Journal`
 inline constexpr const char* placeholders = "secrets.json";    ///< of secrets: what the guest has in their place
+inline constexpr const char* decoys = "decoys.json";           ///< what those of the sandbox are made of
 inline constexpr const char* egress_authority = "egress-ca";   ///< folder, 0700; of TLS that is ended for secrets
 inline constexpr const char* virtiofsd_log = "virtiofsd.log";
 inline constexpr const char* terminals = "terminals";    ///< folder: what agents' sessions showed at the last stop

@@ -308,6 +308,10 @@ std::string render_plan(const Json& plan, const Style& style, unsigned width) {
         item_texts(list_at(secret, "hosts")), text_at(secret, "name"), source_text(text_at(secret, "source")),
         text_at(secret, "env"), item_texts(list_at(secret, "header")),
         list_at(secret, "requests").empty() ? "" : ", for " + item_texts(list_at(secret, "requests")) + " alone");
+  for (const auto& decoy : list_at(egress, "decoys"))
+    text +=
+        fmt::format("  a decoy is in {}: whoever sends it anywhere freezes the sandbox, and TLS to {} is ended here\n",
+                    text_at(decoy, "file"), item_texts(list_at(decoy, "hosts")));
   if (true_at(egress, "ask")) text += "  names that no rule is about wait for your answer (egress.ask)\n";
   return text + render_egress_rules(egress, style);
 }

@@ -150,6 +150,8 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
   add("Sandbox", style.paint(Tone::strong, text_at(status, "name")));
   add("State", state_text(status, style));
   add("Message", text_at(status, "message"));
+  if (const auto frozen = text_at(status, "frozen", ""); !frozen.empty())
+    add("Frozen", style.paint(Tone::bad, "until you run: agentvm resume " + text_at(status, "name")));
   add("Project", text_at(status, "project"));
   add("Branch", text_at(status, "branch"));
   if (const auto saved = number_at(status, "saved_bytes", 0); saved > 0)
@@ -185,12 +187,15 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
                                     ? ", " + counted(number_at(worktree, "pending_commits"), "commit") + " pending"
                                     : ""));
   for (const auto& secret : list_at(object_at(status, "egress"), "secrets")) add("Secret", secret_text(secret));
+  for (const auto& decoy : list_at(object_at(status, "egress"), "decoys"))
+    add("Decoy", fmt::format("{} in {}", text_at(decoy, "name"), text_at(decoy, "file")));
   if (verbose && status.is_object()) {
     static const std::set<std::string> shown = {
         "schema",      "name",         "state",     "reason",          "project", "uptime_seconds", "backend",
         "accelerator", "memory_bytes", "vcpus",     "disk_bytes",      "nested",  "network",        "workspace_mode",
         "ports",       "ssh",          "sync",      "worktrees",       "message", "branch",         "already_running",
-        "timing",      "agent",        "nested_l2", "nested_machines", "limits",  "warm",           "warm_reason"};
+        "timing",      "agent",        "nested_l2", "nested_machines", "limits",  "warm",           "warm_reason",
+        "frozen"};
     for (const auto& [key, value] : status.items())
       if (!shown.contains(key) && !value.is_null() && !(value.is_structured() && value.empty()))
         rows.emplace_back(clean(key), text_at(status, key));

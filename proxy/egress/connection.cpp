@@ -55,6 +55,8 @@ Connection::Connection(Egress::Core& core, std::shared_ptr<Socket> client, std::
       wake_(core.io()),
       due_(std::chrono::steady_clock::now() + core.options().limits.head),
       sandbox_(std::move(sandbox)),
+      set_(core.secrets_of(sandbox_)),
+      scanner_(set_ ? set_->search : nullptr),
       idle_(core.options().limits.idle) {
   decision_.sandbox = sandbox_;
   decision_.time = system_clock().unix_seconds();
@@ -69,6 +71,7 @@ awaitable<void> Connection::run(std::shared_ptr<Connection> self) {
   } catch (const std::exception& error) {
     self->decision_.reason = error.what();
   }
+  self->caught();
   self->close();
   self->core_.remove(*self);
   self->core_.report(self->decision_);
@@ -133,12 +136,37 @@ void Connection::refuse_crowded() {
   asio::co_spawn(core_.io(), watch(shared_from_this()), asio::detached);
 }
 
+/// `data` came from the client.
+void Connection::heard(std::string_view data) {
+  if (const auto decoy = scanner_.scan(data); !decoy.empty() && decoy_.empty()) decoy_ = decoy;
+}
+
+/// Whether the client has sent a decoy: then this and all connections of its sandbox end.
+bool Connection::caught() {
+  if (decoy_.empty()) return false;
+  if (decision_.cause == Cause::decoy) return true;
+  decision_.kind = Kind::denied;
+  decision_.cause = Cause::decoy;
+  const auto where = decision_.host.empty() ? "the proxy" : HostPort{decision_.host, decision_.port}.str();
+  decision_.reason = fmt::format("the decoy {} was sent to {}; nobody should use it", decoy_, where);
+  core_.decoy_was_sent(decision_);
+  close();
+  return true;
+}
+
+/// Whether a tunnel that is refused is opened all the same, to hear what would have been sent.
+bool Connection::hangs_bait() const {
+  return head_.tunnel && set_ && set_->authority &&
+         set_->is_bait({normal_host(head_.target.host).value_or(""), head_.target.port});
+}
+
 awaitable<bool> Connection::read_more() {
   const auto seen = input_.size();
   input_.resize(seen + read_bytes);
   const auto [error, size] =
       co_await client_->async_read_some(asio::buffer(input_.data() + seen, read_bytes), as_result);
   input_.resize(seen + size);
+  heard(std::string_view(input_).substr(seen));
   co_return !error && !ended_;
 }
 
@@ -210,7 +238,11 @@ Connection::Refusal Connection::denied(const Verdict& verdict) {
 }
 
 awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
-  if (!co_await read_request()) {
+  const bool read = co_await read_request();
+  decision_.host = clean_guest_text(head_.target.host, Newlines::escape, 300);
+  decision_.port = head_.target.port;
+  if (caught()) co_return std::nullopt;
+  if (!read) {
     if (decision_.reason.empty()) decision_.reason = "the connection ended before a request came";
     ended_ = true;
     co_return std::nullopt;
@@ -222,22 +254,26 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
                       socks_fault_.value_or(SocksReply::failed)};
   }
   const Limits& limits = core_.options().limits;
-  decision_.host = clean_guest_text(head_.target.host, Newlines::escape, 300);
-  decision_.port = head_.target.port;
   if (auto refusal = refuse_placeholder()) co_return refusal;
   Verdict verdict = core_.decide(sandbox_, head_.target);
   if (verdict.ask) verdict = co_await ask(std::move(verdict));
   if (ended_) co_return std::nullopt;
+  if (!verdict.allowed && verdict.cause != Cause::frozen && hangs_bait()) {
+    denied(verdict);
+    decision_.kind = Kind::denied;
+    deciding_ = false;
+    secrets_ = set_;
+    bait_ = std::move(verdict);
+    co_return std::nullopt;
+  }
   if (!verdict.allowed) co_return denied(verdict);
   decision_.rule = verdict.rule;
   decision_.cause = Cause::allowed;
   // Each has its own end; this is for mistakes of ours.
   due_in(2 * limits.resolve + 2 * limits.connect + milliseconds(5000));
   const std::string host = normal_host(head_.target.host).value_or("");
-  if (auto set = core_.secrets_of(sandbox_); head_.tunnel && set) {
-    if (!secrets_for(set->uses, {host, head_.target.port}).empty()) secrets_ = std::move(set);
-    if (secrets_ && !secrets_->authority) co_return unreachable(secrets_->no_authority);
-  }
+  if (head_.tunnel && set_ && set_->ends_tls({host, head_.target.port})) secrets_ = set_;
+  if (secrets_ && !secrets_->authority) co_return unreachable(secrets_->no_authority);
   auto refusal = co_await reach(host, verdict);
   if (ended_) co_return std::nullopt;
   if (refusal) co_return refusal;
@@ -252,12 +288,11 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
 
 /// Of plain requests, which are seen: also of one that would be refused for its host, because this says more.
 std::optional<Connection::Refusal> Connection::refuse_placeholder() {
-  const auto secrets = head_.tunnel ? nullptr : core_.secrets_of(sandbox_);
-  if (!secrets) return std::nullopt;
+  if (head_.tunnel || !set_) return std::nullopt;
   http::Fields fields;
   for (const auto& [name, value] : head_.headers) fields.push_back({name, value});
   const HostPort target{decision_.host, head_.target.port};
-  auto reason = stray_placeholder(secrets->uses, target, Passage::plain, head_.path, fields);
+  auto reason = stray_placeholder(set_->uses, target, Passage::plain, head_.path, fields);
   if (reason.empty()) return std::nullopt;
   return denied({.reason = std::move(reason), .cause = Cause::placeholder});
 }
@@ -389,6 +424,7 @@ std::string Connection::http_text(const Refusal& refusal) {
 }
 
 awaitable<void> Connection::answer(Refusal refusal) {
+  if (caught()) co_return;
   decision_.kind = refusal.kind;
   deciding_ = false;
   std::string text = socks_ ? socks_answer(refusal.reply) : http_text(refusal);
@@ -404,8 +440,10 @@ awaitable<void> Connection::say_farewell(std::string_view text) {
   due_in(farewell);
   std::array<char, 4096> rest;
   std::size_t size = 0;
-  for (int i = 0; i < 64 && !error; ++i)
+  for (int i = 0; i < 64 && !error && !caught(); ++i) {
     std::tie(error, size) = co_await client_->async_read_some(asio::buffer(rest), as_result);
+    heard({rest.data(), size});
+  }
 }
 
 }  // namespace agentvm::egress

@@ -31,6 +31,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   };
   // What the client wants, and whether it gets it (connection.cpp).
   asio::awaitable<std::optional<Refusal>> prepare();
+  void heard(std::string_view data);
+  bool caught();
+  bool hangs_bait() const;
   asio::awaitable<bool> read_more();
   asio::awaitable<bool> read_request();
   asio::awaitable<bool> read_head();
@@ -79,7 +82,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string early_;                           // read from the server through a proxy's tunnel, not yet passed on
   std::shared_ptr<const UpstreamProxy> asked_;  // the proxy that gets the plain request
   RequestHead head_;
-  std::shared_ptr<const SecretSet> secrets_;  // with it TLS is ended here
+  const std::shared_ptr<const SecretSet> set_;  // of the sandbox; may be nothing
+  std::shared_ptr<const SecretSet> secrets_;    // with it TLS is ended here
+  std::optional<Verdict> bait_;                 // why it is refused: TLS is ended here only to hear what comes
+  DecoyScanner scanner_;                        // of what the client sends
+  std::string decoy_;                           // the one that it has sent
   std::optional<HeadFault> fault_;
   std::optional<SocksReply> socks_fault_;
   bool socks_ = false, socks_greeted_ = false;

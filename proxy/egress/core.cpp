@@ -85,10 +85,38 @@ std::shared_ptr<const UpstreamProxy> Egress::Core::upstream_for(const HostPort& 
   return upstream_ && upstream_->serves(target) ? upstream_ : nullptr;
 }
 
+void Egress::Core::freeze(const std::string& sandbox) {
+  post([this, sandbox] { freeze_now(sandbox); });
+}
+
+void Egress::Core::thaw(const std::string& sandbox) {
+  post([this, sandbox] { frozen_.erase(sandbox); });
+}
+
+/// False: it was frozen already.
+bool Egress::Core::freeze_now(const std::string& sandbox) {
+  if (!frozen_.insert(sandbox).second) return false;
+  const auto all = connections_;
+  for (const auto& [key, connection] : all)
+    if (connection->sandbox() == sandbox) connection->end("the sandbox is frozen");
+  return true;
+}
+
+void Egress::Core::decoy_was_sent(const Decision& decision) {
+  log::error("egress", "{}: {}", decision.sandbox, decision.reason);
+  if (!freeze_now(decision.sandbox) || !options_.on_decoy) return;
+  try {
+    options_.on_decoy(decision);
+  } catch (const std::exception& error) {
+    log::error("egress", "telling of a decoy: {}", error.what());
+  }
+}
+
 void Egress::Core::forget(const std::string& sandbox) {
   post([this, sandbox] {
     policies_.erase(sandbox);
     secrets_.erase(sandbox);
+    frozen_.erase(sandbox);
     const auto all = connections_;
     for (const auto& [key, connection] : all)
       if (connection->sandbox() == sandbox) connection->end("the sandbox is gone");
@@ -114,6 +142,8 @@ void Egress::Core::stop(Deadline deadline) {
 }
 
 Verdict Egress::Core::decide(const std::string& sandbox, const HostPort& target) const {
+  if (frozen_.contains(sandbox))
+    return {.reason = "the sandbox is frozen, because a decoy was sent", .cause = Cause::frozen};
   const auto policy = policies_.find(sandbox);
   return (policy == policies_.end() ? EgressPolicy() : policy->second).decide(target.host, target.port);
 }
@@ -225,6 +255,12 @@ std::vector<Question> Egress::questions(const std::string& sandbox) const {
 }
 void Egress::set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets) {
   core_->set_secrets(sandbox, std::move(secrets));
+}
+void Egress::freeze(const std::string& sandbox) {
+  core_->freeze(sandbox);
+}
+void Egress::thaw(const std::string& sandbox) {
+  core_->thaw(sandbox);
 }
 void Egress::forget(const std::string& sandbox) {
   core_->forget(sandbox);

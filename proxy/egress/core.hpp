@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include <boost/asio.hpp>
@@ -49,6 +50,8 @@ class Egress::Core {
   void set_policy(const std::string& sandbox, EgressPolicy policy);
   void set_upstream(std::optional<UpstreamProxy> proxy);
   void set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets);
+  void freeze(const std::string& sandbox);
+  void thaw(const std::string& sandbox);
   void forget(const std::string& sandbox);
   void stop(Deadline deadline);
   std::size_t connection_count() const { return count_; }
@@ -70,11 +73,15 @@ class Egress::Core {
   /// A place among those who wait for an answer about `rule`; `leave` gives it back.
   Questions::Place hold(const std::string& sandbox, const std::string& rule);
   void leave(const std::string& sandbox, const std::string& rule);
+  /// A connection of its sandbox has sent one: all of them end.
+  void decoy_was_sent(const Decision& decision);
   void announce(const Decision& decision) const;
   void announce_question(const Decision& decision, Notice notice) const;
   void report(Decision decision) const;
 
  private:
+  bool freeze_now(const std::string& sandbox);
+
   Options options_;
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
@@ -82,6 +89,7 @@ class Egress::Core {
   std::shared_ptr<Gate> gate_;
   std::map<std::string, EgressPolicy> policies_;
   std::map<std::string, std::shared_ptr<const SecretSet>> secrets_;
+  std::set<std::string> frozen_;
   std::shared_ptr<const UpstreamProxy> upstream_;
   std::map<const Connection*, std::shared_ptr<Connection>> connections_;
   std::map<std::string, std::size_t> per_sandbox_;

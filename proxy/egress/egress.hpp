@@ -59,6 +59,9 @@ struct Options {
   std::function<void(const Decision&)> on_open;
   /// When a question is asked that was not open. On the proxy's thread; must not block.
   std::function<void(const Decision&, Notice)> on_ask;
+  /// When a decoy was sent: the sandbox is frozen already. Once until it is thawed. On the proxy's thread; must not
+  /// block.
+  std::function<void(const Decision&)> on_decoy;
   /// Once per connection: at once when it is refused, at its end when it was allowed. On the proxy's thread; must not
   /// block.
   std::function<void(const Decision&)> on_decision;
@@ -76,11 +79,15 @@ class Egress {
   void set_policy(const std::string& sandbox, EgressPolicy policy);
   /// The proxy that the host stands behind, for what comes from now on; nothing: connections are made directly.
   void set_upstream(std::optional<UpstreamProxy> proxy);
-  /// The secrets of `sandbox`, for connections that come from now on; nothing: it has none.
+  /// The secrets and decoys of `sandbox`, for connections that come from now on; nothing: it has none.
   void set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets);
   /// What connections of `sandbox` wait for its user to decide now, the oldest first; `Limits::questions` bounds it.
   std::vector<Question> questions(const std::string& sandbox) const;
-  /// No policy any more; its connections end.
+  /// From now on nothing passes, whatever the policy says, and what is open ends. Again is fine.
+  void freeze(const std::string& sandbox);
+  /// Undoes it, for connections that come from now on.
+  void thaw(const std::string& sandbox);
+  /// No policy any more; its connections end, and it is frozen no longer.
   void forget(const std::string& sandbox);
   /// Answers on `connection` (a connected stream socket). A sandbox without a policy may reach nothing.
   void serve(UniqueFd connection, const std::string& sandbox);

@@ -19,8 +19,9 @@ constexpr Decision::Kind kinds[] = {Decision::Kind::allowed, Decision::Kind::den
                                     Decision::Kind::malformed, Decision::Kind::asked};
 constexpr Decision::Protocol protocols[] = {Decision::Protocol::http, Decision::Protocol::connect,
                                             Decision::Protocol::socks5};
-constexpr Cause causes[] = {Cause::not_listed,      Cause::other_port, Cause::denied_by_rule, Cause::bad_name,
-                            Cause::special_address, Cause::other_name, Cause::placeholder};
+constexpr Cause causes[] = {Cause::not_listed,  Cause::other_port,      Cause::denied_by_rule,
+                            Cause::bad_name,    Cause::special_address, Cause::other_name,
+                            Cause::placeholder, Cause::decoy,           Cause::frozen};
 
 template <class Enum, std::size_t N>
 Enum value_named(const Enum (&values)[N], std::string_view name) {

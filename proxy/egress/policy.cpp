@@ -117,6 +117,10 @@ std::string_view to_string(Cause cause) {
       return "other-name";
     case Cause::placeholder:
       return "placeholder";
+    case Cause::decoy:
+      return "decoy";
+    case Cause::frozen:
+      return "frozen";
   }
   return "not-listed";
 }

@@ -49,6 +49,8 @@ enum class Cause {
   special_address,  ///< it resolves to an address that only a grant reaches
   other_name,       ///< the connection asked inside for another name than the one that was judged
   placeholder,      ///< a secret's placeholder was sent where its value must not go
+  decoy,            ///< a credential was sent that nobody should use
+  frozen,           ///< since then, until the user lets the sandbox go on
 };
 /// Kebab-case.
 std::string_view to_string(Cause cause);

@@ -34,6 +34,9 @@ std::string refusal_text(const std::string& sandbox, const HostPort& target, con
       return text + "Ask the proxy for the name that you mean.\n";
     case Cause::placeholder:
       return text + "It stands for a secret that stays on the host, and was not sent on.\n";
+    case Cause::frozen:
+      return text + fmt::format("The user can let it go on, on the host: agentvm resume {}\n", sandbox);
+    case Cause::decoy:
     case Cause::bad_name:
     case Cause::allowed:
       return text;

@@ -20,6 +20,7 @@ constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 }  // namespace
 
 awaitable<bool> Connection::send(Socket& to, std::string_view data) {
+  if (&to == &upstream_ && caught()) co_return false;
   const auto [error, size] = co_await asio::async_write(to, asio::buffer(data), as_result);
   co_return !error;
 }
@@ -83,6 +84,7 @@ awaitable<bool> Connection::open_tunnel() {
   while (true) {
     const OpeningVerdict verdict = judge_opening(input_, head_.target);
     if (verdict.opening == Opening::pass) {
+      if (begins_tls(input_)) scanner_ = {};  // what it holds cannot be read
       announce();
       due_in(idle_);
       co_return true;
@@ -142,6 +144,7 @@ awaitable<void> Connection::terminated_tunnel() {
     end("the server speaks before TLS has begun");
     co_return;
   }
+  scanner_ = DecoyScanner(secrets_->search);  // goes on with what TLS holds
   const auto termination = std::make_shared<Termination>(*this, secrets_);
   co_await termination->run();
 }
@@ -205,7 +208,8 @@ awaitable<void> Connection::upstream_direction() {
   std::array<char, 4096> rest;
   while (!ended_) {
     const auto [error, size] = co_await client_->async_read_some(asio::buffer(rest), as_result);
-    if (error) co_return;
+    heard({rest.data(), size});
+    if (error || caught()) co_return;
   }
 }
 
@@ -218,6 +222,7 @@ awaitable<bool> Connection::send_body() {
       input_.resize(buffer_bytes);
       const auto [error, size] = co_await client_->async_read_some(asio::buffer(input_), as_result);
       input_.resize(size);
+      heard(input_);
       if (error) {
         fault_ = HeadFault{400, "the request's body ended early"};
         co_return false;
@@ -235,6 +240,7 @@ awaitable<bool> Connection::send_body() {
 
 awaitable<bool> Connection::send_chunks() {
   ChunkDecoder decoder;
+  DecoyScanner whole(set_ ? set_->search : nullptr);  // what the frames of chunks stand between
   std::string decoded;
   while (!ended_) {
     decoded.clear();
@@ -243,6 +249,7 @@ awaitable<bool> Connection::send_chunks() {
       fault_ = HeadFault{400, "the request's body is not coded as it should be"};
       co_return false;
     }
+    if (const auto decoy = whole.scan(decoded); !decoy.empty()) decoy_ = decoy;
     decision_.bytes_up += decoded.size();
     if (!decoded.empty()) {
       const std::string chunk = fmt::format("{:x}\r\n{}\r\n", decoded.size(), decoded);
@@ -252,6 +259,7 @@ awaitable<bool> Connection::send_chunks() {
     input_.resize(buffer_bytes);
     const auto [error, size] = co_await client_->async_read_some(asio::buffer(input_), as_result);
     input_.resize(size);
+    heard(input_);
     due_in(idle_);
     if (error) {
       fault_ = HeadFault{400, "the request's body ended early"};
@@ -275,6 +283,7 @@ awaitable<void> Connection::relay(Socket& from, Socket& to, std::uint64_t& count
     }
     count += size;
     due_in(idle_);
+    if (&from == client_.get()) heard({buffer.data(), size});
     if (!co_await send(to, std::string_view(buffer.data(), size))) {
       close();
       co_return;

@@ -19,6 +19,8 @@ using Body = http::Framing::Kind;
 
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr int interim_limit = 32;
+// Of a request that is refused for its host: what holds a decoy holds it early.
+constexpr std::size_t bait_body_limit_bytes = 256 * 1024;
 // A command has 30 seconds; this is for mistakes of ours.
 constexpr milliseconds value_limit{35'000};
 constexpr milliseconds slack{5'000};
@@ -28,8 +30,10 @@ void wipe(std::string& text) {
   text.clear();
 }
 
-/// Moves what `reader` finds in `from` to the end of `to`, as chunks or as it is; returns how much.
-std::size_t take_all(http::BodyReader& reader, std::string& from, bool chunked, std::string& to) {
+/// Moves what `reader` finds in `from` to the end of `to`, as chunks or as it is, and shows it to `see`; returns how
+/// much.
+template <class See>
+std::size_t take_all(http::BodyReader& reader, std::string& from, bool chunked, std::string& to, See see) {
   std::size_t done = 0, bytes = 0;
   while (done < from.size()) {
     const auto [used, data] = reader.take(std::string_view(from).substr(done));
@@ -37,6 +41,7 @@ std::size_t take_all(http::BodyReader& reader, std::string& from, bool chunked, 
     done += used;
     if (data.empty()) continue;
     bytes += data.size();
+    see(data);
     if (chunked) to += http::chunk_head(data.size());
     to += data;
     if (chunked) to += "\r\n";
@@ -62,10 +67,12 @@ bool Termination::over() const {
 awaitable<void> Termination::run() {
   bool more = co_await meet_client();
   if (!more) co_return;
-  co_await meet_server();
+  if (!connection_.bait_) co_await meet_server();
   while (more && !over()) {
     more = co_await read_request();
-    if (!more || over()) break;
+    if (!more || over() || connection_.caught()) break;
+    if (connection_.bait_) co_await hear_body();
+    if (over()) break;
     std::optional<Reply> reply = judge();
     if (!reply) reply = co_await put_secrets_in();
     if (over()) break;
@@ -78,7 +85,7 @@ awaitable<void> Termination::run() {
   }
   if (over()) co_return;
   client_->end(*connection_.client_);
-  server_->end(connection_.upstream_);
+  if (server_) server_->end(connection_.upstream_);
   co_await connection_.say_farewell("");
 }
 
@@ -131,7 +138,7 @@ awaitable<bool> Termination::read_request() {
       co_return true;
     }
     seen = in_.size();
-    const error_code error = co_await client_->receive(*connection_.client_, in_);
+    const error_code error = co_await hear(in_);
     if (!error) continue;
     if (first) connection_.end("the connection ended before a request came");
     co_return false;
@@ -145,7 +152,7 @@ awaitable<bool> Termination::wait_for_request() {
   hearing_ = server_quiet_ = true;
   asio::co_spawn(connection_.core_.io(), hear_server(shared_from_this()), asio::detached);
   error_code error = asio::error::eof;  // it may have been heard at once
-  if (server_quiet_) error = co_await client_->receive(*connection_.client_, in_);
+  if (server_quiet_) error = co_await hear(in_);
   const bool quiet = server_quiet_;
   error_code ignored;
   while (hearing_ && !over()) {
@@ -172,8 +179,46 @@ awaitable<void> Termination::hear_server(std::shared_ptr<Termination> self) {
   self->hearing_ended_.cancel();
 }
 
+/// Reads what the client says within TLS.
+awaitable<Termination::error_code> Termination::hear(std::string& into) {
+  const auto before = into.size();
+  const error_code error = co_await client_->receive(*connection_.client_, into);
+  connection_.heard(std::string_view(into).substr(before));
+  co_return error;
+}
+
+/// A request that is refused whatever it carries is heard to its end, or as far as a decoy would stand in it.
+awaitable<void> Termination::hear_body() {
+  if (fault_ || body_read_) co_return;
+  http::BodyReader reader(request_.body);
+  DecoyScanner whole(secrets_->search);
+  std::size_t bytes = 0;
+  std::string dropped;
+  connection_.due_in(connection_.core_.options().limits.head);
+  while (!connection_.caught() && bytes < bait_body_limit_bytes) {
+    dropped.clear();
+    bytes += take_all(reader, in_, false, dropped, [&](std::string_view data) {
+      if (const auto decoy = whole.scan(data); !decoy.empty()) connection_.decoy_ = decoy;
+    });
+    if (reader.done() || reader.broken() || connection_.caught()) break;
+    const error_code error = co_await hear(in_);
+    if (error) break;
+  }
+}
+
+Termination::Reply Termination::refused_host() const {
+  const HostPort target{name_, connection_.head_.target.port};
+  const auto& verdict = *connection_.bait_;
+  return {.status = 403,
+          .kind = Kind::denied,
+          .cause = verdict.cause,
+          .reason = verdict.reason,
+          .text = refusal_text(connection_.sandbox_, target, verdict)};
+}
+
 /// Whether the request may go on at all.
 std::optional<Termination::Reply> Termination::judge() const {
+  if (connection_.bait_) return refused_host();
   if (fault_) return Reply{fault_->status, Kind::malformed, Cause::allowed, fault_->reason};
   const HostPort target{name_, connection_.head_.target.port};
   const bool usual = target.port == secret_port && request_.host == name_;
@@ -310,7 +355,7 @@ awaitable<bool> Termination::send_answer() {
   const bool chunked = framing.kind == Body::chunked;
   std::string out = http::response_head(response_, framing, keeps);
   while (!over()) {
-    connection_.decision_.bytes_down += take_all(reader, back_, chunked, out);
+    connection_.decision_.bytes_down += take_all(reader, back_, chunked, out, [](std::string_view) {});
     if (reader.broken()) break;
     if (!out.empty() && !co_await to_client(out)) break;
     // Bytes after the answer belong to nothing: such a connection is not used again.
@@ -343,10 +388,14 @@ awaitable<void> Termination::send_body_up() {
   http::BodyReader reader(request_.body);
   const bool chunked = request_.body.kind == Body::chunked;
   error_code ignored;
+  DecoyScanner whole(chunked ? secrets_->search : nullptr);  // what the frames of chunks stand between
+  const auto see = [&](std::string_view data) {
+    if (const auto decoy = whole.scan(data); !decoy.empty()) connection_.decoy_ = decoy;
+  };
   std::string out;
   while (!over() && !upload_stop_) {
     out.clear();
-    connection_.decision_.bytes_up += take_all(reader, in_, chunked, out);
+    connection_.decision_.bytes_up += take_all(reader, in_, chunked, out, see);
     if (reader.broken()) {
       fault_ = http::Fault{400, "the request's body is not framed as it should be"};
       connection_.upstream_.close(ignored);
@@ -359,7 +408,7 @@ awaitable<void> Termination::send_body_up() {
       co_return;
     }
     if (upload_stop_) co_return;  // set while this was sent: nothing would end another read
-    const error_code error = co_await client_->receive(*connection_.client_, in_);
+    const error_code error = co_await hear(in_);
     connection_.due_in(connection_.idle_);
     if (!error || upload_stop_) continue;
     fault_ = http::Fault{400, "the request's body ended early"};
@@ -393,7 +442,7 @@ awaitable<void> Termination::pass_everything() {
 awaitable<void> Termination::relay_up() {
   std::string buffer;
   while (!over()) {
-    const error_code error = co_await client_->receive(*connection_.client_, buffer);
+    const error_code error = co_await hear(buffer);
     if (error == asio::error::eof) co_return server_->end(connection_.upstream_);
     connection_.due_in(connection_.idle_);
     connection_.decision_.bytes_up += buffer.size();
@@ -422,7 +471,9 @@ awaitable<void> Termination::refuse(Reply reply) {
   error_code ignored;
   connection_.upstream_.close(ignored);
   connection_.due_in(connection_.core_.options().limits.head);
-  std::string body = fmt::format("agentvm: {}.\n{}{}", reply.reason, reply.advice, reply.advice.empty() ? "" : "\n");
+  std::string body = std::move(reply.text);
+  if (body.empty())
+    body = fmt::format("agentvm: {}.\n{}{}", reply.reason, reply.advice, reply.advice.empty() ? "" : "\n");
   const std::string text = fmt::format(
       "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
       reply.status, http::reason_phrase(reply.status), body.size(), body);
@@ -436,6 +487,7 @@ awaitable<bool> Termination::to_client(std::string_view data) {
 }
 
 awaitable<bool> Termination::to_server(std::string_view data) {
+  if (connection_.caught()) co_return false;
   const error_code error = co_await server_->send(connection_.upstream_, data);
   connection_.due_in(connection_.idle_);
   co_return !error && !over();

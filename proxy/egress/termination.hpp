@@ -1,5 +1,6 @@
 #pragma once
-// A tunnel whose TLS is ended here, because secrets are put into its requests. Private; lives on the proxy's thread.
+// A tunnel whose TLS is ended here, because secrets are put into its requests or decoys would be sent in it. Private;
+// lives on the proxy's thread.
 //
 // client's TLS -> the server's TLS, which must be whom the tunnel was opened for -> request by request: read strictly,
 // for that host alone, placeholders replaced, written anew -> its answer, framed anew. Bodies pass a piece at a time in
@@ -29,6 +30,7 @@ class Termination : public std::enable_shared_from_this<Termination> {
     Cause cause;
     std::string reason;
     std::string advice = {};
+    std::string text = {};  // the whole of what the guest reads, where it is not these two
   };
   asio::awaitable<bool> meet_client();
   asio::awaitable<void> meet_server();
@@ -36,6 +38,9 @@ class Termination : public std::enable_shared_from_this<Termination> {
   asio::awaitable<bool> wait_for_request();
   static asio::awaitable<void> hear_server(std::shared_ptr<Termination> self);
   std::optional<Reply> judge() const;
+  Reply refused_host() const;
+  asio::awaitable<void> hear_body();
+  asio::awaitable<error_code> hear(std::string& into);
   asio::awaitable<std::optional<Reply>> put_secrets_in();
   asio::awaitable<std::shared_ptr<const SecretText>> value_of(const std::string& name, std::string& problem);
   asio::awaitable<bool> exchange();

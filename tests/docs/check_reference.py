@@ -13,6 +13,7 @@ def pages(build):
         "commands.md": [str(pathlib.Path(build) / "bin" / "agentvm"), "help", "--markdown"],
         "configuration.md": [reference, "configuration"],
         "egress-presets.md": [reference, "egress-presets"],
+        "decoys.md": [reference, "decoys"],
         "known-secrets.md": [reference, "known-secrets"],
         "lifecycle.md": [reference, "lifecycle"],
     }

@@ -4,6 +4,7 @@
 
 #include "proxy/egress/presets.hpp"
 #include "vmm/config.hpp"
+#include "vmm/decoys.hpp"
 #include "vmm/lifecycle.hpp"
 #include "vmm/secrets.hpp"
 
@@ -15,6 +16,8 @@ int main(int argc, char** argv) {
     std::cout << agentvm::egress::presets_reference_markdown();
   else if (page == "known-secrets")
     std::cout << agentvm::known_secrets_markdown();
+  else if (page == "decoys")
+    std::cout << agentvm::decoys_markdown();
   else if (page == "lifecycle")
     std::cout << "# States of a sandbox\n\nGenerated from the transition table in `vmm/lifecycle/`; an empty field is "
                  "a transition that is "

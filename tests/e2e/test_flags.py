@@ -79,7 +79,7 @@ SHAPES = [
     ("agents list", 0, "agents-list", "agents"),
     ("agents update --dry-run", (0, 3), "agents-update", "agents dry_run lock_file"),
     ("agents pin claude --remove", 0, "agents-update", "agents dry_run lock_file"),
-    ("plan PROJECT", 0, "plan", "accelerator agent autostart branch egress egress_allow egress_ask egress_deny egress_grants egress_presets egress_secrets image layers libvirt_uri limits_nested_memory limits_nested_vcpus memory name nested network "
+    ("plan PROJECT", 0, "plan", "accelerator agent autostart branch decoys egress egress_allow egress_ask egress_deny egress_grants egress_presets egress_secrets image layers libvirt_uri limits_nested_memory limits_nested_vcpus memory name nested network "
                                 "persist project run subfolder sync_mode values vcpus warm warnings workspace_mode"),
     ("config show", 0, "config", "egress keys warnings"),
     ("config validate", 0, "config-validate", "valid warnings"),

@@ -44,6 +44,8 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
                             .variable = "EXAMPLE_KEY",
                             .shape = "sk-{}",
                             .projects = {"~/src"}}};
+  record.decoys = {"aws", "npm"};
+  record.frozen = "the decoy aws was sent";
   record.egress_own_allow = {"asked.example"};
   record.egress_own_deny = {"tracker.example"};
   record.git_identity = false;

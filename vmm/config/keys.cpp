@@ -93,6 +93,8 @@ constexpr ConfigKey keys[] = {
      "Secrets that stay on this host: NAME: {hosts, from: env:VARIABLE, file:PATH or command:WORDS, header, env, "
      "shape, requests, projects}, or NAME: env:VARIABLE where its hosts are known; the guest gets a placeholder, which "
      "the proxy replaces on the way to these hosts"},
+    {"decoys", KeyType::choices, "", "", "", widening, "aws|github|npm|slack|stripe",
+     "Credentials in the guest that nobody should use: one that is sent anywhere freezes the sandbox"},
     {"limits.disk_reserve", size, "2G", "", "", host_executing, "64M|16T",
      "Room kept free where the sandboxes are: the greediest guest is paused before less is left; unset: 2G, and no "
      "more "

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/freeze.hpp"
 #include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/notify.hpp"
 #include "cli/manager/ops/requests.hpp"
@@ -21,7 +22,7 @@ constexpr milliseconds egress_stop_limit{2'000};
 
 using OnNotice = std::function<void(const egress::Decision&)>;
 
-egress::Options egress_options(egress::Journal& journal, OnNotice on_notice, OnNotice on_stray) {
+egress::Options egress_options(egress::Journal& journal, OnNotice on_notice, OnNotice on_stray, OnNotice on_decoy) {
   using Event = egress::JournalEntry::Event;
   egress::Options options;
   options.on_open = [&journal](const egress::Decision& decision) { journal.write({Event::open, decision}); };
@@ -30,6 +31,7 @@ egress::Options egress_options(egress::Journal& journal, OnNotice on_notice, OnN
     journal.write({Event::held, decision});
     if (notice == egress::Notice::due) on_notice(decision);
   };
+  options.on_decoy = std::move(on_decoy);
   options.on_decision = [&journal, on_stray = std::move(on_stray)](const egress::Decision& decision) {
     if (decision.kind == egress::Decision::Kind::denied && decision.cause == egress::Cause::placeholder)
       on_stray(decision);
@@ -60,7 +62,8 @@ Core::Core(Paths paths, OpenHypervisor open)
           journal_, [this](const egress::Decision& decision) { notify_question(*this, decision); },
           [this](const egress::Decision& decision) {
             if (secrets_.may_tell(decision.sandbox)) notify_placeholder(*this, decision);
-          }))) {
+          },
+          [this](const egress::Decision& decision) { freeze_for_decoy(*this, decision); }))) {
   front_ = std::make_unique<Front>(
       paths_, [this](const SandboxName& name) { return live(name); },
       [this](const std::string& sandbox) {
@@ -135,6 +138,7 @@ SandboxRecord Core::apply(const SandboxName& name, SandboxEvent event, const std
                           const std::string& message, const std::function<void(SandboxRecord&)>& also) {
   const auto record = store_.update(name, [&](SandboxRecord& r) {
     // Who ended the machine while it started has said why.
+    if (event == SandboxEvent::ready) check_not_frozen(r);
     if (event == SandboxEvent::ready && !r.message.empty())
       throw Error(ErrorCode::host_lacks, r.message, "agentvm image prune");
     apply_event(r, event, reason, message, system_clock().unix_seconds());
@@ -150,7 +154,7 @@ SandboxRecord Core::as_seen(SandboxRecord record) {
   if (record.state != SandboxState::running || !here || !here->silent()) return record;
   record.state = next(record.state, SandboxEvent::pause, record.name.str());
   record.reason = "host";
-  record.message = host_paused_message;
+  record.message = record.frozen.empty() ? host_paused_message : record.frozen;
   return record;
 }
 

@@ -239,12 +239,16 @@ Json egress_plan(Core& core, const Plan& plan, const std::optional<SandboxRecord
   if (!filtered && !rules.empty())
     warnings.push_back(fmt::format("egress.secrets: with network {} the guest gets no placeholders, and no secrets",
                                    to_string(plan.network.value)));
+  if (!filtered && !plan.decoys.value.empty())
+    warnings.push_back(fmt::format("decoys: with network {} there are none, because nobody would see one that is sent",
+                                   to_string(plan.network.value)));
   return {{"mode", to_string(plan.network.value)},
           {"exposes", network_exposure(plan.network.value)},
           {"ask", filtered && plan.egress_ask.value},
           {"upstream", filtered ? plan.egress_upstream.value : "direct"},
           {"rules", filtered ? egress_rules_json(policy) : Json::array()},
           {"secrets", secrets},
+          {"decoys", filtered ? decoys_json(plan.decoys.value) : Json::array()},
           {"warnings", warnings}};
 }
 

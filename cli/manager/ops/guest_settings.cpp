@@ -181,4 +181,31 @@ void trust_authorities(Core& core, const SandboxRecord& record, guest::Control& 
   write_file_atomic(marker, digest);
 }
 
+std::vector<std::string> plant_decoys(Core& core, const SandboxRecord& record, guest::Control& control,
+                                      Deadline deadline) {
+  const auto files = core.secrets().decoys(record);
+  if (files.empty()) return {};
+  // An empty file is what a machine that was ended by force has left of one.
+  guest::ControlExec spec{.argv = {}, .env = {}, .cwd = {}, .user = "agent", .input = {}};
+  std::string script =
+      "umask 077; set -e\n"
+      "put() { mkdir -p \"$(dirname \"$1\")\"; [ -s \"$1\" ] || printf '%s\\n' \"$2\" >\"$1\"; "
+      "[ \"$(cat \"$1\")\" = \"$2\" ] || echo \"$3\"; }\n";
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    auto content = files[i].content;
+    content.pop_back();  // the last line's end
+    spec.env[fmt::format("DECOY_{}", i)] = std::move(content);
+    script += fmt::format("put \"$HOME/{}\" \"$DECOY_{}\" {}\n", files[i].path, i, i);
+  }
+  spec.argv = {"sh", "-c", script};
+  const auto result = control.exec(spec, deadline);
+  if (!result.ok())
+    throw Error(ErrorCode::operation_failed,
+                "the guest does not take the decoys: " + clean_guest_text(result.err, Newlines::escape, 300));
+  std::vector<std::string> others;
+  for (std::size_t i = 0; i < files.size(); ++i)
+    if (("\n" + result.out).find(fmt::format("\n{}\n", i)) != std::string::npos) others.push_back(files[i].path);
+  return others;
+}
+
 }  // namespace agentvm::manager

@@ -28,4 +28,9 @@ std::vector<std::string> host_authorities();
 /// when the guest fails.
 void trust_authorities(Core& core, const SandboxRecord& record, guest::Control& control, Deadline deadline);
 
+/// Puts the sandbox's decoys where a guest finds them. What is there already stays, and is named in the result: paths
+/// from the agent's home. Throws when the guest fails.
+std::vector<std::string> plant_decoys(Core& core, const SandboxRecord& record, guest::Control& control,
+                                      Deadline deadline);
+
 }  // namespace agentvm::manager

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
-#include "cli/manager/ops/live.hpp"
+#include "cli/manager/ops/freeze.hpp"
 #include "guest/control/serial_log.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
@@ -18,7 +18,6 @@ namespace {
 
 constexpr milliseconds scope_limit{10'000};
 constexpr milliseconds count_limit{3'000};
-constexpr milliseconds pause_limit{30'000};
 constexpr milliseconds call_limit{10'000};
 constexpr milliseconds config_age{5'000};  // how old what was read of the user's file may be
 /// What QEMU and virtiofsd need besides the guest's memory; an emulator keeps up to 1 GiB of translated code
@@ -100,44 +99,9 @@ std::string blame(Core& core, Shortage shortage, const DiskRoom& room, const std
                      inodes ? fmt::format("{} files", use->inodes) : ByteSize(use->bytes).str(), left);
 }
 
-/// A machine that never becomes ready would be paused for good. Its start tells why it fails by what is recorded here;
-/// false when it is not starting any more.
-bool end_for_disk(Core& core, const SandboxName& name, const std::string& message) {
-  const auto record = core.store().update(name, [&](SandboxRecord& r) {
-    if (r.state == SandboxState::starting && r.boot) r.message = message;
-  });
-  if (record.state != SandboxState::starting || !record.boot) return false;
-  log::warn("limits", "the machine of {} is ended while it starts: {}", name.str(), message);
-  core.hypervisor(record.libvirt_uri, Deadline::after(pause_limit))->stop(record.domain, Deadline::after(pause_limit));
-  return true;
-}
-
-/// Its vCPUs stop whoever is busy with it: a guest can make a sync last. What is recorded then is told by the event
-/// (`machine_paused`).
 void pause_for_disk(Core& core, const SandboxName& name, const std::string& message) {
-  if (core.store().get(name).state == SandboxState::starting && end_for_disk(core, name, message)) return;
-  const auto hold = core.try_hold(name);  // with it the event finds what is recorded here
-  const auto record = core.store().get(name);
-  if (record.state != SandboxState::running) return;
-  const auto live = core.live(name);
-  if (live) live->expect_silence(true);
-  try {
-    core.hypervisor(record.libvirt_uri, Deadline::after(pause_limit))
-        ->pause(record.domain, Deadline::after(pause_limit));
-  } catch (const Error&) {
-    if (live) live->expect_silence(false);
-    throw;
-  }
-  log::warn("limits", "{} is paused: {}", name.str(), message);
-  if (!hold) return;
-  core.apply(name, SandboxEvent::pause, disk_reason, message);
-  // Ending what asks the guest waits for a guest that does not answer now.
-  core.janitor().post("silence of " + name.str(), [&core, name] {
-    const auto quiet = core.try_hold(name);
-    if (!quiet) return;  // it is resumed, which begins them anew, or ended
-    const auto now = core.store().find(name);
-    if (now && now->state == SandboxState::paused) core.leave_guest(name);
-  });
+  if (core.store().get(name).state == SandboxState::starting && end_start(core, name, message)) return;
+  stop_vcpus(core, name, disk_reason, message);
 }
 
 DiskUse use_of(const SandboxRecord& record, const fs::path& folder, std::uint64_t overlay_bytes) {

@@ -114,4 +114,19 @@ void notify_placeholder(Core& core, const egress::Decision& decision) {
   });
 }
 
+void notify_decoy(Core& core, const SandboxName& name) {
+  core.janitor().post("decoy " + name.str(), [&core, name] {
+    try {
+      const auto record = core.store().find(name);
+      if (!record) return;
+      run_command(core, *record,
+                  {{"AGENTVM_EVENT", "decoy"},
+                   {"AGENTVM_MESSAGE",
+                    fmt::format("'{0}' is frozen: it sent a decoy (agentvm status {0})", record->name.str())}});
+    } catch (const Error& error) {
+      log::warn("notify", "{}: {}", name.str(), error.what());
+    }
+  });
+}
+
 }  // namespace agentvm::manager

@@ -19,4 +19,7 @@ void notify_question(Core& core, const egress::Decision& question);
 /// Likewise, when a guest sent the placeholder of a secret where it does not belong.
 void notify_placeholder(Core& core, const egress::Decision& decision);
 
+/// Likewise, when it is frozen, because it has sent a decoy.
+void notify_decoy(Core& core, const SandboxName& name);
+
 }  // namespace agentvm::manager

@@ -8,6 +8,7 @@
 
 #include "cli/manager/ops/call_relay.hpp"
 #include "cli/manager/ops/egress_policy.hpp"
+#include "cli/manager/ops/freeze.hpp"
 #include "cli/manager/ops/saved_state.hpp"
 #include "cli/manager/ops/stop_op.hpp"
 #include "cli/manager/ops/teardown.hpp"
@@ -114,6 +115,7 @@ void wire(Core& core, LiveSandbox& live, const SandboxRecord& record) {
   const auto name = record.name;
   if (record.network == NetworkMode::filtered) {
     core.journal().add(name.str(), core.store().folder(name) / sandbox_files::egress_journal);
+    if (!record.frozen.empty()) core.egress().freeze(name.str());
     apply_egress_policy(core, name);
     live.on_data_session([&core, name](guest::Streams& streams, Deadline deadline) {
       return streams.accept(
@@ -148,7 +150,8 @@ bool machine_is_going(Core& core, const SandboxRecord& record, milliseconds limi
 SandboxRecord match_pause(Core& core, const SandboxRecord& record) {
   const bool paused = machine_state(core, record) == DomainState::paused;
   if (paused && record.state == SandboxState::running)
-    return core.apply(record.name, SandboxEvent::pause, "host", host_paused_message);
+    return record.frozen.empty() ? core.apply(record.name, SandboxEvent::pause, "host", host_paused_message)
+                                 : core.apply(record.name, SandboxEvent::pause, "decoy", record.frozen);
   if (!paused && record.state == SandboxState::paused)
     return core.apply(record.name, SandboxEvent::resume, "host", "its vCPUs were resumed by somebody else");
   return record;
@@ -159,7 +162,7 @@ SandboxRecord match_pause(Core& core, const SandboxRecord& record) {
 void take_over(Core& core, SandboxRecord record) {
   core.serial().add(record.name.str(), core.paths().sockets(record.name.str()) / socket_files::serial,
                     core.store().folder(record.name));
-  record = match_pause(core, record);
+  record = match_pause(core, keep_frozen(core, record));
   if (record.state == SandboxState::paused) return watch_share(core, record);
   try {
     connect_running(core, record, Deadline::after(take_over_limit), {});

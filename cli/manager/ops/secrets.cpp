@@ -7,6 +7,7 @@
 
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/decoys.hpp"
 
 namespace agentvm::manager {
 namespace {
@@ -20,10 +21,12 @@ fs::path authority_folder(const Store& store, const SandboxRecord& record) {
   return store.folder(record.name) / sandbox_files::egress_authority;
 }
 
-std::vector<std::string> domains_of(const std::vector<SecretRule>& rules) {
+std::vector<std::string> domains_of(const SandboxRecord& record) {
   std::set<std::string> domains;
-  for (const auto& rule : rules)
+  for (const auto& rule : record.egress_secrets)
     for (const auto& host : rule.hosts) domains.insert(egress::HostRule::parse(host, "egress.secrets").host);
+  for (const auto& kind : record.decoys)
+    for (const auto& host : find_decoy_kind(kind).hosts) domains.insert(egress::HostRule::parse(host, "decoys").host);
   return {domains.begin(), domains.end()};
 }
 
@@ -32,7 +35,7 @@ std::shared_ptr<proxy::Authority> open_authority(const Store& store, const Sandb
   const bool renew = unfit == proxy::AuthoritySpec::Unfit::replaced;
   const proxy::AuthoritySpec spec{.purpose = "secrets of " + record.name.str(),
                                   .title = "agentvm, hosts of secrets of " + record.name.str(),
-                                  .domains = domains_of(record.egress_secrets),
+                                  .domains = domains_of(record),
                                   .days = authority_days,
                                   .least_days = renew ? authority_days / 2 : 0,
                                   .unfit = unfit};
@@ -49,6 +52,14 @@ std::string shaped(const SecretRule& rule, const std::string& random) {
   return text.replace(text.find("{}"), 2, random);
 }
 
+/// Of hex digits of our own.
+std::string bytes_of(const std::string& hex) {
+  std::string bytes;
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2)
+    bytes += static_cast<char>(std::stoul(hex.substr(i, 2), nullptr, 16));
+  return bytes;
+}
+
 egress::HostRule host_rule(const std::string& host) {
   auto rule = egress::HostRule::parse(host, "egress.secrets");
   if (!rule.port) rule.port = egress::secret_port;
@@ -57,13 +68,32 @@ egress::HostRule host_rule(const std::string& host) {
 
 }  // namespace
 
+namespace {
+bool ends_tls(const SandboxRecord& record) {
+  return uses_secrets(record) || uses_decoys(record);
+}
+}  // namespace
+
 bool uses_secrets(const SandboxRecord& record) {
   return record.network == NetworkMode::filtered && !record.egress_secrets.empty();
 }
 
+bool uses_decoys(const SandboxRecord& record) {
+  return record.network == NetworkMode::filtered && !record.decoys.empty();
+}
+
+Json decoys_json(const std::vector<std::string>& kinds) {
+  auto result = Json::array();
+  for (const auto& name : kinds) {
+    const auto& kind = find_decoy_kind(name);
+    result.push_back({{"name", name}, {"file", "~/" + std::string(kind.file)}, {"hosts", kind.hosts}});
+  }
+  return result;
+}
+
 void SecretKeeper::begin(const SandboxRecord& record, std::map<std::string, std::string> variables) {
   forget(record.name);
-  if (!uses_secrets(record)) return;
+  if (!ends_tls(record)) return;
   const auto wanted = secret_variables(record.egress_secrets);
   std::erase_if(variables, [&](const auto& entry) {
     return std::find(wanted.begin(), wanted.end(), entry.first) == wanted.end();
@@ -89,7 +119,7 @@ bool SecretKeeper::take(const SandboxRecord& record, const std::map<std::string,
 
 std::shared_ptr<const egress::SecretSet> SecretKeeper::set_for(const SandboxRecord& record,
                                                                const std::vector<std::string>& authorities) {
-  if (!uses_secrets(record)) return nullptr;
+  if (!ends_tls(record)) return nullptr;
   auto set = std::make_shared<egress::SecretSet>();
   try {
     const auto holders = placeholders(record);
@@ -103,6 +133,8 @@ std::shared_ptr<const egress::SecretSet> SecretKeeper::set_for(const SandboxReco
       for (const auto& request : rule.requests) use.requests.push_back(egress::RequestRule::parse(request));
       set->uses.push_back(std::move(use));
     }
+    set->decoys = decoy_values(record);
+    if (!set->decoys.empty()) set->search = std::make_shared<egress::DecoySearch>(set->decoys);
     set->authority = open_authority(store_, record, proxy::AuthoritySpec::Unfit::named);
   } catch (const Error& error) {
     set->no_authority = error.message();
@@ -134,24 +166,55 @@ void SecretKeeper::forget(const SandboxName& name) {
   kept_.erase(name.str());
 }
 
-/// By name, in their shape; made where there is none yet, and then kept for the sandbox's life.
-std::map<std::string, std::string> SecretKeeper::placeholders(const SandboxRecord& record) const {
+/// One for each of `names`, in hex: made where there is none yet, and then kept for the sandbox's life.
+std::map<std::string, std::string> SecretKeeper::random_parts(const SandboxRecord& record, const char* file,
+                                                              const std::vector<std::string>& names,
+                                                              std::size_t bytes) const {
   const std::lock_guard lock(files_);
-  const auto file = store_.folder(record.name) / sandbox_files::placeholders;
-  const auto text = read_file_if_exists(file, file_limit_bytes);
-  auto json = text ? parse_json(*text, file.string()) : Json::object();
+  const auto path = store_.folder(record.name) / file;
+  const auto text = read_file_if_exists(path, file_limit_bytes);
+  auto json = text ? parse_json(*text, path.string()) : Json::object();
   bool changed = false;
   std::map<std::string, std::string> result;
-  for (const auto& rule : record.egress_secrets) {
-    auto random = value_or<std::string>(json, rule.name, "");
-    if (random.empty()) {
-      json[rule.name] = random = random_hex(placeholder_bytes);
-      changed = true;
-    }
-    result[rule.name] = shaped(rule, random);
+  for (const auto& name : names) {
+    auto& random = result[name] = value_or<std::string>(json, name, "");
+    if (!random.empty()) continue;
+    json[name] = random = random_hex(bytes);
+    changed = true;
   }
-  if (changed) write_file_atomic(file, json.dump(2) + "\n", 0600);
+  if (changed) write_file_atomic(path, json.dump(2) + "\n", 0600);
   return result;
+}
+
+/// By name, in their shape.
+std::map<std::string, std::string> SecretKeeper::placeholders(const SandboxRecord& record) const {
+  std::vector<std::string> names;
+  for (const auto& rule : record.egress_secrets) names.push_back(rule.name);
+  auto result = random_parts(record, sandbox_files::placeholders, names, placeholder_bytes);
+  for (const auto& rule : record.egress_secrets) result[rule.name] = shaped(rule, result[rule.name]);
+  return result;
+}
+
+std::vector<egress::Decoy> SecretKeeper::decoy_values(const SandboxRecord& record) const {
+  std::vector<egress::Decoy> decoys;
+  if (!uses_decoys(record)) return decoys;
+  const auto seeds = random_parts(record, sandbox_files::decoys, record.decoys, decoy_seed_bytes);
+  for (const auto& name : record.decoys) {
+    const auto& kind = find_decoy_kind(name);
+    egress::Decoy decoy{.name = name, .values = agentvm::decoy_values(kind, bytes_of(seeds.at(name))), .hosts = {}};
+    for (const auto host : kind.hosts) decoy.hosts.push_back(egress::HostRule::parse(host, "decoys"));
+    decoys.push_back(std::move(decoy));
+  }
+  return decoys;
+}
+
+std::vector<SecretKeeper::DecoyFile> SecretKeeper::decoys(const SandboxRecord& record) const {
+  std::vector<DecoyFile> files;
+  for (const auto& decoy : decoy_values(record)) {
+    const auto& kind = find_decoy_kind(decoy.name);
+    files.push_back({std::string(kind.file), decoy_content(kind, decoy.values)});
+  }
+  return files;
 }
 
 std::vector<std::string> SecretKeeper::environment(const SandboxRecord& record) {
@@ -163,7 +226,7 @@ std::vector<std::string> SecretKeeper::environment(const SandboxRecord& record) 
 }
 
 std::string SecretKeeper::authority(const SandboxRecord& record) const {
-  if (!uses_secrets(record)) return "";
+  if (!ends_tls(record)) return "";
   return read_file(open_authority(store_, record, proxy::AuthoritySpec::Unfit::named)->certificate_file());
 }
 

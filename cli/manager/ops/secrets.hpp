@@ -1,6 +1,7 @@
 #pragma once
 // Secrets of the user's that stay here (`egress.secrets`): what the proxy, the guest and the user are told of those of
-// one sandbox. Their values are in this process's memory alone, and only once a request has asked for them.
+// one sandbox, and of its decoys, which are found on the same way. The values of secrets are in this process's memory
+// alone, and only once a request has asked for them.
 
 #include <map>
 #include <memory>
@@ -14,8 +15,8 @@
 
 namespace agentvm::manager {
 
-/// Of all sandboxes. Thread-safe. Files of a sandbox: its placeholders (secrets.json, 0600) and its authority
-/// (egress-ca/, 0700).
+/// Of all sandboxes. Thread-safe. Files of a sandbox: its placeholders (secrets.json, 0600), what its decoys are made
+/// of (decoys.json, 0600) and its authority (egress-ca/, 0700).
 class SecretKeeper {
  public:
   explicit SecretKeeper(const Store& store) : store_(store) {}
@@ -27,8 +28,8 @@ class SecretKeeper {
   /// For a machine that runs: a later client's variables count from now on. Whether there is anything new for the
   /// proxy.
   bool take(const SandboxRecord& record, const std::map<std::string, std::string>& variables);
-  /// For the proxy; nothing for a sandbox without secrets or filter. Never throws for an authority that cannot be read:
-  /// then the set says so.
+  /// For the proxy; nothing for a sandbox without secrets and decoys, or without the filter. Never throws for an
+  /// authority that cannot be read: then the set says so.
   std::shared_ptr<const egress::SecretSet> set_for(const SandboxRecord& record,
                                                    const std::vector<std::string>& authorities);
   /// Values are forgotten, at the end of a machine.
@@ -38,7 +39,13 @@ class SecretKeeper {
 
   /// For the guest's sessions: NAME=placeholder.
   std::vector<std::string> environment(const SandboxRecord& record);
-  /// For the guest's stores: the authority, in PEM; empty without secrets.
+  struct DecoyFile {
+    std::string path;  ///< from the agent's home
+    std::string content;
+  };
+  /// For the guest's home; made at the first call, and then the same for the sandbox's life.
+  std::vector<DecoyFile> decoys(const SandboxRecord& record) const;
+  /// For the guest's stores: the authority, in PEM; empty where no TLS is ended.
   std::string authority(const SandboxRecord& record) const;
   /// `[{name, hosts, env, source, state: not-asked|ok|failed, problem, last_use}]`
   Json status(const SandboxRecord& record) const;
@@ -53,6 +60,9 @@ class SecretKeeper {
     std::optional<SteadyTime> told;
   };
   std::map<std::string, std::string> placeholders(const SandboxRecord& record) const;
+  std::vector<egress::Decoy> decoy_values(const SandboxRecord& record) const;
+  std::map<std::string, std::string> random_parts(const SandboxRecord& record, const char* file,
+                                                  const std::vector<std::string>& names, std::size_t bytes) const;
 
   const Store& store_;
   mutable std::mutex files_;  // one at a time makes placeholders
@@ -62,6 +72,10 @@ class SecretKeeper {
 
 /// Whether the guest has placeholders: it has secrets, and the proxy between.
 bool uses_secrets(const SandboxRecord& record);
+/// Whether it has decoys, and the proxy between.
+bool uses_decoys(const SandboxRecord& record);
+/// `[{name, file, hosts}]` for people: what `kinds` are.
+Json decoys_json(const std::vector<std::string>& kinds);
 /// Variables that a plan's secrets are read from: the client sends what it has of them.
 std::vector<std::string> secret_variables(const std::vector<SecretRule>& rules);
 /// `[{name, hosts, env, header, source}]` for people, and in `warnings` what will not do: hosts that no rule allows.

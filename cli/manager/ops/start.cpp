@@ -10,6 +10,7 @@
 #include "cli/manager/ops/boot.hpp"
 #include "cli/manager/ops/egress_policy.hpp"
 #include "cli/manager/ops/env_files.hpp"
+#include "cli/manager/ops/freeze.hpp"
 #include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/nested_check.hpp"
@@ -70,6 +71,7 @@ class StartFlow {
       populate_disk();
       if (record.unsaved) keep_left_over();
       settle_trust();
+      settle_decoys();
       start_agent();
       mark_unsaved(core_, record.name, true);
       record = core_.apply(record.name, SandboxEvent::ready, "user");
@@ -356,12 +358,25 @@ class StartFlow {
     }
   }
 
+  /// Not worth a failed start either.
+  void settle_decoys() {
+    try {
+      for (const auto& path :
+           plant_decoys(core_, record(), *core_.live(*record_name_)->control(), Deadline::after(short_limit)))
+        call_.warning(fmt::format("the guest has a ~/{} of its own, which stays: that decoy is not there", path));
+    } catch (const Error& error) {
+      call_.warning(error.what());
+    }
+  }
+
   /// Undo in reverse; the record keeps the reason. Nothing here may hide the first error.
   void fail(Error& error) {
     const bool cancelled = call_.cancelled().stop_requested();
     const auto tail = clean_guest_text(core_.serial().tail(name_, 1500), Newlines::keep, 2000);
     const auto ended = why_ended();
-    if (!ended.empty() && ended != error.message())
+    if (const auto now = core_.store().find(*record_name_); now && !now->frozen.empty())
+      error = Error(ErrorCode::wrong_state, now->frozen, "agentvm resume " + name_ + ", once you know what it was");
+    else if (!ended.empty() && ended != error.message())
       error = Error(ErrorCode::host_lacks, fmt::format("{} ({})", ended, error.message()), "agentvm image prune");
     try {
       core_.apply(*record_name_, SandboxEvent::failed, cancelled ? "cancelled" : "start-failed", error.what());
@@ -422,6 +437,7 @@ SandboxRecord find_or_create(Core& core, const Plan& plan, Lifetime lifetime) {
 /// One that has a machine, or the memory of one, goes on; nothing where it has neither or is to be a fresh one.
 std::optional<Json> go_on(Core& core, CallContext& call, const Plan& plan, const StartOptions& options,
                           const SandboxRecord& record) {
+  if (!options.fresh) check_not_frozen(record);
   const bool goes_on = record.state == SandboxState::running || record.state == SandboxState::paused;
   if (goes_on && !options.fresh && plan.network.value != record.network)
     call.warning(fmt::format("'{}' goes on with network {}; {} comes with its next start", record.name.str(),

@@ -49,6 +49,7 @@ void add_details(Core& core, const SandboxRecord& record, Json& status) {
   status["egress"]["deny"] = record.egress_deny;
   status["egress"]["grants"] = record.egress_grants;
   status["egress"]["secrets"] = core.secrets().status(record);
+  status["egress"]["decoys"] = decoys_json(record.decoys);
   status["egress"]["own"] = {{"allow", record.egress_own_allow}, {"deny", record.egress_own_deny}};
   status["warnings"] = record.warnings;
 }
@@ -92,6 +93,7 @@ Json sandbox_status(Core& core, const SandboxRecord& stored, Detail detail, Dead
               {"state", to_string(record.state)},
               {"reason", record.reason},
               {"message", record.message},
+              {"frozen", record.frozen},
               {"project", record.project.string()},
               {"branch", clean_guest_text(record.branch)},
               {"backend", "libvirt"},

@@ -39,16 +39,18 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
     status["rescued"] = Json::array();
     return status;
   }
-  const bool short_of_disk = must_stay_paused(core, record);  // its work is read from its files, later
-  if (!force && !short_of_disk) record = wake(core, record);  // to be asked for its work, and to power off
+  const bool frozen = !record.frozen.empty();
+  const bool stays = frozen || must_stay_paused(core, record);  // its work is read from its files, later
+  if (!force && !stays) record = wake(core, record);            // to be asked for its work, and to power off
   const bool running = record.state == SandboxState::running;
-  const bool asked = running && !force;
+  const bool asked = running && !force && !frozen;
   Rescued rescued;
-  if (short_of_disk)
+  if (stays)
     call.warning(
-        "the host's disk is short, so the guest is not let go on: its work stays in its files until it is "
-        "started again or destroyed");
-  if (running && value_or<bool>(params, "sync", false)) {
+        fmt::format("{}, so the guest is not let go on: its work stays in its files until it is started again "
+                    "or destroyed",
+                    frozen ? "it is frozen" : "the host's disk is short"));
+  if (running && !frozen && value_or<bool>(params, "sync", false)) {
     auto sync_params = params;
     sync_params["name"] = record.name.str();
     const auto outcome = sync_held(core, call, sync_params);
@@ -66,9 +68,9 @@ Json stop_sandbox(Core& core, CallContext& call, const Json& params) {
     if (saved) r.unsaved = false;
   });
   report(call.progress_function(), "stop", "stopping " + record.name.str());
-  if (running && force) write_back(core, record.name, Deadline::after(force_limit));
+  if (running && force && !frozen) write_back(core, record.name, Deadline::after(force_limit));
   try {
-    tear_down(core, record.name, force || short_of_disk ? Shutdown::forced : Shutdown::graceful, grace,
+    tear_down(core, record.name, force || stays ? Shutdown::forced : Shutdown::graceful, grace,
               Deadline::after(teardown_limit + grace));
   } catch (const Error& error) {
     core.apply(record.name, SandboxEvent::failed, "stop-failed", error.what());
@@ -103,8 +105,8 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   Rescued rescued;
-  if (!must_stay_paused(core, record)) record = wake(core, record);
-  const bool running = record.state == SandboxState::running;
+  if (record.frozen.empty() && !must_stay_paused(core, record)) record = wake(core, record);
+  const bool running = record.state == SandboxState::running && record.frozen.empty();
   if (running) rescued = rescue(core, call, record, Rescue::required);
   const auto saved = [running](SandboxRecord& r) {
     if (running) r.unsaved = false;
@@ -115,7 +117,7 @@ Json destroy_sandbox(Core& core, CallContext& call, const Json& params) {
   std::optional<fs::path> kept_disk;
   // Before it is recorded as on its way out: a manager that comes after one that was killed removes what it finds so.
   if (keep || (!running && record.unsaved)) {
-    const bool has_machine = running || record.state == SandboxState::paused;
+    const bool has_machine = record.state == SandboxState::running || record.state == SandboxState::paused;
     if (has_machine) core.apply(record.name, SandboxEvent::stop, "user", "", saved);
     tear_down(core, record.name, Shutdown::forced, milliseconds(0), Deadline::after(teardown_limit));
     if (has_machine) core.apply(record.name, SandboxEvent::ended, "user");

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/manager/ops/freeze.hpp"
 #include "cli/manager/ops/machine_limits.hpp"
 #include "cli/manager/ops/recordings.hpp"
 #include "cli/manager/ops/rescue.hpp"
@@ -48,6 +49,7 @@ SandboxRecord wake(Core& core, const SandboxRecord& record) {
   const auto& name = record.name;
   const auto live = core.live(name);
   if (core.as_seen(record).state != SandboxState::paused) return record;
+  check_not_frozen(record);
   const auto deadline = Deadline::after(machine_limit + answer_limit);
   const auto hypervisor = core.hypervisor(record.libvirt_uri, deadline);
   try {
@@ -82,6 +84,7 @@ Json suspend_sandbox(Core& core, CallContext& call, const Json& params) {
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
   const bool save = value_or<bool>(params, "save", false);
+  if (save) check_not_frozen(record);
   const auto seen = core.as_seen(record).state;
   std::vector<std::string> rescued;
   const auto bring_home = [&] {
@@ -120,6 +123,10 @@ Json resume_sandbox(Core& core, CallContext& call, const Json& params) {
   auto record = core.resolve(params);
   const auto hold = core.hold(record.name, Deadline::after(hold_limit));
   record = core.store().get(record.name);
+  const bool runs = record.state != SandboxState::stopped && record.state != SandboxState::failed;
+  const bool frozen = !record.frozen.empty();
+  record = thaw(core, record);
+  if (frozen && !runs) return sandbox_status(core, record, Detail::brief);  // for its next start
   if (record.state == SandboxState::saved) {
     record = restore_from_disk(core, call, record);
   } else if (core.as_seen(record).state != SandboxState::running) {

@@ -130,6 +130,10 @@ class EgressTest : public testing::Test {
       questions_.push_back(question);
       if (notice == Notice::due) ++notices_;
     };
+    options.on_decoy = [this](const Decision& decision) {
+      const std::lock_guard lock(mutex_);
+      caught_.push_back(decision);
+    };
     options.on_open = [this](const Decision&) { ++opened_; };
     egress_ = std::make_unique<Egress>(std::move(options));
     egress_->set_policy("box", EgressPolicy(std::move(entries)));
@@ -181,7 +185,7 @@ class EgressTest : public testing::Test {
   };
   std::shared_ptr<Names> names_ = std::make_shared<Names>();
   std::mutex mutex_;
-  std::vector<Decision> decisions_, questions_;
+  std::vector<Decision> decisions_, questions_, caught_;
   int notices_ = 0;
   std::atomic<int> opened_ = 0;
   std::unique_ptr<Egress> egress_;

@@ -47,7 +47,7 @@ class SecretsTest : public EgressTest {
     EgressTest::start({grant(at_port("api.test")), grant(at_port("other.test")), grant(at_port("forge.test"))}, limits);
     proxy::AuthoritySpec spec{.purpose = "secrets of box",
                               .title = "box",
-                              .domains = {"api.test", "forge.test"},
+                              .domains = {"api.test", "forge.test", "bait.test"},
                               .days = 90,
                               .least_days = 45,
                               .unfit = proxy::AuthoritySpec::Unfit::replaced};
@@ -55,6 +55,11 @@ class SecretsTest : public EgressTest {
     const auto rule = [&](const char* name) { return HostRule::parse(at_port(name), "egress.secrets"); };
     set->uses = {{"API_KEY", placeholder, {rule("api.test")}, {"Authorization", "x-api-key"}, requests_},
                  {"FORGE", other_placeholder, {rule("forge.test")}, {"Authorization"}, {}}};
+    for (auto decoy : decoys_) {
+      for (auto& host : decoy.hosts) host.port = server_->port;
+      set->decoys.push_back(std::move(decoy));
+    }
+    if (!set->decoys.empty()) set->search = std::make_shared<DecoySearch>(set->decoys);
     set->authority = proxy::Authority::open(folder_ / "box", spec, system_clock());
     set->values = std::make_shared<SecretValues>(
         std::vector<SecretSource>{{"API_KEY", "env:API_KEY"}, {"FORGE", "env:FORGE"}},
@@ -105,6 +110,7 @@ class SecretsTest : public EgressTest {
   std::atomic<int> greeted_ = 0, reads_ = 0;
   std::string source_problem_;
   std::vector<RequestRule> requests_;  // what API_KEY may be used for; before the start
+  std::vector<Decoy> decoys_;          // each at the server's port; before the start
 };
 
 }  // namespace agentvm::egress

@@ -28,12 +28,9 @@ class TreeLocks : public test::HostAndGuest {
     ProcessSpec spec;
     spec.argv = {"git", "commit", "--all"};
     spec.cwd = host.path().string();
-    spec.env = std::map<std::string, std::string>{{"PATH", std::getenv("PATH")},
-                                                  {"HOME", "/nonexistent"},
-                                                  {"EMAIL", "a@b"},
-                                                  {"GIT_AUTHOR_NAME", "A"},
-                                                  {"GIT_COMMITTER_NAME", "A"},
-                                                  {"GIT_EDITOR", "sleep 60 #"}};
+    spec.env = std::map<std::string, std::string>{
+        {"PATH", std::getenv("PATH")}, {"HOME", "/nonexistent"},    {"EMAIL", "a@b"},
+        {"GIT_AUTHOR_NAME", "A"},      {"GIT_COMMITTER_NAME", "A"}, {"GIT_EDITOR", "sleep 60 #"}};
     spec.in_child = [] { return ::setpgid(0, 0); };
     auto process = Process::spawn(spec);
     const auto patience = Deadline::after(std::chrono::seconds(20));

@@ -265,6 +265,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
       {"egress.grants", "['localhost:22']"},
       {"egress.ask", "true"},
       {"egress.secrets", "{KEY: {hosts: evil.example, from: 'file:/etc/shadow'}}"},
+      {"decoys", "[]"},
       {"egress.upstream", "http://proxy.example.org:3128"},
       {"limits.disk_reserve", "64M"},
       {"limits.nested_memory", "16T"},

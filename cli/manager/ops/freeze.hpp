@@ -1,0 +1,31 @@
+#pragma once
+// A sandbox that has sent a decoy: its way out is shut, its vCPUs stop, its memory stays, and nothing but `agentvm
+// resume` lets it go on. The record says so, so a new manager keeps it.
+
+#include "cli/manager/ops/core.hpp"
+#include "proxy/egress/egress.hpp"
+
+namespace agentvm::manager {
+
+/// Soon, on the janitor: records that the sandbox is frozen, then stops its vCPUs; one that is starting is ended. The
+/// way out is shut already.
+void freeze_for_decoy(Core& core, const egress::Decision& decision);
+
+/// Throws `wrong_state` with why, and what lets it go on, when it is frozen.
+void check_not_frozen(const SandboxRecord& record);
+
+/// Takes it back; whoever calls holds the sandbox. Its vCPUs stay as they are. Throws what the store throws.
+SandboxRecord thaw(Core& core, const SandboxRecord& record);
+
+/// Of a machine that runs at a manager's start although it is frozen: its vCPUs stop. Throws what the driver throws.
+SandboxRecord keep_frozen(Core& core, const SandboxRecord& record);
+
+/// Stops the vCPUs whoever is busy with the sandbox; nothing when it does not run. Without its hold only the machine
+/// stops, and what is recorded is left to `machine_paused`. Throws what the driver throws; then nothing has changed.
+void stop_vcpus(Core& core, const SandboxName& name, const std::string& reason, const std::string& message);
+
+/// A machine that never becomes ready would be paused for good: it is ended, and its start fails with `message`, which
+/// is recorded. False when it is not starting (any more).
+bool end_start(Core& core, const SandboxName& name, const std::string& message);
+
+}  // namespace agentvm::manager
