@@ -40,6 +40,7 @@ enum class KeyType {
   globs,        ///< a list of path patterns, as in .gitignore
   variables,    ///< a list of names of variables; a last * stands for any end
   assignments,  ///< a list of NAME=VALUE
+  caps,         ///< a list of "HOST NUMBER UNIT/SPAN"
   secrets,      ///< a mapping of names to what is known of a secret; see vmm/secrets.hpp
   levels,       ///< log levels, `sync:debug,*:info`
 };
@@ -52,7 +53,7 @@ enum class KeyClass {
 };
 constexpr bool is_list(KeyType type) {
   return type == KeyType::hosts || type == KeyType::grants || type == KeyType::choices || type == KeyType::globs ||
-         type == KeyType::variables || type == KeyType::assignments;
+         type == KeyType::variables || type == KeyType::assignments || type == KeyType::caps;
 }
 std::string_view to_string(KeyType type);
 std::string_view to_string(KeyClass key_class);

@@ -111,6 +111,7 @@ struct Plan {
   Planned<std::vector<std::string>> egress_presets, egress_allow, egress_deny, egress_grants;
   Planned<bool> egress_ask;
   Planned<std::vector<SecretRule>> egress_secrets;  ///< the user's that this project has a part in
+  Planned<std::vector<std::string>> egress_caps;    ///< as the key has them
   Planned<std::vector<std::string>> decoys;         ///< kinds, of vmm/decoys.hpp
   Planned<std::string> egress_upstream;
   Planned<bool> git_identity;

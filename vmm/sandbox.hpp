@@ -92,6 +92,7 @@ struct SandboxRecord {
   std::vector<std::string> egress_presets, egress_allow, egress_deny, egress_grants;
   bool egress_ask = false;
   std::vector<SecretRule> egress_secrets;  ///< what is known of them; their values are in no file of ours
+  std::vector<std::string> egress_caps;    ///< how much of a host it may take
   std::vector<std::string> decoys;         ///< kinds of credentials that nobody should use
   std::string frozen;                      ///< why nothing of it may go on until its user says so; empty: it may
   /// Rules given to this sandbox alone, by `agentvm egress allow` and `deny`; no start changes them.

@@ -308,6 +308,8 @@ std::string render_plan(const Json& plan, const Style& style, unsigned width) {
         item_texts(list_at(secret, "hosts")), text_at(secret, "name"), source_text(text_at(secret, "source")),
         text_at(secret, "env"), item_texts(list_at(secret, "header")),
         list_at(secret, "requests").empty() ? "" : ", for " + item_texts(list_at(secret, "requests")) + " alone");
+  for (const auto& cap : list_at(egress, "caps"))
+    if (cap.is_string()) text += fmt::format("  no more than {}\n", clean(cap.get<std::string>()));
   for (const auto& decoy : list_at(egress, "decoys"))
     text +=
         fmt::format("  a decoy is in {}: whoever sends it anywhere freezes the sandbox, and TLS to {} is ended here\n",

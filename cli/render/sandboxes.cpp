@@ -130,6 +130,13 @@ std::string secret_text(const Json& secret) {
   return text;
 }
 
+/// "api.example.org 100 requests/hour: 12 taken".
+std::string cap_text(const Json& cap) {
+  const auto seconds = number_at(cap, "seconds", 0);
+  return fmt::format("{}: {} taken{}", text_at(cap, "cap"), number_at(cap, "used", 0),
+                     seconds > 0 ? ", nothing more for " + duration(seconds) : "");
+}
+
 /// What a machine that runs may take of its host.
 std::string limits_text(const Json& limits) {
   if (!limits.is_object() || !limits.contains("nice") || limits["nice"].is_null()) return "";
@@ -187,6 +194,7 @@ std::string render_status(const Json& status, const Style& style, bool verbose) 
                                     ? ", " + counted(number_at(worktree, "pending_commits"), "commit") + " pending"
                                     : ""));
   for (const auto& secret : list_at(object_at(status, "egress"), "secrets")) add("Secret", secret_text(secret));
+  for (const auto& cap : list_at(object_at(status, "egress"), "caps")) add("Cap", cap_text(cap));
   for (const auto& decoy : list_at(object_at(status, "egress"), "decoys"))
     add("Decoy", fmt::format("{} in {}", text_at(decoy, "name"), text_at(decoy, "file")));
   if (verbose && status.is_object()) {

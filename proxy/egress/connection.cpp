@@ -21,6 +21,8 @@ std::string_view phrase(int status) {
   switch (status) {
     case 403:
       return "Forbidden";
+    case 429:
+      return "Too Many Requests";
     case 431:
       return "Request Header Fields Too Large";
     case 501:
@@ -56,6 +58,7 @@ Connection::Connection(Egress::Core& core, std::shared_ptr<Socket> client, std::
       due_(std::chrono::steady_clock::now() + core.options().limits.head),
       sandbox_(std::move(sandbox)),
       set_(core.secrets_of(sandbox_)),
+      caps_(core.caps(sandbox_)),
       scanner_(set_ ? set_->search : nullptr),
       idle_(core.options().limits.idle) {
   decision_.sandbox = sandbox_;
@@ -72,6 +75,7 @@ awaitable<void> Connection::run(std::shared_ptr<Connection> self) {
     self->decision_.reason = error.what();
   }
   self->caught();
+  self->count_bytes();
   self->close();
   self->core_.remove(*self);
   self->core_.report(self->decision_);
@@ -154,10 +158,39 @@ bool Connection::caught() {
   return true;
 }
 
+HostPort Connection::target() const {
+  return {normal_host(head_.target.host).value_or(""), head_.target.port};
+}
+
+std::optional<CapReached> Connection::cap_reached() const {
+  return caps_ ? caps_->reached(target(), system_clock().unix_seconds()) : std::nullopt;
+}
+
+void Connection::took(Taken taken) {
+  decision_.requests += taken.requests;
+  decision_.tokens += taken.tokens;
+  if (caps_) caps_->add(target(), taken, system_clock().unix_seconds());
+}
+
+void Connection::count_bytes() {
+  const auto bytes = decision_.bytes_up + decision_.bytes_down;
+  if (caps_) took({.bytes = bytes - std::exchange(counted_bytes_, bytes)});
+}
+
+/// Counts what has passed. False when it may be no more: then the connection ends. What is refused is said all the
+/// same.
+bool Connection::has_room() {
+  if (!caps_ || decision_.kind != Kind::allowed) return true;
+  count_bytes();
+  const auto reached = caps_->reached(target(), system_clock().unix_seconds(), Cap::Unit::bytes);
+  if (!reached) return true;
+  end(cap_text(*reached));
+  return false;
+}
+
 /// Whether a tunnel that is refused is opened all the same, to hear what would have been sent.
 bool Connection::hangs_bait() const {
-  return head_.tunnel && set_ && set_->authority &&
-         set_->is_bait({normal_host(head_.target.host).value_or(""), head_.target.port});
+  return head_.tunnel && set_ && set_->authority && set_->is_bait(target());
 }
 
 awaitable<bool> Connection::read_more() {
@@ -272,8 +305,15 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   // Each has its own end; this is for mistakes of ours.
   due_in(2 * limits.resolve + 2 * limits.connect + milliseconds(5000));
   const std::string host = normal_host(head_.target.host).value_or("");
-  if (head_.tunnel && set_ && set_->ends_tls({host, head_.target.port})) secrets_ = set_;
+  if (head_.tunnel && set_ && (set_->ends_tls(target()) || (caps_ && caps_->needs_tls(target())))) secrets_ = set_;
   if (secrets_ && !secrets_->authority) co_return unreachable(secrets_->no_authority);
+  // Within TLS that is ended here it is said there, where a program reads it.
+  if (const auto reached = cap_reached(); reached && !secrets_) {
+    auto refusal = denied({.rule = verdict.rule, .reason = cap_text(*reached), .cause = Cause::cap});
+    refusal.status = 429;
+    refusal.retry_seconds = reached->seconds;
+    co_return refusal;
+  }
   auto refusal = co_await reach(host, verdict);
   if (ended_) co_return std::nullopt;
   if (refusal) co_return refusal;
@@ -418,9 +458,12 @@ awaitable<std::string> Connection::connect(const std::vector<IpAddress>& address
 }
 
 std::string Connection::http_text(const Refusal& refusal) {
+  const auto retry =
+      refusal.retry_seconds > 0 ? fmt::format("Retry-After: {}\r\n", refusal.retry_seconds) : std::string();
   return fmt::format(
-      "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
-      refusal.status, phrase(refusal.status), refusal.text.size(), refusal.text);
+      "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{}Connection: "
+      "close\r\n\r\n{}",
+      refusal.status, phrase(refusal.status), refusal.text.size(), retry, refusal.text);
 }
 
 awaitable<void> Connection::answer(Refusal refusal) {

@@ -28,10 +28,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
     Decision::Kind kind;
     std::string text;  // the body: one paragraph for people
     SocksReply reply = SocksReply::failed;
+    std::int64_t retry_seconds = 0;  // 0: not said
   };
   // What the client wants, and whether it gets it (connection.cpp).
   asio::awaitable<std::optional<Refusal>> prepare();
   void heard(std::string_view data);
+  HostPort target() const;
+  std::optional<CapReached> cap_reached() const;
+  void took(Taken taken);
+  void count_bytes();
+  bool has_room();
   bool caught();
   bool hangs_bait() const;
   asio::awaitable<bool> read_more();
@@ -83,6 +89,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::shared_ptr<const UpstreamProxy> asked_;  // the proxy that gets the plain request
   RequestHead head_;
   const std::shared_ptr<const SecretSet> set_;  // of the sandbox; may be nothing
+  const std::shared_ptr<CapLedger> caps_;       // likewise
   std::shared_ptr<const SecretSet> secrets_;    // with it TLS is ended here
   std::optional<Verdict> bait_;                 // why it is refused: TLS is ended here only to hear what comes
   DecoyScanner scanner_;                        // of what the client sends
@@ -97,6 +104,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool refused_inside_ = false;  // the tunnel was refused for what came through it; the client is being told
   milliseconds idle_;
   Decision decision_;
+  std::uint64_t counted_bytes_ = 0;  // those of decision_ that caps_ knows
 };
 
 }  // namespace agentvm::egress

@@ -85,6 +85,20 @@ std::shared_ptr<const UpstreamProxy> Egress::Core::upstream_for(const HostPort& 
   return upstream_ && upstream_->serves(target) ? upstream_ : nullptr;
 }
 
+void Egress::Core::set_caps(const std::string& sandbox, std::shared_ptr<CapLedger> caps) {
+  const std::lock_guard lock(caps_mutex_);
+  if (caps)
+    caps_[sandbox] = std::move(caps);
+  else
+    caps_.erase(sandbox);
+}
+
+std::shared_ptr<CapLedger> Egress::Core::caps(const std::string& sandbox) const {
+  const std::lock_guard lock(caps_mutex_);
+  const auto found = caps_.find(sandbox);
+  return found == caps_.end() ? nullptr : found->second;
+}
+
 void Egress::Core::freeze(const std::string& sandbox) {
   post([this, sandbox] { freeze_now(sandbox); });
 }
@@ -113,6 +127,7 @@ void Egress::Core::decoy_was_sent(const Decision& decision) {
 }
 
 void Egress::Core::forget(const std::string& sandbox) {
+  set_caps(sandbox, nullptr);
   post([this, sandbox] {
     policies_.erase(sandbox);
     secrets_.erase(sandbox);
@@ -255,6 +270,12 @@ std::vector<Question> Egress::questions(const std::string& sandbox) const {
 }
 void Egress::set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets) {
   core_->set_secrets(sandbox, std::move(secrets));
+}
+void Egress::set_caps(const std::string& sandbox, std::shared_ptr<CapLedger> caps) {
+  core_->set_caps(sandbox, std::move(caps));
+}
+std::shared_ptr<CapLedger> Egress::caps(const std::string& sandbox) const {
+  return core_->caps(sandbox);
 }
 void Egress::freeze(const std::string& sandbox) {
   core_->freeze(sandbox);

@@ -10,6 +10,7 @@
 
 #include <boost/asio.hpp>
 
+#include "proxy/egress/caps.hpp"
 #include "proxy/egress/egress.hpp"
 #include "proxy/egress/secrets.hpp"
 
@@ -50,6 +51,8 @@ class Egress::Core {
   void set_policy(const std::string& sandbox, EgressPolicy policy);
   void set_upstream(std::optional<UpstreamProxy> proxy);
   void set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets);
+  void set_caps(const std::string& sandbox, std::shared_ptr<CapLedger> caps);
+  std::shared_ptr<CapLedger> caps(const std::string& sandbox) const;
   void freeze(const std::string& sandbox);
   void thaw(const std::string& sandbox);
   void forget(const std::string& sandbox);
@@ -95,6 +98,8 @@ class Egress::Core {
   std::map<std::string, std::size_t> per_sandbox_;
   mutable std::mutex questions_mutex_;  // status asks from other threads; guards questions_
   std::map<std::string, Questions> questions_;
+  mutable std::mutex caps_mutex_;  // likewise; guards caps_
+  std::map<std::string, std::shared_ptr<CapLedger>> caps_;
   std::atomic<std::size_t> count_ = 0;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;

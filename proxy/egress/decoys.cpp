@@ -8,7 +8,6 @@
 namespace agentvm::egress {
 namespace {
 
-constexpr std::uint16_t https_port = 443;
 // A spelling in base64 loses at most five characters at its ends, and is a third longer besides.
 constexpr std::size_t window_bytes = DecoySearch::least_bytes;
 

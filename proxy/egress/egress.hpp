@@ -17,6 +17,7 @@
 namespace agentvm::egress {
 
 struct SecretSet;  ///< secrets.hpp
+class CapLedger;   ///< caps.hpp
 
 /// What became of one request of a guest.
 struct Decision {
@@ -37,7 +38,9 @@ struct Decision {
   std::string rule;                 ///< the rule that decided; empty when none did
   std::string reason;               ///< why it did not happen; also why an allowed connection ended early
   std::uint64_t bytes_up = 0, bytes_down = 0;
-  bool announced = false;  ///< `Options::on_open` was called for it
+  std::uint64_t requests = 0;  ///< as far as they are seen: a tunnel that cannot be looked into is one
+  std::uint64_t tokens = 0;    ///< of a model's API, where a cap counts them
+  bool announced = false;      ///< `Options::on_open` was called for it
 };
 std::string_view to_string(Decision::Kind kind);
 std::string_view to_string(Decision::Protocol protocol);
@@ -81,6 +84,9 @@ class Egress {
   void set_upstream(std::optional<UpstreamProxy> proxy);
   /// The secrets and decoys of `sandbox`, for connections that come from now on; nothing: it has none.
   void set_secrets(const std::string& sandbox, std::shared_ptr<const SecretSet> secrets);
+  /// What `sandbox` may take, for connections that come from now on; nothing: as much as it likes.
+  void set_caps(const std::string& sandbox, std::shared_ptr<CapLedger> caps);
+  std::shared_ptr<CapLedger> caps(const std::string& sandbox) const;
   /// What connections of `sandbox` wait for its user to decide now, the oldest first; `Limits::questions` bounds it.
   std::vector<Question> questions(const std::string& sandbox) const;
   /// From now on nothing passes, whatever the policy says, and what is open ends. Again is fine.

@@ -19,9 +19,9 @@ constexpr Decision::Kind kinds[] = {Decision::Kind::allowed, Decision::Kind::den
                                     Decision::Kind::malformed, Decision::Kind::asked};
 constexpr Decision::Protocol protocols[] = {Decision::Protocol::http, Decision::Protocol::connect,
                                             Decision::Protocol::socks5};
-constexpr Cause causes[] = {Cause::not_listed,  Cause::other_port,      Cause::denied_by_rule,
-                            Cause::bad_name,    Cause::special_address, Cause::other_name,
-                            Cause::placeholder, Cause::decoy,           Cause::frozen};
+constexpr Cause causes[] = {
+    Cause::not_listed, Cause::other_port,  Cause::denied_by_rule, Cause::bad_name, Cause::special_address,
+    Cause::other_name, Cause::placeholder, Cause::decoy,          Cause::cap,      Cause::frozen};
 
 template <class Enum, std::size_t N>
 Enum value_named(const Enum (&values)[N], std::string_view name) {
@@ -64,7 +64,9 @@ Json to_json(const JournalEntry& entry) {
           {"rule", text(decision.rule)},
           {"reason", text(decision.reason)},
           {"bytes_up", decision.bytes_up},
-          {"bytes_down", decision.bytes_down}};
+          {"bytes_down", decision.bytes_down},
+          {"requests", decision.requests},
+          {"tokens", decision.tokens}};
 }
 
 std::optional<JournalEntry> journal_entry(std::string_view line) {
@@ -86,6 +88,8 @@ std::optional<JournalEntry> journal_entry(std::string_view line) {
     decision.reason = require<std::string>(json, "reason");
     decision.bytes_up = require<std::uint64_t>(json, "bytes_up");
     decision.bytes_down = require<std::uint64_t>(json, "bytes_down");
+    decision.requests = value_or<std::uint64_t>(json, "requests", 0);
+    decision.tokens = value_or<std::uint64_t>(json, "tokens", 0);
     return entry;
   } catch (const std::exception&) {
     return std::nullopt;

@@ -29,7 +29,7 @@ struct JournalEntry {
 std::string_view to_string(JournalEntry::Event event);
 
 /// One line of the file, without the line end. `{time, sandbox, event, protocol, host, port, verdict, cause, rule,
-/// reason, bytes_up, bytes_down}`.
+/// reason, bytes_up, bytes_down, requests, tokens}`.
 Json to_json(const JournalEntry& entry);
 /// Nothing for a line that is none: a crash may have cut it.
 std::optional<JournalEntry> journal_entry(std::string_view line);

@@ -12,7 +12,7 @@
 
 namespace agentvm::egress {
 
-inline constexpr std::uint16_t secret_port = 443;  ///< of a host without one
+inline constexpr std::uint16_t secret_port = https_port;  ///< of a host without one
 
 /// What the proxy knows of a secret before it needs its value.
 struct SecretUse {

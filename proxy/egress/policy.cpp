@@ -119,6 +119,8 @@ std::string_view to_string(Cause cause) {
       return "placeholder";
     case Cause::decoy:
       return "decoy";
+    case Cause::cap:
+      return "cap";
     case Cause::frozen:
       return "frozen";
   }

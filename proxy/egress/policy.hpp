@@ -11,6 +11,8 @@
 
 namespace agentvm::egress {
 
+inline constexpr std::uint16_t https_port = 443;
+
 struct HostPort {
   std::string host;  ///< lower case, no trailing dot; an IPv6 address without brackets
   std::uint16_t port = 0;
@@ -50,6 +52,7 @@ enum class Cause {
   other_name,       ///< the connection asked inside for another name than the one that was judged
   placeholder,      ///< a secret's placeholder was sent where its value must not go
   decoy,            ///< a credential was sent that nobody should use
+  cap,              ///< it has taken as much of the host as it may for now
   frozen,           ///< since then, until the user lets the sandbox go on
 };
 /// Kebab-case.

@@ -14,6 +14,10 @@ std::string question_text(const std::string& sandbox, const HostPort& target) {
   return fmt::format("waits for you: agentvm egress allow {} {}", sandbox, rule_text(target));
 }
 
+std::string cap_text(const CapReached& reached) {
+  return fmt::format("the cap '{}' is reached; there is room again in {} seconds", reached.cap, reached.seconds);
+}
+
 std::string refusal_text(const std::string& sandbox, const HostPort& target, const Verdict& verdict) {
   std::string text =
       fmt::format("agentvm: sandbox {} may not connect to {}: {}.\n", sandbox, target.str(), verdict.reason);
@@ -36,6 +40,8 @@ std::string refusal_text(const std::string& sandbox, const HostPort& target, con
       return text + "It stands for a secret that stays on the host, and was not sent on.\n";
     case Cause::frozen:
       return text + fmt::format("The user can let it go on, on the host: agentvm resume {}\n", sandbox);
+    case Cause::cap:
+      return text + "The user has set that limit (egress.caps); wait, or ask them.\n";
     case Cause::decoy:
     case Cause::bad_name:
     case Cause::allowed:

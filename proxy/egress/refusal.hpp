@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "proxy/egress/caps.hpp"
 #include "proxy/egress/policy.hpp"
 
 namespace agentvm::egress {
@@ -12,6 +13,8 @@ std::string rule_text(const HostPort& target);
 /// What the user reads of a connection that waits for them, with the command that lets it pass. `target.host` must be
 /// safe to show.
 std::string question_text(const std::string& sandbox, const HostPort& target);
+/// Why nothing more of a host may be taken.
+std::string cap_text(const CapReached& reached);
 /// One paragraph of plain text. `target.host` must be safe to show.
 std::string refusal_text(const std::string& sandbox, const HostPort& target, const Verdict& verdict);
 

@@ -21,12 +21,14 @@ constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
 awaitable<bool> Connection::send(Socket& to, std::string_view data) {
   if (&to == &upstream_ && caught()) co_return false;
+  if (!has_room()) co_return false;
   const auto [error, size] = co_await asio::async_write(to, asio::buffer(data), as_result);
   co_return !error;
 }
 
 void Connection::announce() {
   decision_.announced = true;
+  if (!secrets_) took({.requests = 1});  // else each is counted
   core_.announce(decision_);
 }
 
@@ -134,7 +136,7 @@ awaitable<void> Connection::terminated_tunnel() {
   }
   if (!begins_tls(input_) || verdict.opening == Opening::refuse) {
     decision_.cause = Cause::other_name;
-    decision_.reason = verdict.reason.empty() ? "secrets are put into TLS alone, and this is none" : verdict.reason;
+    decision_.reason = verdict.reason.empty() ? "TLS to this host is ended here, and this is none" : verdict.reason;
     Refusal refusal{403, Kind::denied, fmt::format("agentvm: {}.\n", decision_.reason)};
     std::string bytes = verdict.tls ? tls_refusal() : http_text(refusal);
     co_await refuse_inside(std::move(refusal), std::move(bytes));

@@ -15,7 +15,10 @@ std::vector<SummaryRow> summarise(const std::vector<JournalEntry>& entries) {
     if (event == JournalEntry::Event::held) continue;  // its end comes later
     auto& row = rows[{decision.host, decision.port, decision.kind, decision.cause, decision.rule}];
     const auto up = row.last.bytes_up + decision.bytes_up, down = row.last.bytes_down + decision.bytes_down;
+    const auto requests = row.last.requests + decision.requests, tokens = row.last.tokens + decision.tokens;
     if (decision.time >= row.last.time) row.last = decision;
+    row.last.requests = requests;
+    row.last.tokens = tokens;
     row.last.bytes_up = up;
     row.last.bytes_down = down;
     // An allowed one was counted when it opened; one that was refused for what came through it never opened.
@@ -26,6 +29,15 @@ std::vector<SummaryRow> summarise(const std::vector<JournalEntry>& entries) {
   std::stable_sort(result.begin(), result.end(),
                    [](const SummaryRow& a, const SummaryRow& b) { return a.last.time < b.last.time; });
   return result;
+}
+
+void add_history(CapLedger& caps, const std::vector<JournalEntry>& entries) {
+  for (const auto& [event, decision] : entries) {
+    // What opened is told whole at its end; until then it counts where it runs.
+    if (event != JournalEntry::Event::end && event != JournalEntry::Event::whole) continue;
+    const Taken taken{decision.requests, decision.bytes_up + decision.bytes_down, decision.tokens};
+    if (const auto host = normal_host(decision.host)) caps.add({*host, decision.port}, taken, decision.time);
+  }
 }
 
 std::vector<Suggestion> suggest(const std::vector<JournalEntry>& entries, const EgressPolicy& given) {

@@ -81,6 +81,7 @@ awaitable<void> Termination::run() {
       break;
     }
     if (!connection_.decision_.announced) connection_.announce();
+    count_request();
     more = co_await exchange();
   }
   if (over()) co_return;
@@ -231,6 +232,13 @@ std::optional<Termination::Reply> Termination::judge() const {
     return Reply{403, Kind::denied, Cause::placeholder, std::move(stray)};
   if (auto beyond = forbidden_use(secrets_for(secrets_->uses, target), request_); !beyond.empty())
     return Reply{403, Kind::denied, Cause::placeholder, std::move(beyond)};
+  if (const auto reached = connection_.cap_reached())
+    return Reply{.status = 429,
+                 .kind = Kind::denied,
+                 .cause = Cause::cap,
+                 .reason = cap_text(*reached),
+                 .advice = "The user has set that limit (egress.caps); wait, or ask them.",
+                 .retry_seconds = reached->seconds};
   if (!unreachable_.empty())
     return Reply{
         502, Kind::failed, Cause::allowed, fmt::format("no TLS to {}: {}", target.str(), unreachable_),
@@ -282,6 +290,17 @@ awaitable<std::shared_ptr<const SecretText>> Termination::value_of(const std::st
   co_return answer->value;
 }
 
+/// Tokens are told in the answer, which must be readable for that.
+void Termination::count_request() {
+  connection_.took({.requests = 1});
+  meter_.reset();
+  const auto& caps = connection_.caps_;
+  if (!caps || request_.method != "POST" || !caps->counts(connection_.target(), Cap::Unit::tokens)) return;
+  meter_.emplace();
+  std::erase_if(request_.fields,
+                [](const http::Field& field) { return http::same_name(field.name, "Accept-Encoding"); });
+}
+
 /// One request and its answer. Whether another may follow.
 awaitable<bool> Termination::exchange() {
   problem_.clear();
@@ -299,6 +318,7 @@ awaitable<bool> Termination::exchange() {
     }
     const bool answers = co_await read_response();
     if (answers) goes_on = co_await send_answer();
+    if (answers && meter_ && response_.status / 100 == 2) connection_.took({.tokens = meter_->tokens()});
   }
   co_await end_upload();
   if (over() || answered_) co_return goes_on;
@@ -355,7 +375,10 @@ awaitable<bool> Termination::send_answer() {
   const bool chunked = framing.kind == Body::chunked;
   std::string out = http::response_head(response_, framing, keeps);
   while (!over()) {
-    connection_.decision_.bytes_down += take_all(reader, back_, chunked, out, [](std::string_view) {});
+    connection_.decision_.bytes_down += take_all(reader, back_, chunked, out, [this](std::string_view data) {
+      if (meter_) meter_->read(data);
+    });
+    if (reader.done() && meter_) meter_->end();
     if (reader.broken()) break;
     if (!out.empty() && !co_await to_client(out)) break;
     // Bytes after the answer belong to nothing: such a connection is not used again.
@@ -365,6 +388,7 @@ awaitable<bool> Termination::send_answer() {
     connection_.due_in(connection_.idle_);
     if (!error) continue;
     if (error != asio::error::eof || !reader.end_of_stream()) break;
+    if (meter_) meter_->end();
     const std::string last = chunked ? http::last_chunk(reader.trailers()) : std::string();
     if (last.empty() || co_await to_client(last)) co_return false;
     break;
@@ -474,20 +498,23 @@ awaitable<void> Termination::refuse(Reply reply) {
   std::string body = std::move(reply.text);
   if (body.empty())
     body = fmt::format("agentvm: {}.\n{}{}", reply.reason, reply.advice, reply.advice.empty() ? "" : "\n");
+  const auto retry = reply.retry_seconds > 0 ? fmt::format("Retry-After: {}\r\n", reply.retry_seconds) : std::string();
   const std::string text = fmt::format(
-      "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
-      reply.status, http::reason_phrase(reply.status), body.size(), body);
+      "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{}Connection: "
+      "close\r\n\r\n{}",
+      reply.status, http::reason_phrase(reply.status), body.size(), retry, body);
   co_await to_client(text);
 }
 
 awaitable<bool> Termination::to_client(std::string_view data) {
+  if (!connection_.has_room()) co_return false;
   const error_code error = co_await client_->send(*connection_.client_, data);
   connection_.due_in(connection_.idle_);
   co_return !error && !over();
 }
 
 awaitable<bool> Termination::to_server(std::string_view data) {
-  if (connection_.caught()) co_return false;
+  if (connection_.caught() || !connection_.has_room()) co_return false;
   const error_code error = co_await server_->send(connection_.upstream_, data);
   connection_.due_in(connection_.idle_);
   co_return !error && !over();

@@ -30,7 +30,8 @@ class Termination : public std::enable_shared_from_this<Termination> {
     Cause cause;
     std::string reason;
     std::string advice = {};
-    std::string text = {};  // the whole of what the guest reads, where it is not these two
+    std::int64_t retry_seconds = 0;  // 0: not said
+    std::string text = {};           // the whole of what the guest reads, where it is not these two
   };
   asio::awaitable<bool> meet_client();
   asio::awaitable<void> meet_server();
@@ -43,6 +44,7 @@ class Termination : public std::enable_shared_from_this<Termination> {
   asio::awaitable<error_code> hear(std::string& into);
   asio::awaitable<std::optional<Reply>> put_secrets_in();
   asio::awaitable<std::shared_ptr<const SecretText>> value_of(const std::string& name, std::string& problem);
+  void count_request();
   asio::awaitable<bool> exchange();
   asio::awaitable<bool> read_response();
   asio::awaitable<bool> send_answer();
@@ -68,6 +70,7 @@ class Termination : public std::enable_shared_from_this<Termination> {
   http::Request request_;
   http::Response response_;
   std::optional<http::Fault> fault_;
+  std::optional<TokenMeter> meter_;  // of the current answer
   bool uploading_ = false, upload_stop_ = false, body_read_ = false;
   bool hearing_ = false, server_quiet_ = true;
   bool answered_ = false;  // of the current request: something has gone down

@@ -217,6 +217,8 @@ def test_the_schema_and_the_program_agree(agentvm, home):
                "host:port": [["a.example:22"], "a.example:22", [1.5, {}]], "choices": [[], ["nosuch"], "nosuch", [{}]],
                "proxy": ["http://proxy.example:3128/", "environment", "https://proxy.example", "http://me:secret@proxy.example:1", ["x"]],
                "variables": [["API_KEY", "API_*"], ["*"], ["1A"], "API_KEY", [{}]], "NAME=VALUE": [["A=b", "A="], ["A"], ["A B=c"], "A=b", [{}]],
+               "caps": [["api.example.org 3 requests/hour"], ["*.example.org 2G bytes/day", "a.example 500k tokens/minute"], "a.example 3 requests/hour",
+                        ["a.example 0 requests/day"], ["a.example 5 tokens/week"], ["a.example"], ["a.example 3K requests/day"]],
                "secrets": [{"KEY": {"hosts": "a.example", "from": "env:A"}}, {"OPENAI_API_KEY": "env:A"}, {"OPENAI_API_KEY": {"from": "file:/a"}},
                            {"KEY": {"hosts": ["a.example"], "from": "env:A", "requests": ["GET,HEAD /v1/*"], "shape": "k-{}"}}, {}, {"KEY": "env:A"}, {"KEY": {"from": "env:A"}},
                            {"OPENAI_API_KEY": "sk-1"}, {"KEY": {"hosts": "a.example", "from": "env:A", "other": 1}}, {"1A": {"hosts": "a.example", "from": "env:A"}},

@@ -44,6 +44,7 @@ inline SandboxRecord full_record(const std::string& name, const std::filesystem:
                             .variable = "EXAMPLE_KEY",
                             .shape = "sk-{}",
                             .projects = {"~/src"}}};
+  record.egress_caps = {"api.example.org 100 requests/hour"};
   record.decoys = {"aws", "npm"};
   record.frozen = "the decoy aws was sent";
   record.egress_own_allow = {"asked.example"};

@@ -27,7 +27,7 @@ const std::vector<DecoyKind>& decoy_kinds() {
        .file = ".git-credentials",
        .content = "https://release-bot:{0}@github.com\n",
        .values = {{"ghp_", letters_and_digits, 36}},
-       .hosts = {"github.com", "*.github.com"}},
+       .hosts = {"api.github.com", "gist.github.com", "github.com", "uploads.github.com"}},
       {.name = "npm",
        .file = ".npmrc.publish",
        .content = "//registry.npmjs.org/:_authToken={0}\n",

@@ -93,6 +93,10 @@ constexpr ConfigKey keys[] = {
      "Secrets that stay on this host: NAME: {hosts, from: env:VARIABLE, file:PATH or command:WORDS, header, env, "
      "shape, requests, projects}, or NAME: env:VARIABLE where its hosts are known; the guest gets a placeholder, which "
      "the proxy replaces on the way to these hosts"},
+    {"egress.caps", KeyType::caps, "", "", "", harmless, "",
+     "How much the guest may take of a host: HOST NUMBER requests, bytes or tokens per minute, hour or day, as in "
+     "api.example.org 100 requests/hour; then it is refused with 429",
+     true},
     {"decoys", KeyType::choices, "", "", "", widening, "aws|github|npm|slack|stripe",
      "Credentials in the guest that nobody should use: one that is sent anywhere freezes the sandbox"},
     {"limits.disk_reserve", size, "2G", "", "", host_executing, "64M|16T",
@@ -183,6 +187,8 @@ std::string_view to_string(KeyType type) {
       return "variables";
     case assignments:
       return "NAME=VALUE";
+    case KeyType::caps:
+      return "caps";
     case KeyType::secrets:
       return "secrets";
     case levels:

@@ -108,6 +108,8 @@ std::string type_text(const ConfigKey& key) {
       return "list of names";
     case KeyType::assignments:
       return "list of `NAME=VALUE`";
+    case KeyType::caps:
+      return "list of `host[:port] number unit/span`";
     case KeyType::secrets:
       return "mapping of names";
     default:
@@ -204,6 +206,12 @@ Json key_schema(const ConfigKey& key) {
       schema["items"] = {{"type", "string"},
                          {"pattern", key.type == KeyType::variables ? "^[A-Za-z_][A-Za-z0-9_]*[*]?$"
                                                                     : "^[A-Za-z_][A-Za-z0-9_]*=[^\\u0000]*$"}};
+      break;
+    case KeyType::caps:
+      schema["type"] = "array";
+      schema["items"] = {
+          {"type", "string"},
+          {"pattern", "^[^ ]+ +[1-9][0-9]*([kM]? +(requests|tokens)|[KMGT]? +bytes)/(minute|hour|day)$"}};
       break;
     case KeyType::hosts:
     case KeyType::grants:

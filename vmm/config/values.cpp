@@ -179,6 +179,33 @@ std::string parse_grant(std::string_view text) {
   return host;
 }
 
+/// "HOST NUMBER UNIT/SPAN", single spaces come out.
+std::string parse_cap(std::string_view text) {
+  const std::string expected =
+      "HOST NUMBER UNIT/SPAN, as in api.example.org 100 requests/hour, 2G bytes/day, 500k tokens/day";
+  const auto words = split(text, " ");
+  if (words.size() != 3) refuse(text, expected);
+  const auto host = parse_host(words[0]);
+  const auto slash = words[2].find('/');
+  if (slash == words[2].npos) refuse(text, expected);
+  const auto unit = words[2].substr(0, slash), span = words[2].substr(slash + 1);
+  if ((unit != "requests" && unit != "bytes" && unit != "tokens") ||
+      (span != "minute" && span != "hour" && span != "day"))
+    refuse(text, expected);
+  auto digits = words[1];
+  if (const std::string_view scales = unit == "bytes" ? "KMGT" : "kM"; scales.find(digits.back()) != scales.npos)
+    digits.remove_suffix(1);
+  constexpr std::size_t digit_limit = 12;
+  if (digits.empty() || digits.size() > digit_limit || digits.find_first_not_of("0123456789") != digits.npos ||
+      digits.front() == '0')
+    refuse(text, expected);
+  const auto name = host.substr(0, host.find(':'));
+  const bool is_name = name.find_first_not_of("0123456789.") != name.npos && !host.starts_with('[');
+  if (unit != "bytes" && !is_name)
+    refuse(text, "about a name: requests and tokens are counted within TLS, which is ended for names alone");
+  return fmt::format("{} {} {}", host, words[1], words[2]);
+}
+
 Json parse_item(const ConfigKey& key, std::string_view text) {
   switch (key.type) {
     case KeyType::globs:
@@ -191,6 +218,8 @@ Json parse_item(const ConfigKey& key, std::string_view text) {
       return parse_assignment(text);
     case KeyType::choices:
       return parse_choice(key, text);
+    case KeyType::caps:
+      return parse_cap(text);
     default:
       return parse_host(text);
   }
@@ -268,6 +297,11 @@ Json parse_config_text(const ConfigKey& key, std::string_view text) {
     case KeyType::globs: {
       auto items = Json::array();
       for (const auto part : split(text, ", \t")) items.push_back(parse_item(key, part));
+      return items;
+    }
+    case KeyType::caps: {
+      auto items = Json::array();
+      for (const auto part : split(text, ",")) items.push_back(parse_item(key, part));
       return items;
     }
     case KeyType::secrets:

@@ -227,6 +227,7 @@ Plan resolve_plan(const PlanRequest& request) {
             .egress_grants = planned(config, "egress.grants", config.list("egress.grants")),
             .egress_ask = planned(config, "egress.ask", config.enabled("egress.ask")),
             .egress_secrets = plan_secrets(request, config),
+            .egress_caps = planned(config, "egress.caps", config.list("egress.caps")),
             .decoys = planned(config, "decoys", sorted_unique(config.list("decoys"))),
             .egress_upstream = planned(config, "egress.upstream", config.text("egress.upstream")),
             .git_identity = planned(config, "git_identity", config.enabled("git_identity")),

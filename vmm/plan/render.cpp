@@ -52,6 +52,7 @@ Json Plan::to_json() const {
   json["egress_grants"] = entry(egress_grants.value, egress_grants.origin);
   json["egress_ask"] = entry(egress_ask.value, egress_ask.origin);
   json["egress_secrets"] = entry(agentvm::to_json(egress_secrets.value), egress_secrets.origin);
+  json["egress_caps"] = entry(egress_caps.value, egress_caps.origin);
   json["decoys"] = entry(decoys.value, decoys.origin);
   json["egress_upstream"] = entry(egress_upstream.value, egress_upstream.origin);
   json["git_identity"] = entry(git_identity.value, git_identity.origin);

@@ -41,6 +41,7 @@ void take_changeable(SandboxRecord& record, const Plan& plan) {
   record.egress_grants = plan.egress_grants.value;
   record.egress_ask = plan.egress_ask.value;
   record.egress_secrets = plan.egress_secrets.value;
+  record.egress_caps = plan.egress_caps.value;
   record.decoys = plan.decoys.value;
   record.git_identity = plan.git_identity.value;
   record.warnings = plan.warnings;
@@ -166,6 +167,7 @@ Json record_to_json(const SandboxRecord& record) {
   json["egress_grants"] = record.egress_grants;
   json["egress_ask"] = record.egress_ask;
   json["egress_secrets"] = to_json(record.egress_secrets);
+  json["egress_caps"] = record.egress_caps;
   json["decoys"] = record.decoys;
   json["frozen"] = record.frozen;
   json["egress_own_allow"] = record.egress_own_allow;
@@ -287,6 +289,7 @@ SandboxRecord record_from_json(const Json& json) {
   record.egress_grants = texts("egress_grants");
   record.egress_ask = value_or(json, "egress_ask", false);
   record.egress_secrets = secret_rules(value_or(json, "egress_secrets", Json()));
+  record.egress_caps = texts("egress_caps");
   record.decoys = texts("decoys");
   record.frozen = value_or<std::string>(json, "frozen", "");
   record.agent_variables = value_or<std::vector<std::string>>(json, "agent_variables", {});

@@ -201,6 +201,19 @@ Json waiting_names(Core& core, const SandboxRecord& record) {
   return names;
 }
 
+namespace {
+
+/// `[{cap, used, limit, seconds}]`: until there is room again, 0 where there is; before a machine runs, as they are.
+Json caps_status(Core& core, const SandboxRecord& record) {
+  auto caps = Json::array();
+  if (const auto ledger = core.egress().caps(record.name.str()))
+    for (const auto& state : ledger->states(system_clock().unix_seconds()))
+      caps.push_back({{"cap", state.cap}, {"used", state.used}, {"limit", state.limit}, {"seconds", state.seconds}});
+  return caps;
+}
+
+}  // namespace
+
 Json egress_status(Core& core, const SandboxRecord& record) {
   const auto live = core.live(record.name);
   Json status{
@@ -211,6 +224,7 @@ Json egress_status(Core& core, const SandboxRecord& record) {
   status["allowed"] = counts ? Json(counts->allowed) : Json();
   status["denied"] = counts ? Json(counts->denied) : Json();
   status["failed"] = counts ? Json(counts->failed) : Json();
+  status["caps"] = caps_status(core, record);
   status["ask"] = record.egress_ask;
   status["waiting"] = waiting_names(core, record);
   return status;
@@ -239,6 +253,8 @@ Json egress_plan(Core& core, const Plan& plan, const std::optional<SandboxRecord
   if (!filtered && !rules.empty())
     warnings.push_back(fmt::format("egress.secrets: with network {} the guest gets no placeholders, and no secrets",
                                    to_string(plan.network.value)));
+  if (!filtered && !plan.egress_caps.value.empty())
+    warnings.push_back(fmt::format("egress.caps: with network {} nothing is counted", to_string(plan.network.value)));
   if (!filtered && !plan.decoys.value.empty())
     warnings.push_back(fmt::format("decoys: with network {} there are none, because nobody would see one that is sent",
                                    to_string(plan.network.value)));
@@ -248,6 +264,7 @@ Json egress_plan(Core& core, const Plan& plan, const std::optional<SandboxRecord
           {"upstream", filtered ? plan.egress_upstream.value : "direct"},
           {"rules", filtered ? egress_rules_json(policy) : Json::array()},
           {"secrets", secrets},
+          {"caps", filtered ? Json(plan.egress_caps.value) : Json::array()},
           {"decoys", filtered ? decoys_json(plan.decoys.value) : Json::array()},
           {"warnings", warnings}};
 }

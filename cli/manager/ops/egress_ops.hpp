@@ -13,8 +13,8 @@ void add_egress_operations(Service& service, const std::shared_ptr<Core>& core);
 /// is what `agentvm egress allow` takes for it.
 Json waiting_names(Core& core, const SandboxRecord& record);
 
-/// `{mode, exposes, open, allowed, denied, failed, ask, waiting}` for `status`; the counts are of the journal, null
-/// where it is not open.
+/// `{mode, exposes, open, allowed, denied, failed, caps, ask, waiting}` for `status`; the counts are of the journal,
+/// null where it is not open.
 Json egress_status(Core& core, const SandboxRecord& record);
 
 /// `{mode, exposes, ask, upstream, rules, warnings}` for `plan`: the plan's lists and what `existing` was given by

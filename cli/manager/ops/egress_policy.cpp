@@ -7,6 +7,7 @@
 #include "cli/manager/ops/guest_settings.hpp"
 #include "cli/manager/ops/host_packages.hpp"
 #include "proxy/egress/presets.hpp"
+#include "proxy/egress/summary.hpp"
 #include "proxy/egress/upstream_proxy.hpp"
 #include "vmm/base/log.hpp"
 
@@ -73,6 +74,16 @@ egress::EgressPolicy egress_policy(const EgressLists& lists, const std::string& 
       egress::merged({host_package_rules(suite), std::move(grants), egress::preset_rules(lists.presets),
                       egress::allow_entries(lists.allow, "egress.allow"), own(lists.own_allow, "allow")}),
       egress::merged({egress::allow_entries(lists.deny, "egress.deny"), own(lists.own_deny, "deny")}), lists.unlisted);
+}
+
+std::shared_ptr<egress::CapLedger> cap_ledger(Core& core, const SandboxRecord& record) {
+  if (record.egress_caps.empty()) return nullptr;
+  std::vector<egress::Cap> caps;
+  for (const auto& text : record.egress_caps) caps.push_back(egress::Cap::parse(text));
+  auto ledger = std::make_shared<egress::CapLedger>(std::move(caps));
+  core.journal().flush();
+  egress::add_history(*ledger, egress::read_journal(core.store().folder(record.name) / sandbox_files::egress_journal));
+  return ledger;
 }
 
 namespace {

@@ -2,6 +2,7 @@
 // The rules of one sandbox, put together from everywhere they come from.
 
 #include "cli/manager/ops/core.hpp"
+#include "proxy/egress/caps.hpp"
 #include "proxy/egress/policy.hpp"
 #include "vmm/plan.hpp"
 
@@ -23,6 +24,8 @@ std::string suite_of(Core& core, const SandboxRecord& record);
 /// Package sources, registries and indexes of the host, presets, and the lists. Throws `usage` naming a rule that does
 /// not parse.
 egress::EgressPolicy egress_policy(const EgressLists& lists, const std::string& suite);
+/// What it may take of hosts, and what its journal says that it has taken; nothing where it has no caps.
+std::shared_ptr<egress::CapLedger> cap_ledger(Core& core, const SandboxRecord& record);
 /// Gives the proxy the policy and the secrets that the record has now. Of two at once, the newer record's stands at the
 /// end.
 void apply_egress_policy(Core& core, const SandboxName& name);

@@ -115,6 +115,7 @@ void wire(Core& core, LiveSandbox& live, const SandboxRecord& record) {
   const auto name = record.name;
   if (record.network == NetworkMode::filtered) {
     core.journal().add(name.str(), core.store().folder(name) / sandbox_files::egress_journal);
+    core.egress().set_caps(name.str(), cap_ledger(core, record));
     if (!record.frozen.empty()) core.egress().freeze(name.str());
     apply_egress_policy(core, name);
     live.on_data_session([&core, name](guest::Streams& streams, Deadline deadline) {

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "proxy/egress/caps.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/decoys.hpp"
@@ -21,12 +22,22 @@ fs::path authority_folder(const Store& store, const SandboxRecord& record) {
   return store.folder(record.name) / sandbox_files::egress_authority;
 }
 
+/// Whose requests or tokens are counted.
+std::set<std::string> counted_hosts(const SandboxRecord& record) {
+  std::set<std::string> hosts;
+  if (record.network != NetworkMode::filtered) return hosts;
+  for (const auto& text : record.egress_caps)
+    if (const auto cap = egress::Cap::parse(text); cap.unit != egress::Cap::Unit::bytes) hosts.insert(cap.host.host);
+  return hosts;
+}
+
 std::vector<std::string> domains_of(const SandboxRecord& record) {
   std::set<std::string> domains;
   for (const auto& rule : record.egress_secrets)
     for (const auto& host : rule.hosts) domains.insert(egress::HostRule::parse(host, "egress.secrets").host);
   for (const auto& kind : record.decoys)
-    for (const auto& host : find_decoy_kind(kind).hosts) domains.insert(egress::HostRule::parse(host, "decoys").host);
+    for (const auto host : find_decoy_kind(kind).hosts) domains.insert(egress::HostRule::parse(host, "decoys").host);
+  domains.merge(counted_hosts(record));
   return {domains.begin(), domains.end()};
 }
 
@@ -70,7 +81,7 @@ egress::HostRule host_rule(const std::string& host) {
 
 namespace {
 bool ends_tls(const SandboxRecord& record) {
-  return uses_secrets(record) || uses_decoys(record);
+  return uses_secrets(record) || uses_decoys(record) || !counted_hosts(record).empty();
 }
 }  // namespace
 

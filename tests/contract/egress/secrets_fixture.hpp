@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "proxy/egress/caps.hpp"
 #include "proxy/egress/secrets.hpp"
 #include "tests/contract/egress/tls_peer.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -72,6 +73,9 @@ class SecretsTest : public EgressTest {
     set->upstream = std::make_shared<UpstreamTls>(std::vector<std::string>{read_file(world_->certificate_file())});
     trusted_ = set->authority->certificate_file();
     egress_->set_secrets("box", set);
+    std::vector<Cap> caps;
+    for (const auto& text : caps_) caps.push_back(Cap::parse(fmt::format(fmt::runtime(text), server_->port)));
+    if (!caps.empty()) egress_->set_caps("box", std::make_shared<CapLedger>(std::move(caps)));
   }
 
   /// A program in the guest, connected through a tunnel to `host`.
@@ -110,6 +114,7 @@ class SecretsTest : public EgressTest {
   std::atomic<int> greeted_ = 0, reads_ = 0;
   std::string source_problem_;
   std::vector<RequestRule> requests_;  // what API_KEY may be used for; before the start
+  std::vector<std::string> caps_;      // with {} for the server's port; before the start
   std::vector<Decoy> decoys_;          // each at the server's port; before the start
 };
 

@@ -90,7 +90,7 @@ TEST_F(SecretsTest, WhatIsNoTlsGetsNoSecret) {
   for (const std::string& bytes : {request(key_header()), std::string("SSH-2.0-x\r\n")}) {
     const auto fd = tunnel("api.test", server_->port);
     write_all(fd.get(), bytes, soon());
-    EXPECT_THAT(read_to_end(fd.get()), HasSubstr("secrets are put into TLS alone"));
+    EXPECT_THAT(read_to_end(fd.get()), HasSubstr("TLS to this host is ended here, and this is none"));
   }
   EXPECT_EQ(last_decision(2).kind, Kind::denied);
   EXPECT_EQ(heard_.text(), "");

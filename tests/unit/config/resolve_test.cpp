@@ -265,6 +265,7 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
       {"egress.grants", "['localhost:22']"},
       {"egress.ask", "true"},
       {"egress.secrets", "{KEY: {hosts: evil.example, from: 'file:/etc/shadow'}}"},
+      {"egress.caps", "[api.example.org 1 requests/day]"},
       {"decoys", "[]"},
       {"egress.upstream", "http://proxy.example.org:3128"},
       {"limits.disk_reserve", "64M"},
@@ -306,11 +307,11 @@ TEST(ConfigResolve, EveryKeyOfTheProjectFileIsTreatedByItsClass) {
 TEST(ConfigResolve, WhatAProjectMaySetUnaskedIsWrittenDown) {
   std::map<KeyClass, std::set<std::string_view>> classes;
   for (const auto& key : config_keys()) classes[key.key_class].insert(key.name);
-  EXPECT_EQ(
-      classes[KeyClass::harmless],
-      (std::set<std::string_view>{"accelerator", "autostart", "branch", "egress.deny", "env.deny", "env.set",
-                                  "git_identity", "layers", "limits.nested_memory", "limits.nested_vcpus", "log.levels",
-                                  "memory", "name", "nested", "persist", "vcpus", "warm", "workspace.mode"}));
+  EXPECT_EQ(classes[KeyClass::harmless],
+            (std::set<std::string_view>{"accelerator", "autostart", "branch", "egress.caps", "egress.deny", "env.deny",
+                                        "env.set", "git_identity", "layers", "limits.nested_memory",
+                                        "limits.nested_vcpus", "log.levels", "memory", "name", "nested", "persist",
+                                        "vcpus", "warm", "workspace.mode"}));
   EXPECT_EQ(classes[KeyClass::host_executing],
             (std::set<std::string_view>{"egress.grants", "egress.secrets", "egress.upstream", "env.commands",
                                         "libvirt.uri", "limits.disk_reserve", "notify", "proxy.enable", "proxy.port",

@@ -38,6 +38,8 @@ std::pair<std::string, std::string> two_values(const ConfigKey& key) {
       return {"[" + first + "]", "[" + first + ", " + last + "]"};
     case KeyType::globs:
       return {"['docs/**']", "['**']"};
+    case KeyType::caps:
+      return {"[one.example 1 requests/day]", "[one.example 2 requests/day]"};
     case KeyType::image:
       return {"./good.yaml", "./evil.yaml"};
     case KeyType::levels:
