@@ -65,3 +65,11 @@ def test_what_the_system_listens_on_is_no_dev_server(agentvm, box):
     agentvm.exec(box, "sh", "-c", "setsid --fork python3 -m http.server 8000 </dev/null >/dev/null 2>&1")
     shown = harness.eventually(lambda: [port["port"] for port in agentvm.json("ports", box)["ports"]], 30, "the server is seen")
     assert shown == [8000]
+
+
+def test_virtual_machines_run_in_it(agentvm, box):
+    """Its kernel believes long mode only of a processor that was told what it can do: each kernel asks for a little more."""
+    if agentvm.text("exec", box, "--", "ls", "/dev/kvm", code=(0, 2)) == "":
+        pytest.skip("this host gives its guests no virtualization of their own")
+    verdict = harness.eventually(lambda: agentvm.json("status", box)["nested_l2"], 60, "the trial in the guest")
+    assert verdict["ran"] and verdict["reason"] == "", verdict

@@ -1,6 +1,7 @@
 #include "vmm/base/kvm_loop.hpp"
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 #include <fcntl.h>
@@ -44,6 +45,23 @@ void write_guest(unsigned char* memory, KvmProgram wanted, std::uint32_t turns) 
     std::memcpy(memory + code_start, count, sizeof count);
   else
     std::memcpy(memory + code_start, exits, sizeof exits);
+}
+
+/// Gives it all that this host has: of a processor that was told of no feature newer kernels (seen: 6.12) do not
+/// believe long mode.
+bool give_features(int kvm, int vcpu, KvmLoopReport& report) {
+  constexpr std::uint32_t limit = 256;  // KVM_MAX_CPUID_ENTRIES; a host has some tens
+  // As C sees kvm_cpuid2: to C++ the header's empty array is a byte, which makes the numbers of these calls others.
+  struct {
+    std::uint32_t count = limit, padding = 0;
+    kvm_cpuid_entry2 entries[limit] = {};
+  } features;
+  constexpr unsigned head_bytes = 8;
+  constexpr auto get = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x05, head_bytes),
+                 set = _IOC(_IOC_WRITE, KVMIO, 0x90, head_bytes);
+  static_assert(offsetof(decltype(features), entries) == head_bytes);
+  if (::ioctl(kvm, get, &features) < 0) return fail(report, "KVM_GET_SUPPORTED_CPUID");
+  return ::ioctl(vcpu, set, &features) == 0 || fail(report, "KVM_SET_CPUID2");
 }
 
 bool enter_long_mode(int vcpu, KvmLoopReport& report) {
@@ -92,7 +110,7 @@ bool run_loop(KvmProgram wanted, std::uint32_t turns, KvmLoopReport& report) {
                   ? ::mmap(nullptr, static_cast<std::size_t>(run_bytes), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0)
                   : MAP_FAILED;
   if (raw == MAP_FAILED) return fail(report, "mapping the virtual CPU");
-  if (!enter_long_mode(vcpu, report)) return false;
+  if (!give_features(kvm, vcpu, report) || !enter_long_mode(vcpu, report)) return false;
   const auto began = now_nanoseconds();
   const auto* state = static_cast<const volatile kvm_run*>(raw);
   int result;
