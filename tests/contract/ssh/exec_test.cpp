@@ -1,9 +1,13 @@
 // Processes in a "guest" that is a real sshd on loopback.
+#include <cstdlib>
 #include <filesystem>
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/contract/ssh/sshd.hpp"
@@ -91,7 +95,20 @@ TEST_F(ExecTest, OutputMayEndBeforeInput) {
   EXPECT_EQ(std::filesystem::file_size(sshd_->home() / "late"), 12u);
 }
 
+/// sshd gives a terminal to the group tty, which a user may do only where it belongs to that already (devpts with
+/// gid=5).
+bool sshd_can_hand_out_terminals() {
+  if (::geteuid() == 0) return true;
+  const UniqueFd terminal(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+  const char* const name = terminal ? ::ptsname(terminal.get()) : nullptr;
+  const auto* const group = ::getgrnam("tty");
+  struct stat status {};
+  return name && (!group || (::stat(name, &status) == 0 && status.st_gid == group->gr_gid));
+}
+
 TEST_F(ExecTest, TerminalHasASizeAndFollowsResizes) {
+  if (!sshd_can_hand_out_terminals())
+    GTEST_SKIP() << "an sshd of this user cannot hand out terminals here: /dev/pts gives them no group tty (gid=5)";
   const auto exec = streams_->exec(
       {.argv = {"sh", "-c", "stty size; trap 'stty size; exit 3' WINCH; echo $TERM; while :; do sleep 0.05; done"},
        .pty = PtySize{100, 40},
