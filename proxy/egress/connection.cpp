@@ -188,9 +188,15 @@ bool Connection::has_room() {
   return false;
 }
 
-/// Whether a tunnel that is refused is opened all the same, to hear what would have been sent.
-bool Connection::hangs_bait() const {
-  return head_.tunnel && set_ && set_->authority && set_->is_bait(target());
+/// Whether a tunnel that comes to nothing is opened all the same, to hear what would have been sent; then `refusal` is
+/// for whoever sends no decoy.
+bool Connection::hangs_bait(Refusal& refusal) {
+  if (!head_.tunnel || !set_ || !set_->authority || !set_->is_bait(target())) return false;
+  decision_.kind = refusal.kind;
+  deciding_ = false;
+  secrets_ = set_;
+  bait_ = std::move(refusal);
+  return true;
 }
 
 awaitable<bool> Connection::read_more() {
@@ -291,15 +297,11 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   Verdict verdict = core_.decide(sandbox_, head_.target);
   if (verdict.ask) verdict = co_await ask(std::move(verdict));
   if (ended_) co_return std::nullopt;
-  if (!verdict.allowed && verdict.cause != Cause::frozen && hangs_bait()) {
-    denied(verdict);
-    decision_.kind = Kind::denied;
-    deciding_ = false;
-    secrets_ = set_;
-    bait_ = std::move(verdict);
-    co_return std::nullopt;
+  if (!verdict.allowed) {
+    auto refusal = denied(verdict);
+    if (verdict.cause != Cause::frozen && hangs_bait(refusal)) co_return std::nullopt;
+    co_return refusal;
   }
-  if (!verdict.allowed) co_return denied(verdict);
   decision_.rule = verdict.rule;
   decision_.cause = Cause::allowed;
   // Each has its own end; this is for mistakes of ours.
@@ -315,7 +317,7 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
     co_return refusal;
   }
   auto refusal = co_await reach(host, verdict);
-  if (ended_) co_return std::nullopt;
+  if (ended_ || (refusal && hangs_bait(*refusal))) co_return std::nullopt;
   if (refusal) co_return refusal;
   // The policy may have changed while the name was looked up.
   Verdict now = core_.decide(sandbox_, head_.target);

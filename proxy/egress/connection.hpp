@@ -39,7 +39,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void count_bytes();
   bool has_room();
   bool caught();
-  bool hangs_bait() const;
+  bool hangs_bait(Refusal& refusal);
   asio::awaitable<bool> read_more();
   asio::awaitable<bool> read_request();
   asio::awaitable<bool> read_head();
@@ -91,7 +91,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const std::shared_ptr<const SecretSet> set_;  // of the sandbox; may be nothing
   const std::shared_ptr<CapLedger> caps_;       // likewise
   std::shared_ptr<const SecretSet> secrets_;    // with it TLS is ended here
-  std::optional<Verdict> bait_;                 // why it is refused: TLS is ended here only to hear what comes
+  std::optional<Refusal> bait_;                 // TLS is ended here only to hear what comes, and to say this
   DecoyScanner scanner_;                        // of what the client sends
   std::string decoy_;                           // the one that it has sent
   std::optional<HeadFault> fault_;

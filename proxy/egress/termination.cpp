@@ -208,13 +208,12 @@ awaitable<void> Termination::hear_body() {
 }
 
 Termination::Reply Termination::refused_host() const {
-  const HostPort target{name_, connection_.head_.target.port};
-  const auto& verdict = *connection_.bait_;
-  return {.status = 403,
-          .kind = Kind::denied,
-          .cause = verdict.cause,
-          .reason = verdict.reason,
-          .text = refusal_text(connection_.sandbox_, target, verdict)};
+  const auto& refusal = *connection_.bait_;
+  return {.status = refusal.status,
+          .kind = refusal.kind,
+          .cause = connection_.decision_.cause,
+          .reason = connection_.decision_.reason,
+          .text = refusal.text};
 }
 
 /// Whether the request may go on at all.

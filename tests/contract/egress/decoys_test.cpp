@@ -201,6 +201,18 @@ TEST_F(DecoysTest, WhoHasNoDecoyReadsThereWhyTheHostIsRefused) {
   EXPECT_EQ(names_->lookups, 0);
 }
 
+TEST_F(DecoysTest, ItsHostIsAnsweredHereWhereItCannotBeReached) {
+  start_echo();
+  names_->addresses["api.test"] = {};
+  EXPECT_THAT(one(request("")), StartsWith("HTTP/1.1 502 Bad Gateway\r\n"));
+  const auto decision = last_decision();
+  EXPECT_EQ(decision.kind, Kind::failed);
+  EXPECT_EQ(decision.reason, "the name does not resolve on the host");
+  EXPECT_EQ(one(request("X: " + decoy + "\r\n")), "<cut>");
+  EXPECT_EQ(last_decision(2).cause, Cause::decoy);
+  EXPECT_EQ(caught(), 1u);
+}
+
 TEST_F(DecoysTest, OtherHostsAreRefusedWithoutATunnel) {
   start_echo();
   const UniqueFd fd = dial();
