@@ -245,8 +245,11 @@ std::string render_list(const Json& answer, const Style& style, unsigned width) 
     const auto state = text_at(sandbox, "state");
     const auto uptime = number_at(sandbox, "uptime_seconds");
     const auto pending = number_at(sandbox, "pending_commits");
-    add({{text_at(sandbox, "name")}, {state, state_tone(state)}}, agent_cell(object_at(sandbox, "agent")),
-        pending > 0 ? std::to_string(pending) : "-", waiting_text(list_at(sandbox, "egress_waiting")),
+    const bool frozen = !text_at(sandbox, "frozen", "").empty();
+    const auto shown = !frozen ? state : state == "paused" ? "frozen" : state + ", frozen";
+    add({{text_at(sandbox, "name")}, {shown, frozen ? Tone::bad : state_tone(state)}},
+        agent_cell(object_at(sandbox, "agent")), pending > 0 ? std::to_string(pending) : "-",
+        waiting_text(list_at(sandbox, "egress_waiting")),
         {{text_at(sandbox, "backend")}, {uptime > 0 ? duration(uptime) : "-"}, {text_at(sandbox, "project")}}, table);
   }
   for (const auto& record : broken)

@@ -87,6 +87,8 @@ def test_one_that_is_sent_freezes_the_sandbox(agentvm, home, box, told):
     assert (status["state"], status["reason"]) == ("paused", "decoy")
     assert status["frozen"] == status["message"] == "the decoy aws was sent to sts.amazonaws.com:443; nobody should use it"
     assert f"Frozen:     until you run: agentvm resume {box}" in agentvm.text("status", box)
+    assert agentvm.json("list")["sandboxes"][0]["frozen"] == status["frozen"]
+    assert agentvm.text("list").splitlines()[1].split()[:2] == [box, "frozen"]
     wait_until(told.exists, "nobody was told")
     assert told.read_text() == f"decoy: '{box}' is frozen: it sent a decoy (agentvm status {box})\n"
     rows = agentvm.json("egress", "log", box, "--denied")["rows"]

@@ -165,6 +165,7 @@ Json list_sandboxes(Core& core, const std::string& state) {
     result["sandboxes"].push_back({{"name", record.name.str()},
                                    {"state", to_string(record.state)},
                                    {"reason", record.reason},
+                                   {"frozen", record.frozen},
                                    {"backend", "libvirt"},
                                    {"uptime_seconds", uptime_seconds(record)},
                                    {"project", record.project.string()},

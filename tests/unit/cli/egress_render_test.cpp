@@ -119,5 +119,29 @@ TEST(RenderEgress, SecretsAreShownByNameAndNeverByValue) {
   EXPECT_THAT(text, HasSubstr("BAD for c.test: failed, it is empty, last used T\n"));
 }
 
+TEST(RenderEgress, CapsDecoysAndWhatIsFrozen) {
+  const auto plan = Json::parse(R"~({"egress":{"mode":"filtered","exposes":"names","caps":["a.test 3 requests/hour"],
+    "decoys":[{"name":"aws","file":"~/.aws/credentials","hosts":["*.amazonaws.com"]}]}})~");
+  const auto planned = render_plan(plan, plain, 80);
+  EXPECT_THAT(planned, HasSubstr("  no more than a.test 3 requests/hour\n"));
+  EXPECT_THAT(planned,
+              HasSubstr("  a decoy is in ~/.aws/credentials: whoever sends it anywhere freezes the sandbox, and "
+                        "TLS to *.amazonaws.com is ended here\n"));
+  const auto status = Json::parse(R"~({"name":"box","state":"paused","frozen":"why","egress":{
+    "caps":[{"cap":"a.test 3 requests/hour","used":3,"limit":3,"seconds":90},{"cap":"b.test 1G bytes/day","used":7,"limit":9,"seconds":0}],
+    "decoys":[{"name":"aws","file":"~/.aws/credentials"}]}})~");
+  const auto text = render_status(status, plain, false);
+  EXPECT_THAT(text, HasSubstr("until you run: agentvm resume box\n"));
+  EXPECT_THAT(text, HasSubstr("a.test 3 requests/hour: 3 taken, nothing more for 1m 30s\n"));
+  EXPECT_THAT(text, HasSubstr("b.test 1G bytes/day: 7 taken\n"));
+  EXPECT_THAT(text, HasSubstr("aws in ~/.aws/credentials\n"));
+  const auto list = Json::parse(R"~({"sandboxes":[
+    {"name":"a","state":"paused","frozen":"why"},{"name":"b","state":"stopped","frozen":"why"},{"name":"c","state":"paused","frozen":""}]})~");
+  const auto rows = render_list(list, plain, 0);
+  EXPECT_THAT(rows, HasSubstr("a        frozen  "));
+  EXPECT_THAT(rows, HasSubstr("b        stopped, frozen  "));
+  EXPECT_THAT(rows, HasSubstr("c        paused  "));
+}
+
 }  // namespace
 }  // namespace agentvm::cli

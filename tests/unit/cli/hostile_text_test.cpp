@@ -24,14 +24,15 @@ void PrintTo(const Page& page, std::ostream* out) {
 
 const Page pages[] = {
     {"status", [](const Json& json) { return render_status(json, plain, true); },
-     R"({"name":"web","state":"failed","reason":"r","message":"m","project":"/p","branch":"b","backend":"libvirt",
+     R"({"name":"web","state":"failed","reason":"r","message":"m","frozen":"f",
+     "egress":{"caps":[{"cap":"c","used":1,"limit":2,"seconds":3}],"decoys":[{"name":"d","file":"f"}]},"project":"/p","branch":"b","backend":"libvirt",
      "accelerator":"tcg","network":"filtered","workspace_mode":"virtiofs","ssh":{"host":"h","port":1,"user":"u"},
      "guest_agent":{"answers":false,"reason":"it said goodbye"},"agent":{"name":"claude","state":"waiting","since_seconds":3},
      "ports":[{"port":3000,"process":"node","url":"http://x","primary":true}],"warnings":["w"],
      "worktrees":[{"branch":"b","path":"/w","session":"s","pending_commits":1}],
      "sync":{"mode":"manual","state":"backing-off","last_result":"updated","last_error":"e","last_time":"t","next_time":"t","pending_commits":2}})"},
     {"list", [](const Json& json) { return render_list(json, plain, 0); },
-     R"({"sandboxes":[{"name":"web","state":"running","backend":"b","uptime_seconds":90,"project":"/p","pending_commits":2,
+     R"({"sandboxes":[{"name":"web","state":"running","frozen":"f","backend":"b","uptime_seconds":90,"project":"/p","pending_commits":2,
      "agent":{"name":"claude","state":"waiting","since_seconds":61}}],"broken":[{"name":"odd","error":"e"}]})"},
     {"ports", [](const Json& json) { return render_ports(json, plain, 0); },
      R"({"name":"web","ports":[{"port":3000,"process":"node","folder":"/w","url":"http://x","primary":true},{"port":8000,"process":"p","url":null}]})"},
