@@ -41,7 +41,11 @@ std::string_view path_of(std::string_view target) {
 }
 
 void replace_each(std::string& text, std::string_view what, std::string_view with) {
-  for (auto at = text.find(what); at != text.npos; at = text.find(what, at)) text.replace(at, what.size(), with);
+  // Not replace: GCC 12 takes its copy for one of more bytes than there are.
+  for (auto at = text.find(what); at != text.npos; at = text.find(what, at)) {
+    text.erase(at, what.size());
+    text.insert(at, with);
+  }
 }
 
 /// Whether a server could resolve it to another path: those that decode, also twice, take backslashes for slashes or
