@@ -19,6 +19,8 @@ void freeze(Core& core, const SandboxName& name, const std::string& why) {
   try {
     if (record->state == SandboxState::starting && end_start(core, name, why)) return;
     stop_vcpus(core, name, decoy_reason, why);
+    // Nobody lets the one of a run go on: its command ends now, and the run with it.
+    if (const auto live = core.live(name); live && record->throw_away) live->close();
   } catch (const Error& error) {
     log::error("freeze", "{}: its vCPUs do not stop: {}", name.str(), error.what());
     core.janitor().post_later(try_again, "freeze " + name.str(), [&core, name, why] { freeze(core, name, why); });
