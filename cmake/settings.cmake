@@ -39,8 +39,9 @@ if(AGENTVM_SANITIZE)
   target_compile_options(agentvm_settings INTERFACE $<$<CXX_COMPILER_ID:Clang>:-fno-sanitize=function>)
   if(AGENTVM_SANITIZE STREQUAL thread)
     # Asio's headers hold fences, which GCC says it cannot follow; and instrumented, it mistakes the buffer of a short
-    # std::string for the string. The plain build has these warnings.
-    target_compile_options(agentvm_settings INTERFACE "$<$<CXX_COMPILER_ID:GNU>:-Wno-tsan;-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread;-Wno-restrict>")
+    # std::string for the string, an empty optional for a value that was not set, and a frame's allocation for another's.
+    # The plain build has these warnings.
+    target_compile_options(agentvm_settings INTERFACE "$<$<CXX_COMPILER_ID:GNU>:-Wno-tsan;-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread;-Wno-restrict;-Wno-maybe-uninitialized;-Wno-mismatched-new-delete>")
   endif()
 endif()
 if(AGENTVM_FUZZ)

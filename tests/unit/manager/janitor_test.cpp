@@ -39,9 +39,10 @@ TEST(Janitor, ALaterTaskDoesNotHoldUpOneThatIsDue) {
 }
 
 TEST(Janitor, ALaneThatWaitsHoldsUpNoOther) {
+  std::promise<void> release, done;  // outlive the tasks, one of which may begin late
+  auto released = release.get_future();
   Janitor janitor;
-  std::promise<void> release, done;
-  janitor.post("redial a guest that hangs", [&] { release.get_future().wait_for(2 * limit); });
+  janitor.post("redial a guest that hangs", [&] { released.wait_for(2 * limit); });
   janitor.post("end of another", [&] { done.set_value(); });
   EXPECT_EQ(done.get_future().wait_for(limit), std::future_status::ready);
   release.set_value();

@@ -150,7 +150,7 @@ TEST_F(SyncWatchTest, WhatTheUsersWorkHeldGoesOnOnceThatChanged) {
   std::atomic<int> told = 0;
   const auto handle = watch.follow(box, watch.sequence(box), [&](const Json&) { ++told; });
   commit("two");
-  ASSERT_TRUE(eventually([&] { return landed == 1; }));
+  ASSERT_TRUE(eventually([&] { return landed == 1 && told == 1; }));  // else the next one hears of this, too
   const auto again = watch.follow(box, watch.sequence(box), [&](const Json&) { ++told; });
   system_clock().sleep(milliseconds(2'500));
   EXPECT_EQ(landed, 1) << "nothing changed";
