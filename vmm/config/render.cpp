@@ -209,9 +209,10 @@ Json key_schema(const ConfigKey& key) {
       break;
     case KeyType::caps:
       schema["type"] = "array";
-      schema["items"] = {
-          {"type", "string"},
-          {"pattern", "^[^ ]+ +[1-9][0-9]*([kM]? +(requests|tokens)|[KMGT]? +bytes)/(minute|hour|day)$"}};
+      schema["items"] = {{"type", "string"},
+                         {"pattern",
+                          "^[^ ]+ +(([1-9][0-9]{0,5}[kM]|[1-9][0-9]{0,11}) +(requests|tokens)|"
+                          "([1-9][0-9]{0,5}[KMGT]|[1-9][0-9]{0,11}) +bytes)/(minute|hour|day)$"}};
       break;
     case KeyType::hosts:
     case KeyType::grants:

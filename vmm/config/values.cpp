@@ -193,9 +193,11 @@ std::string parse_cap(std::string_view text) {
       (span != "minute" && span != "hour" && span != "day"))
     refuse(text, expected);
   auto digits = words[1];
-  if (const std::string_view scales = unit == "bytes" ? "KMGT" : "kM"; scales.find(digits.back()) != scales.npos)
+  std::size_t digit_limit = 12;  // with a scale fewer: it must stay a number of bytes
+  if (const std::string_view scales = unit == "bytes" ? "KMGT" : "kM"; scales.find(digits.back()) != scales.npos) {
     digits.remove_suffix(1);
-  constexpr std::size_t digit_limit = 12;
+    digit_limit = 6;
+  }
   if (digits.empty() || digits.size() > digit_limit || digits.find_first_not_of("0123456789") != digits.npos ||
       digits.front() == '0')
     refuse(text, expected);
