@@ -93,8 +93,11 @@ CommandSpec suspend_command() {
 CommandSpec resume_command() {
   return {.name = "resume",
           .group = "Everyday",
-          .summary = "Let a suspended sandbox go on",
-          .description = "The guest gets the time of this moment. 'agentvm start' does the same.",
+          .summary = "Let a suspended or frozen sandbox go on",
+          .description =
+              "The guest gets the time of this moment. 'agentvm start' does the same for a suspended one. One "
+              "that was frozen, because it sent a decoy, goes on with this alone; if it was stopped "
+              "meanwhile, it may be started again.",
           .arguments = {sandbox_argument()},
           .options = {json_option()},
           .run = [](Invocation& run) { return call_and_say(run, "resume", run.params()); }};
