@@ -1,5 +1,8 @@
 #include "cli/manager/ops/agent_watch.hpp"
 
+#include <algorithm>
+#include <vector>
+
 #include "vmm/base/clock.hpp"
 
 namespace agentvm::manager {
@@ -36,7 +39,20 @@ void AgentWatch::follow(const std::stop_token& stop, const SandboxName& name, gu
     token = std::move(told.token);
     for (const auto& each : told.sessions)
       if (known_(name, each.name)) set(name, each, news);
+    forget_unknown(name);
   });
+}
+
+void AgentWatch::forget_unknown(const SandboxName& name) {
+  std::vector<Key> keys;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    for (const auto& [key, session] : shared_->sessions)
+      if (key.first == name.str() && session.spectators == 0) keys.push_back(key);
+  }
+  std::erase_if(keys, [&](const Key& key) { return known_(name, key.second); });
+  const std::lock_guard lock(shared_->mutex);
+  for (const auto& key : keys) shared_->sessions.erase(key);
 }
 
 void AgentWatch::set(const SandboxName& name, const guest::GuestSession& told, bool news) {
@@ -78,19 +94,26 @@ std::shared_ptr<void> AgentWatch::look(const SandboxName& name, const std::strin
 }
 
 std::optional<std::pair<SandboxName, std::string>> AgentWatch::next() const {
-  const std::lock_guard lock(shared_->mutex);
-  const Key* best = nullptr;
-  std::pair<std::int64_t, std::int64_t> least;
-  for (const auto& [key, session] : shared_->sessions) {
-    if (!session.wants_human() || session.spectators > 0) continue;
-    // What nobody has seen yet comes first.
-    const std::pair order(session.seen >= session.since ? session.seen : 0, session.since);
-    if (best && least <= order) continue;
-    best = &key;
-    least = order;
+  struct Waiting {
+    std::pair<std::int64_t, std::int64_t> order;
+    Key key;
+  };
+  std::vector<Waiting> waiting;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    for (const auto& [key, session] : shared_->sessions) {
+      if (!session.wants_human() || session.spectators > 0) continue;
+      // What nobody has seen yet comes first.
+      waiting.push_back({{session.seen >= session.since ? session.seen : 0, session.since}, key});
+    }
   }
-  if (!best) return std::nullopt;
-  return std::pair(SandboxName::parse(best->first), best->second);
+  std::ranges::stable_sort(waiting, {}, &Waiting::order);
+  for (const auto& [order, key] : waiting) {
+    auto name = SandboxName::parse(key.first);
+    // The session of a work tree that was just removed waits until its guest tells of the others again.
+    if (known_(name, key.second)) return std::pair(std::move(name), key.second);
+  }
+  return std::nullopt;
 }
 
 }  // namespace agentvm::manager

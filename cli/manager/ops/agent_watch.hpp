@@ -34,7 +34,8 @@ class AgentWatch {
   };
   /// However often a guest changes its mind: each call may run a command of the user's.
   static constexpr std::size_t calls_a_minute = 3;
-  /// Which of the sessions that a guest tells of are the sandbox's.
+  /// Which of the sessions that a guest tells of are the sandbox's. Asked again at each of its news, and of `next`: a
+  /// work tree's session ends with the work tree.
   using Known = std::function<bool(const SandboxName&, const std::string& session)>;
   /// An agent wants a human, newly, and nobody looks; `calls_a_minute` for a sandbox at most, the others are dropped.
   using Wanted = std::function<void(const SandboxName&, const std::string& session, const Session&)>;
@@ -55,6 +56,7 @@ class AgentWatch {
 
  private:
   void follow(const std::stop_token& stop, const SandboxName& name, guest::Control& control);
+  void forget_unknown(const SandboxName& name);
   void set(const SandboxName& name, const guest::GuestSession& told, bool news);
 
   using Key = std::pair<std::string, std::string>;  // sandbox and session

@@ -56,11 +56,19 @@ class AgentWatchTest : public testing::Test {
     while (!there() && !deadline.expired()) system_clock().sleep(milliseconds(5));
     return there();
   }
+  /// The user is told right after the state can be seen.
+  bool told(std::size_t times) const {
+    const auto deadline = Deadline::after(milliseconds(10'000));
+    while (wanted < times && !deadline.expired()) system_clock().sleep(milliseconds(5));
+    return wanted == times;
+  }
   Guest one, two;
-  std::atomic<int> wanted = 0;
-  AgentWatch watch{
-      [](const SandboxName&, const std::string& session) { return session == "main" || session == "branch"; },
-      [this](const SandboxName&, const std::string&, const AgentWatch::Session&) { ++wanted; }};
+  std::atomic<std::size_t> wanted = 0;
+  std::atomic<bool> has_branch = true;
+  AgentWatch watch{[this](const SandboxName&, const std::string& session) {
+                     return session == "main" || (has_branch && session == "branch");
+                   },
+                   [this](const SandboxName&, const std::string&, const AgentWatch::Session&) { ++wanted; }};
 };
 
 TEST_F(AgentWatchTest, WhatIsSoWhenItBeginsIsNoNews) {
@@ -71,10 +79,10 @@ TEST_F(AgentWatchTest, WhatIsSoWhenItBeginsIsNoNews) {
   EXPECT_EQ(watch.next(), std::pair(box, std::string("main"))) << "but it waits";
   one.note("ended 4\n");
   EXPECT_TRUE(reaches(box, "ended", 4));
-  EXPECT_EQ(wanted, 1);
+  EXPECT_TRUE(told(1));
   one.note("running 1\n");
   EXPECT_TRUE(reaches(box, "gone"));
-  EXPECT_EQ(wanted, 1);
+  EXPECT_TRUE(told(1));
   EXPECT_EQ(watch.next(), std::nullopt);
 }
 
@@ -86,7 +94,7 @@ TEST_F(AgentWatchTest, AGuestThatChangesItsMindDoesNotCallForEver) {
     one.note("ended " + std::to_string(code) + "\n");
     ASSERT_TRUE(reaches(box, "ended", code));
   }
-  EXPECT_EQ(wanted, static_cast<int>(AgentWatch::calls_a_minute));
+  EXPECT_TRUE(told(AgentWatch::calls_a_minute));
 }
 
 TEST_F(AgentWatchTest, WhoeverLooksIsNotTold) {
@@ -140,7 +148,25 @@ TEST_F(AgentWatchTest, EachSessionOfASandboxWaitsForItself) {
     one.note("ended " + std::to_string(code) + "\n", "branch");
     ASSERT_TRUE(reaches(box, "ended", code, "branch"));
   }
-  EXPECT_EQ(wanted, static_cast<int>(AgentWatch::calls_a_minute)) << "of one sandbox together";
+  EXPECT_TRUE(told(AgentWatch::calls_a_minute)) << "of one sandbox together";
+}
+
+TEST_F(AgentWatchTest, TheSessionOfARemovedWorkTreeDoesNotWait) {
+  one.note("running 1\n");
+  watch.watch(box, one.control);
+  ASSERT_TRUE(reaches(box, "gone"));
+  one.note("ended 1\n", "branch");
+  ASSERT_TRUE(reaches(box, "ended", 1, "branch"));
+  EXPECT_TRUE(told(1));
+  has_branch = false;
+  EXPECT_EQ(watch.next(), std::nullopt) << "even before the guest has any news";
+  one.note("ended 2\n");
+  ASSERT_TRUE(reaches(box, "", 0, "branch")) << "nothing is kept of it";
+  has_branch = true;
+  one.note("running 1\n", "branch");
+  ASSERT_TRUE(reaches(box, "gone", 0, "branch"));
+  one.note("ended 1\n", "branch");
+  EXPECT_TRUE(told(3)) << "another one of the same name is news";
 }
 
 }  // namespace
