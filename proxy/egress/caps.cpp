@@ -32,16 +32,16 @@ struct Field {
   std::string_view name;
   enum class Role { part, total } role = Role::part;
 };
-constexpr std::array<Field, 10> fields{{{"input_tokens"},
-                                        {"cache_creation_input_tokens"},
-                                        {"cache_read_input_tokens"},
-                                        {"output_tokens"},
-                                        {"prompt_tokens"},
-                                        {"completion_tokens"},
-                                        {"promptTokenCount"},
-                                        {"candidatesTokenCount"},
-                                        {"total_tokens", Field::Role::total},
-                                        {"totalTokenCount", Field::Role::total}}};
+constexpr std::array<Field, TokenMeter::field_count> fields{{{"input_tokens"},
+                                                             {"cache_creation_input_tokens"},
+                                                             {"cache_read_input_tokens"},
+                                                             {"output_tokens"},
+                                                             {"prompt_tokens"},
+                                                             {"completion_tokens"},
+                                                             {"promptTokenCount"},
+                                                             {"candidatesTokenCount"},
+                                                             {"total_tokens", Field::Role::total},
+                                                             {"totalTokenCount", Field::Role::total}}};
 constexpr std::size_t output_field = 3;
 constexpr std::size_t longest_field = 80;  // with its quotes, colon, spaces and number
 constexpr std::size_t digit_limit = 15;
@@ -73,7 +73,7 @@ CapLedger::CapLedger(std::vector<Cap> caps) {
 }
 
 std::int64_t CapLedger::part(const Cap& cap, std::int64_t now) {
-  return now / std::max<std::int64_t>(cap.seconds / parts, 1);
+  return now / (cap.seconds / parts);
 }
 
 std::uint64_t CapLedger::sum(const Count& count, std::int64_t now) {
@@ -86,7 +86,7 @@ std::uint64_t CapLedger::sum(const Count& count, std::int64_t now) {
 std::int64_t CapLedger::until_room(const Count& count, std::int64_t now) {
   auto left = sum(count, now);
   if (left < count.cap.limit) return 0;
-  const auto length = std::max<std::int64_t>(count.cap.seconds / parts, 1);
+  const auto length = count.cap.seconds / parts;
   for (const auto& [number, amount] : count.used) {
     if (number + parts <= part(count.cap, now)) continue;
     left -= amount;
@@ -140,13 +140,6 @@ std::vector<CapLedger::State> CapLedger::states(std::int64_t now) const {
   for (const auto& count : counts_)
     states.push_back({count.cap.text, sum(count, now), count.cap.limit, until_room(count, now)});
   return states;
-}
-
-std::vector<std::string> CapLedger::texts() const {
-  const std::lock_guard lock(mutex_);
-  std::vector<std::string> texts;
-  for (const auto& count : counts_) texts.push_back(count.cap.text);
-  return texts;
 }
 
 void TokenMeter::number(std::size_t field, std::uint64_t value) {

@@ -1,6 +1,7 @@
 #pragma once
 // How much a sandbox may take of a host in a span of time: requests, bytes, and tokens where an API reports them.
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <mutex>
@@ -60,11 +61,9 @@ class CapLedger {
     std::int64_t seconds = 0;  ///< until there is room again; 0: there is
   };
   std::vector<State> states(std::int64_t now) const;
-  /// As they were given.
-  std::vector<std::string> texts() const;
 
  private:
-  /// The span in parts: what leaves it leaves a part at a time.
+  /// The span in parts, at least a second each: what leaves it leaves a part at a time.
   static constexpr std::int64_t parts = 60;
   struct Count {
     Cap cap;
@@ -82,6 +81,7 @@ class CapLedger {
 /// in JSON and in events. Pure.
 class TokenMeter {
  public:
+  static constexpr std::size_t field_count = 10;  ///< that are known
   void read(std::string_view piece);
   /// What was reported; where nothing was, or not to the end, an estimate: a token for each event, for four bytes
   /// elsewhere.
@@ -91,7 +91,7 @@ class TokenMeter {
 
  private:
   void number(std::size_t field, std::uint64_t value);
-  std::vector<std::uint64_t> fields_ = std::vector<std::uint64_t>(10);
+  std::array<std::uint64_t, field_count> fields_{};
   std::string tail_;
   std::uint64_t bytes_ = 0, events_ = 0;
   bool reported_ = false, ended_ = false;

@@ -306,26 +306,31 @@ awaitable<std::optional<Connection::Refusal>> Connection::prepare() {
   decision_.cause = Cause::allowed;
   // Each has its own end; this is for mistakes of ours.
   due_in(2 * limits.resolve + 2 * limits.connect + milliseconds(5000));
-  const std::string host = normal_host(head_.target.host).value_or("");
   if (head_.tunnel && set_ && (set_->ends_tls(target()) || (caps_ && caps_->needs_tls(target())))) secrets_ = set_;
   if (secrets_ && !secrets_->authority) co_return unreachable(secrets_->no_authority);
-  // Within TLS that is ended here it is said there, where a program reads it.
-  if (const auto reached = cap_reached(); reached && !secrets_) {
-    auto refusal = denied({.rule = verdict.rule, .reason = cap_text(*reached), .cause = Cause::cap});
-    refusal.status = 429;
-    refusal.retry_seconds = reached->seconds;
-    co_return refusal;
-  }
-  auto refusal = co_await reach(host, verdict);
+  if (auto refusal = beyond_cap(verdict)) co_return refusal;
+  auto refusal = co_await reach(target().host, verdict);
   if (ended_ || (refusal && hangs_bait(*refusal))) co_return std::nullopt;
   if (refusal) co_return refusal;
   // The policy may have changed while the name was looked up.
   Verdict now = core_.decide(sandbox_, head_.target);
   if (now.allowed && now.grant != verdict.grant) now = {.reason = "the policy has just changed", .cause = now.cause};
   if (!now.allowed || now.grant != verdict.grant) co_return denied(now);
+  if (auto used_up = beyond_cap(verdict)) co_return used_up;  // by others, meanwhile
+  if (!secrets_) took({.requests = 1});                       // within TLS that is ended here each is counted
   decision_.kind = Kind::allowed;
   deciding_ = false;
   co_return std::nullopt;
+}
+
+/// Within TLS that is ended here it is said there, where a program reads it.
+std::optional<Connection::Refusal> Connection::beyond_cap(const Verdict& verdict) {
+  const auto reached = secrets_ ? std::nullopt : cap_reached();
+  if (!reached) return std::nullopt;
+  auto refusal = denied({.rule = verdict.rule, .reason = cap_text(*reached), .cause = Cause::cap});
+  refusal.status = 429;
+  refusal.retry_seconds = reached->seconds;
+  return refusal;
 }
 
 /// Of plain requests, which are seen: also of one that would be refused for its host, because this says more.

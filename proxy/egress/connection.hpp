@@ -35,6 +35,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void heard(std::string_view data);
   HostPort target() const;
   std::optional<CapReached> cap_reached() const;
+  std::optional<Refusal> beyond_cap(const Verdict& verdict);
   void took(Taken taken);
   void count_bytes();
   bool has_room();

@@ -22,15 +22,15 @@ constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 /// `verdict`, which says to ask, or what the policy says once its user has changed it. Refused at once when too many
 /// wait already.
 awaitable<Verdict> Connection::ask(Verdict verdict) {
-  const HostPort target{normal_host(head_.target.host).value_or(""), head_.target.port};
-  const std::string rule = rule_text(target);
+  const HostPort wanted = target();
+  const std::string rule = rule_text(wanted);
   const Questions::Place place = core_.hold(sandbox_, rule);
   if (place.kind == Questions::Place::Kind::none) co_return verdict;
   if (place.kind == Questions::Place::Kind::asked) {
     Decision question = decision_;
     question.kind = Kind::asked;
-    question.host = target.host;
-    question.reason = question_text(sandbox_, target);
+    question.host = wanted.host;
+    question.reason = question_text(sandbox_, wanted);
     core_.announce_question(question, place.notice);
   }
   // If it ends while it waits.

@@ -28,7 +28,6 @@ awaitable<bool> Connection::send(Socket& to, std::string_view data) {
 
 void Connection::announce() {
   decision_.announced = true;
-  if (!secrets_) took({.requests = 1});  // else each is counted
   core_.announce(decision_);
 }
 

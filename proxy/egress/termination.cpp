@@ -56,7 +56,7 @@ std::size_t take_all(http::BodyReader& reader, std::string& from, bool chunked, 
 Termination::Termination(Connection& connection, std::shared_ptr<const SecretSet> secrets)
     : connection_(connection),
       secrets_(std::move(secrets)),
-      name_(normal_host(connection.head_.target.host).value_or("")),
+      name_(connection.target().host),
       upload_ended_(connection.core_.io()),
       hearing_ended_(connection.core_.io()) {}
 
@@ -74,14 +74,16 @@ awaitable<void> Termination::run() {
     if (connection_.bait_) co_await hear_body();
     if (over()) break;
     std::optional<Reply> reply = judge();
-    if (!reply) reply = co_await put_secrets_in();
+    if (!reply) {
+      count_request();  // before others are judged
+      reply = co_await put_secrets_in();
+    }
     if (over()) break;
     if (reply) {
       co_await refuse(std::move(*reply));
       break;
     }
     if (!connection_.decision_.announced) connection_.announce();
-    count_request();
     more = co_await exchange();
   }
   if (over()) co_return;

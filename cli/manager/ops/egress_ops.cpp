@@ -15,7 +15,6 @@ namespace {
 
 constexpr milliseconds resolve_limit{10'000};
 constexpr std::size_t own_rules_limit = 1000;
-constexpr std::uint16_t https_port = 443;
 
 fs::path journal_file(Core& core, const SandboxRecord& record) {
   return core.store().folder(record.name) / sandbox_files::egress_journal;
@@ -91,7 +90,7 @@ Json check_host(Core& core, const Json& params) {
   const auto rule = host_of(core, params);
   if (rule.subdomains)
     throw Error(ErrorCode::usage, "one name is checked, not a wildcard", "agentvm help egress check");
-  const egress::HostPort target{rule.host, rule.port.value_or(https_port)};
+  const egress::HostPort target{rule.host, rule.port.value_or(egress::https_port)};
   const auto policy = egress_policy(egress_lists(record), suite_of(core, record));
   auto verdict = policy.decide(target.host, target.port);
   auto addresses = Json::array();
@@ -134,7 +133,7 @@ void check_own_allow(const egress::HostRule& rule, EgressLists lists, const std:
                 "agentvm config show");
   lists.own_allow.push_back(rule.str());
   const auto host = rule.subdomains ? "any." + rule.host : rule.host;
-  const auto verdict = egress_policy(lists, suite).decide(host, rule.port.value_or(https_port));
+  const auto verdict = egress_policy(lists, suite).decide(host, rule.port.value_or(egress::https_port));
   if (!verdict.allowed)
     throw Error(ErrorCode::decision_needed, fmt::format("{}, which wins over what is allowed", verdict.reason),
                 "agentvm egress check " + name + " " + rule.host);
@@ -203,7 +202,8 @@ Json waiting_names(Core& core, const SandboxRecord& record) {
 
 namespace {
 
-/// `[{cap, used, limit, seconds}]`: until there is room again, 0 where there is; before a machine runs, as they are.
+/// `[{cap, used, limit, seconds}]`: until there is room again, 0 where there is. Empty until it has run under this
+/// manager.
 Json caps_status(Core& core, const SandboxRecord& record) {
   auto caps = Json::array();
   if (const auto ledger = core.egress().caps(record.name.str()))

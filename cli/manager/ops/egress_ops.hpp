@@ -17,8 +17,8 @@ Json waiting_names(Core& core, const SandboxRecord& record);
 /// null where it is not open.
 Json egress_status(Core& core, const SandboxRecord& record);
 
-/// `{mode, exposes, ask, upstream, rules, warnings}` for `plan`: the plan's lists and what `existing` was given by
-/// itself.
+/// `{mode, exposes, ask, upstream, rules, secrets, caps, decoys, warnings}` for `plan`: the plan's lists and what
+/// `existing` was given by itself.
 Json egress_plan(Core& core, const Plan& plan, const std::optional<SandboxRecord>& existing);
 
 /// `{rules, warnings}` for `config show`.

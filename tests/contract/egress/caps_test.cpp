@@ -74,6 +74,40 @@ TEST_F(CapsTest, PlainRequestsAreCountedAndRefused) {
   EXPECT_EQ(server_->accepted, 2);
 }
 
+TEST_F(CapsTest, RequestsThatAreMadeAtOnceAreNoMoreThanTheCap) {
+  caps_ = {"slow.test:{} 2 requests/hour"};  // all are judged before the first has its address
+  server_ = std::make_unique<Server>([](int fd) {
+    read_head(fd);
+    write_all(fd, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", soon());
+  });
+  begin({});
+  const auto target = fmt::format("slow.test:{}", server_->port);
+  std::vector<UniqueFd> made;
+  for (int i = 0; i < 6; ++i) {
+    made.push_back(dial());
+    write_all(made.back().get(), "GET http://" + target + "/ HTTP/1.1\r\nHost: " + target + "\r\n\r\n", soon());
+  }
+  std::map<std::string, int> answers;
+  for (const auto& fd : made) ++answers[read_to_end(fd.get()).substr(0, 12)];
+  EXPECT_THAT(answers,
+              testing::UnorderedElementsAre(testing::Pair("HTTP/1.1 200", 2), testing::Pair("HTTP/1.1 429", 4)));
+  EXPECT_EQ(used(), 2u);
+}
+
+TEST_F(CapsTest, RequestsWithASecretThatAreMadeAtOnceAreNoMoreThanTheCap) {
+  caps_ = {"api.test:{} 2 requests/hour"};
+  source_takes_ = milliseconds(500);
+  start_api("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  std::vector<Client> made;
+  for (int i = 0; i < 6; ++i) made.push_back(client());
+  for (const auto& each : made) each.tls->write(request(key_header()));
+  std::map<std::string, int> answers;
+  for (const auto& each : made) ++answers[each.tls->read_head().substr(0, 12)];
+  EXPECT_THAT(answers,
+              testing::UnorderedElementsAre(testing::Pair("HTTP/1.1 200", 2), testing::Pair("HTTP/1.1 429", 4)));
+  EXPECT_EQ(used(), 2u);
+}
+
 TEST_F(CapsTest, ATunnelEndsWhenItsBytesAreUsedUpAndNoOtherBegins) {
   caps_ = {"other.test:{} 64K bytes/hour"};
   server_ = std::make_unique<Server>([](int fd) {

@@ -45,7 +45,9 @@ class SecretsTest : public EgressTest {
   }
   void begin(Limits limits) {
     const auto at_port = [this](const char* name) { return fmt::format("{}:{}", name, server_->port); };
-    EgressTest::start({grant(at_port("api.test")), grant(at_port("other.test")), grant(at_port("forge.test"))}, limits);
+    EgressTest::start({grant(at_port("api.test")), grant(at_port("other.test")), grant(at_port("forge.test")),
+                       grant(at_port("slow.test"))},
+                      limits);
     proxy::AuthoritySpec spec{.purpose = "secrets of box",
                               .title = "box",
                               .domains = {"api.test", "forge.test", "bait.test"},
@@ -66,6 +68,7 @@ class SecretsTest : public EgressTest {
         std::vector<SecretSource>{{"API_KEY", "env:API_KEY"}, {"FORGE", "env:FORGE"}},
         [this](const std::string& from) {
           ++reads_;
+          system_clock().sleep(source_takes_);
           if (source_problem_.empty() && from == "env:API_KEY") return value;
           throw Error(ErrorCode::operation_failed, source_problem_);
         },
@@ -113,6 +116,7 @@ class SecretsTest : public EgressTest {
   Heard heard_;
   std::atomic<int> greeted_ = 0, reads_ = 0;
   std::string source_problem_;
+  milliseconds source_takes_{0};
   std::vector<RequestRule> requests_;  // what API_KEY may be used for; before the start
   std::vector<std::string> caps_;      // with {} for the server's port; before the start
   std::vector<Decoy> decoys_;          // each at the server's port; before the start
