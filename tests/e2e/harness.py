@@ -38,6 +38,12 @@ def qemu_saves_machines():
     return tuple(int(part) for part in re.search(r"version (\d+)\.(\d+)", said).groups()) not in ((8, 1), (8, 2))
 
 
+def host_nests():
+    """Whether this host's KVM lets a guest have virtual machines of its own."""
+    files = [pathlib.Path(f"/sys/module/{module}/parameters/nested") for module in ("kvm_intel", "kvm_amd")]
+    return any(file.is_file() and file.read_text().strip() in ("1", "Y") for file in files)
+
+
 @dataclasses.dataclass
 class Home:
     """Private folders of one test file; the images are shared by all of them."""

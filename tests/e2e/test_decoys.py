@@ -117,6 +117,15 @@ def test_its_user_lets_it_go_on_with_its_memory(agentvm, box):
     wait_until(lambda: "may not connect" in curl(agentvm, "https://sts.amazonaws.com/", "X-Plain: 1"), "the way out is shut")
 
 
+def test_a_manager_that_finds_it_running_stops_it(agentvm, home, box):
+    os.kill(agentvm.manager_pid(), signal.SIGKILL)  # between the record and the vCPUs
+    harness.rewrite_record(home, box, frozen="the decoy aws was sent, and then the manager died")
+    status = agentvm.json("status", box)
+    assert (status["state"], status["frozen"]) == ("paused", "the decoy aws was sent, and then the manager died")
+    agentvm.run("resume", box)
+    assert agentvm.exec(box, "echo", "on") == "on\n"
+
+
 def test_stopping_does_not_let_it_go_on(agentvm, home, box):
     key = key_of(agentvm)
     send_decoy(agentvm, key)

@@ -137,8 +137,8 @@ std::unique_ptr<Core::Hold> Core::try_hold(const SandboxName& name) {
 SandboxRecord Core::apply(const SandboxName& name, SandboxEvent event, const std::string& reason,
                           const std::string& message, const std::function<void(SandboxRecord&)>& also) {
   const auto record = store_.update(name, [&](SandboxRecord& r) {
-    // Who ended the machine while it started has said why.
     if (event == SandboxEvent::ready) check_not_frozen(r);
+    // Who ended the machine while it started has said why.
     if (event == SandboxEvent::ready && !r.message.empty())
       throw Error(ErrorCode::host_lacks, r.message, "agentvm image prune");
     apply_event(r, event, reason, message, system_clock().unix_seconds());

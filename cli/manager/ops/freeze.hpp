@@ -11,7 +11,10 @@ namespace agentvm::manager {
 /// way out is shut already.
 void freeze_for_decoy(Core& core, const egress::Decision& decision);
 
-/// Throws `wrong_state` with why, and what lets it go on, when it is frozen.
+/// `wrong_state` with why a frozen one does not go on, and what lets it.
+Error frozen_error(const SandboxRecord& record);
+
+/// Throws `frozen_error` when it is frozen.
 void check_not_frozen(const SandboxRecord& record);
 
 /// Takes it back; whoever calls holds the sandbox. Its vCPUs stay as they are. Throws what the store throws.
@@ -19,13 +22,5 @@ SandboxRecord thaw(Core& core, const SandboxRecord& record);
 
 /// Of a machine that runs at a manager's start although it is frozen: its vCPUs stop. Throws what the driver throws.
 SandboxRecord keep_frozen(Core& core, const SandboxRecord& record);
-
-/// Stops the vCPUs whoever is busy with the sandbox; nothing when it does not run. Without its hold only the machine
-/// stops, and what is recorded is left to `machine_paused`. Throws what the driver throws; then nothing has changed.
-void stop_vcpus(Core& core, const SandboxName& name, const std::string& reason, const std::string& message);
-
-/// A machine that never becomes ready would be paused for good: it is ended, and its start fails with `message`, which
-/// is recorded. False when it is not starting (any more).
-bool end_start(Core& core, const SandboxName& name, const std::string& message);
 
 }  // namespace agentvm::manager

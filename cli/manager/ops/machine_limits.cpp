@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
-#include "cli/manager/ops/freeze.hpp"
+#include "cli/manager/ops/suspend.hpp"
 #include "guest/control/serial_log.hpp"
 #include "vmm/base/files.hpp"
 #include "vmm/base/log.hpp"

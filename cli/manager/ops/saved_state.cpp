@@ -168,6 +168,7 @@ SandboxRecord restore_from_disk(Core& core, CallContext& call, const SandboxReco
       // From here on its disk goes another way than the memory that was saved.
       sweep_saved(core, core.store().update(name, [](SandboxRecord& r) { r.saved = false; }));
     });
+    return core.apply(name, SandboxEvent::ready, "user");
   } catch (Error& error) {
     const bool still_saved = core.store().get(name).saved;
     const auto reason = call.cancelled().stop_requested() ? "cancelled" : "start-failed";
@@ -178,7 +179,6 @@ SandboxRecord restore_from_disk(Core& core, CallContext& call, const SandboxReco
     if (error.hint().empty()) error.with_hint("agentvm logs " + name.str() + " --manager");
     throw;
   }
-  return core.apply(name, SandboxEvent::ready, "user");
 }
 
 void sweep_saved(Core& core, const SandboxRecord& record) {

@@ -375,7 +375,7 @@ class StartFlow {
     const auto tail = clean_guest_text(core_.serial().tail(name_, 1500), Newlines::keep, 2000);
     const auto ended = why_ended();
     if (const auto now = core_.store().find(*record_name_); now && !now->frozen.empty())
-      error = Error(ErrorCode::wrong_state, now->frozen, "agentvm resume " + name_ + ", once you know what it was");
+      error = frozen_error(*now);
     else if (!ended.empty() && ended != error.message())
       error = Error(ErrorCode::host_lacks, fmt::format("{} ({})", ended, error.message()), "agentvm image prune");
     try {

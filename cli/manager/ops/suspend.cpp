@@ -25,6 +25,19 @@ void set_clock(Core& core, const SandboxName& name, Deadline deadline) {
   if (const auto control = live ? live->control() : nullptr) set_guest_clock(*control, deadline);
 }
 
+/// Stops the vCPUs; what asks the guest meanwhile is told first that it will be silent.
+void pause_machine(Core& core, const SandboxRecord& record) {
+  const auto live = core.live(record.name);
+  if (live) live->expect_silence(true);
+  try {
+    core.hypervisor(record.libvirt_uri, Deadline::after(machine_limit))
+        ->pause(record.domain, Deadline::after(machine_limit));
+  } catch (const Error&) {
+    if (live) live->expect_silence(false);
+    throw;
+  }
+}
+
 /// A machine that could not be resumed as a whole is as it was: the record says so, too.
 void stop_again(Hypervisor& hypervisor, const SandboxRecord& record) {
   try {
@@ -43,6 +56,39 @@ void write_back(Core& core, const SandboxName& name, Deadline deadline) {
     } catch (const Error& error) {
       log::info("manager", "{}: its disk is not written back: {}", name.str(), error.what());
     }
+}
+
+void stop_vcpus(Core& core, const SandboxName& name, const std::string& reason, const std::string& message) {
+  const auto hold = core.try_hold(name);  // with it the event finds what is recorded here
+  const auto record = core.store().get(name);
+  if (record.state != SandboxState::running) return;
+  pause_machine(core, record);
+  log::warn("manager", "{} is paused: {}", name.str(), message);
+  if (!hold) return;
+  core.apply(name, SandboxEvent::pause, reason, message);
+  // Ending what asks the guest waits for a guest that does not answer now.
+  core.janitor().post("silence of " + name.str(), [&core, name] {
+    const auto quiet = core.try_hold(name);
+    if (!quiet) return;  // it is resumed, which begins them anew, or ended
+    const auto now = core.store().find(name);
+    if (now && now->state == SandboxState::paused) core.leave_guest(name);
+  });
+}
+
+bool end_start(Core& core, const SandboxName& name, const std::string& message) {
+  auto record = core.store().get(name);
+  try {
+    record = core.store().update(name, [&](SandboxRecord& r) {
+      if (r.state == SandboxState::starting && r.boot) r.message = message;
+    });
+  } catch (const Error& error) {  // on a full disk its start fails without the reason, but it does fail
+    log::warn("manager", "{}: {}", name.str(), error.what());
+  }
+  if (record.state != SandboxState::starting || !record.boot) return false;
+  log::warn("manager", "the machine of {} is ended while it starts: {}", name.str(), message);
+  core.hypervisor(record.libvirt_uri, Deadline::after(machine_limit))
+      ->stop(record.domain, Deadline::after(machine_limit));
+  return true;
 }
 
 SandboxRecord wake(Core& core, const SandboxRecord& record) {
@@ -102,15 +148,7 @@ Json suspend_sandbox(Core& core, CallContext& call, const Json& params) {
   } else if (!save && seen != SandboxState::paused) {
     next(record.state, SandboxEvent::pause, record.name.str());
     bring_home();
-    const auto live = core.live(record.name);
-    if (live) live->expect_silence(true);
-    try {
-      core.hypervisor(record.libvirt_uri, Deadline::after(machine_limit))
-          ->pause(record.domain, Deadline::after(machine_limit));
-    } catch (const Error&) {
-      if (live) live->expect_silence(false);
-      throw;
-    }
+    pause_machine(core, record);
     record = core.apply(record.name, SandboxEvent::pause, "user");
     core.leave_guest(record.name);
   }

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "cli/manager/ops/freeze.hpp"
 #include "cli/manager/ops/running.hpp"
 #include "cli/manager/ops/start.hpp"
 #include "cli/manager/ops/status.hpp"
@@ -43,6 +44,7 @@ class TestCall : public CallContext {
 
 const SandboxName name = SandboxName::parse("box");
 constexpr unsigned calls_limit = 60;
+constexpr const char* decoy = "the decoy aws was sent";
 
 class LifecycleFault : public testing::Test {
  protected:
@@ -207,6 +209,22 @@ class LifecycleFault : public testing::Test {
     const auto tip = commit_inside("again" + std::to_string(machines->calls().size()));
     EXPECT_EQ(sync().at("new_tip"), tip);
     EXPECT_EQ(project.tip(), tip);
+  }
+
+  static egress::Decision decoy_of(const SandboxName& sandbox) {
+    egress::Decision decision;
+    decision.sandbox = sandbox.str();
+    decision.reason = decoy;
+    return decision;
+  }
+  DomainState machine_state() {
+    const auto there = machines->list(Deadline::never());
+    return there.empty() ? DomainState::shut_off : there.front().state;
+  }
+  static bool becomes(const std::function<bool()>& so) {
+    const auto deadline = Deadline::after(milliseconds(20'000));
+    while (!so() && !deadline.expired()) system_clock().sleep(milliseconds(20));
+    return so();
   }
 
   test::TempDir dir;
@@ -375,6 +393,26 @@ TEST_F(LifecycleFault, SyncWhoseNthCallFails) {
         sync();
         EXPECT_TRUE(project.git_ok({"merge-base", "--is-ancestor", tip, "HEAD"}));
       });
+}
+
+/// A decoy stops the machine whatever the host's disk says; that it is frozen is recorded once there is room.
+TEST_F(LifecycleFault, ADecoyOnAFullDisk) {
+  be_running();
+  test::fail_call(1, ENOSPC, true);
+  freeze_for_decoy(*core, decoy_of(name));
+  EXPECT_TRUE(becomes([&] { return machine_state() == DomainState::paused; }));
+  EXPECT_EQ(core->store().get(name).frozen, "");
+  test::stop_failing();
+  EXPECT_TRUE(becomes([&] { return state() == SandboxState::paused && core->store().get(name).frozen == decoy; }));
+}
+
+TEST_F(LifecycleFault, ADecoyWhoseMachineDoesNotStopAtOnce) {
+  be_running();
+  machines->fail_call(1);
+  freeze_for_decoy(*core, decoy_of(name));
+  EXPECT_TRUE(becomes([&] { return core->store().get(name).frozen == decoy; }));
+  EXPECT_TRUE(becomes([&] { return state() == SandboxState::paused; }));
+  EXPECT_EQ(machine_state(), DomainState::paused);
 }
 
 }  // namespace
